@@ -1,0 +1,58 @@
+# The front door. Every target sets up what it needs on a fresh Debian machine with Python 3.11 and make.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+BIN := .venv/bin
+DEMO_DIR ?= .demo
+TESTS ?= tests
+WORKERS ?= 2
+
+.PHONY: help demo test lint bench format requirements peers clean
+
+help:  ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: .venv/server.done  ## play one certificate's whole life (ONCE=1 plays it and ends)
+	@scripts/install-peers nginx-light || echo "continuing without NGINX: a small TLS endpoint of ours takes its place"
+	$(BIN)/certctl demo --data-dir $(DEMO_DIR) $(if $(ONCE),--once)
+
+test: .venv/dev.done peers  ## set up what the tests need, then run them all
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+
+lint: .venv/dev.done  ## ruff, mypy, import contracts, generated documents
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/generate-docs --check
+
+bench: .venv/dev.done peers  ## measure; prints JSON and keeps it under bench/results
+	$(BIN)/python bench/run.py $(BENCH)
+
+format: .venv/dev.done  ## let ruff format the tree
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+requirements:  ## compile the pinned requirements anew (needs uv)
+	scripts/compile-requirements
+
+peers:
+	@scripts/install-peers nginx-light postgresql openssl curl
+
+.venv/bin/python:
+	@scripts/make-venv $(PYTHON) .venv
+
+.venv/server.done: .venv/bin/python requirements/server.txt requirements/build.txt pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/server.txt -r requirements/build.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/dev.done: .venv/bin/python requirements/dev.txt pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@ .venv/server.done
+
+clean:  ## remove what the targets made
+	rm -rf .venv $(DEMO_DIR) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,33 @@
+"""How long to wait after a failure: doubling from 0.2 s to 60 s, spread by chance.
+
+The chance keeps many agents from coming back in step.
+"""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+
+FIRST_SECONDS = 0.2
+MOST_SECONDS = 60.0
+
+
+class Backoff:
+    """Counts failures in a row. `failed` tells the wait in seconds, `succeeded` starts over."""
+
+    def __init__(self, first_seconds: float = FIRST_SECONDS, most_seconds: float = MOST_SECONDS) -> None:
+        self._first = first_seconds
+        self._most = most_seconds
+        self.failures = 0
+
+    def failed(self, retry_after: timedelta | None = None) -> float:
+        """The seconds to wait now: between half and all of the doubled time, and not less than the server asked."""
+        ceiling = min(self._most, self._first * 2 ** min(self.failures, 32))
+        self.failures += 1
+        wait = random.uniform(ceiling / 2, ceiling)  # noqa: S311 - spreads load, guards nothing
+        asked = retry_after.total_seconds() if retry_after else 0.0
+        return max(wait, min(asked, self._most))
+
+    def succeeded(self) -> None:
+        """The next failure waits shortly again."""
+        self.failures = 0

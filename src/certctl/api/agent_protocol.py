@@ -1,0 +1,313 @@
+"""The agents' routes as a plain ASGI app: enrolment, heartbeat, long poll, CSR, results (see `wire.agent`).
+
+An agent speaks for its own id alone (403), a retired one is told so (410), a protocol version we do not speak is refused
+(400). Nothing is decided here: decode, authenticate, call the stage, encode. Errors leave as exceptions for the edge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+from urllib.parse import parse_qs
+
+import msgspec
+from msgspec import Struct
+
+from certctl.control import enrolment
+from certctl.core.actor import Actor
+from certctl.core.errors import CertctlError, Malformed, NotFound, Violation
+from certctl.core.status import JobStatus
+from certctl.core.target import AgentRecord
+from certctl.doors.body import decode_body
+from certctl.doors.edge import (
+    HttpScope,
+    Receive,
+    Send,
+    address_of,
+    caller_of,
+    headers_of,
+    note_caller,
+    note_refusal,
+    request_id_of,
+    send_answer,
+)
+from certctl.doors.errors import plain_refusal
+from certctl.doors.identity import authenticate, authorise, bearer, own_agent
+from certctl.doors.state import AppState
+from certctl.lifecycle import deploy, flow, prepare, verify
+from certctl.pki.pem import certificate_pem
+from certctl.store import views
+from certctl.store.wake import Watch, agent_channel
+from certctl.telemetry.logging import get_logger
+from certctl.wire.agent import (
+    PROTOCOL_HEADER,
+    PROTOCOL_VERSION,
+    CsrReport,
+    Enrolled,
+    Enrolment,
+    Heartbeat,
+    StatusReport,
+    VerifyReport,
+    Work,
+    WorkItem,
+)
+
+log = get_logger(__name__)
+
+LONGEST_POLL_SECONDS = 60.0
+_POLL_BENEATH_SECONDS = 1.0
+_MOST_ITEMS = 4
+_DRIVE = timedelta(seconds=1.5)
+
+BodyT = TypeVar("BodyT", bound=Struct)
+
+
+class Call:
+    """One call to one route: what came in, and the names that its path gave."""
+
+    def __init__(self, state: AppState, scope: HttpScope, receive: Receive, names: dict[str, str]) -> None:
+        self.state = state
+        self.scope = scope
+        self.names = names
+        self.headers = headers_of(scope)
+        self._receive = receive
+
+    @property
+    def address(self) -> str:
+        """The peer's address."""
+        return address_of(self.scope)
+
+    @property
+    def actor(self) -> Actor:
+        """The agent that calls, as the event log names it."""
+        caller = caller_of(self.scope)
+        if caller is None:  # a bug: every route but enrolment authenticates first
+            raise RuntimeError("the agent of this call is not known yet")
+        return caller.actor
+
+    async def agent(self, permission: str) -> AgentRecord:
+        """The calling agent, authenticated, authorised, itself, and not retired."""
+        caller = await authenticate(
+            self.state.ctx, self.headers, request_id=request_id_of(self.scope), address=self.address
+        )
+        note_caller(self.scope, caller)
+        authorise(caller, permission)
+        agent_id = self.names.get("agent_id") or (caller.agent.id if caller.agent else "")
+        agent = own_agent(caller, agent_id)
+        enrolment.refuse_retired(agent)
+        return agent
+
+    async def body(self, kind: type[BodyT]) -> BodyT:
+        """The body as `kind`; fields unknown here are ignored, so that neighbouring versions understand each other."""
+        return decode_body(await self.raw(), self.headers.get("content-type", ""), kind, strict=False)
+
+    async def raw(self) -> bytes:
+        """The whole body."""
+        parts: list[bytes] = []
+        while True:
+            message = await self._receive()
+            parts.append(message.get("body", b""))
+            if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                return b"".join(parts)
+
+    @contextlib.asynccontextmanager
+    async def until_gone(self, watch: Watch) -> AsyncIterator[asyncio.Event]:
+        """An event that is set, and `watch` told, when the client hangs up."""
+        gone = asyncio.Event()
+
+        async def listen() -> None:
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+            gone.set()
+            watch.tell()
+
+        task = asyncio.create_task(listen(), name="agent-hangs-up")
+        try:
+            yield gone
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+Answer = tuple[int, Any]
+Handler = Callable[[Call], Awaitable[Answer]]
+
+
+async def _enrol(call: Call) -> Answer:
+    said = await call.body(Enrolment)
+    token = bearer(call.headers)
+    agent, credential = await enrolment.enrol(call.state.ctx, token, said, call.address)
+    return 201, Enrolled(id=agent.id, name=agent.name, credential=credential.reveal(), status=str(agent.status))
+
+
+async def _heartbeat(call: Call) -> Answer:
+    agent = await call.agent("agent.heartbeat")
+    raw = await call.raw()
+    said = decode_body(raw, call.headers.get("content-type", ""), Heartbeat, strict=False) if raw else Heartbeat()
+    _check_protocol(str(said.protocol))
+    return 200, await enrolment.heartbeat(call.state.ctx, agent, said)
+
+
+async def _work(call: Call) -> Answer:
+    agent = await call.agent("agent.job.poll")
+    query = parse_qs(call.scope.get("query_string", b"").decode("latin-1"))
+    boot_id = query.get("boot_id", [""])[0][:64]
+    items = await _wait_for_work(call, agent, boot_id, _seconds(query.get("wait", ["0"])[0]))
+    return 200, Work(jobs=items, count=len(items), server_time=call.state.ctx.now().isoformat())
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        message = "wait must be a number of seconds, 0 or more"
+        raise Malformed(message, violations=(Violation("wait_out_of_range", message, "wait"),))
+    return min(seconds, LONGEST_POLL_SECONDS)
+
+
+async def _wait_for_work(call: Call, agent: AgentRecord, boot_id: str, seconds: float) -> list[WorkItem]:
+    """Register, then look, then wait: nothing falls between. A hint wakes us; a look each second makes hints dispensable."""
+    ctx, clock = call.state.ctx, asyncio.get_running_loop()
+    deadline = clock.time() + seconds
+    with call.state.wakeups.watch(agent_channel(agent.id)) as watch:
+        async with call.until_gone(watch) as gone:
+            items = await flow.work_for(ctx, agent, boot_id, _MOST_ITEMS)
+            await enrolment.seen(ctx, agent, boot_id)
+            # earlier boots have given their leases back by now
+            agent = msgspec.structs.replace(agent, boot_id=boot_id)
+            while not items and (left := deadline - clock.time()) > 0:
+                await watch.wait(min(left, _POLL_BENEATH_SECONDS))
+                if gone.is_set() or call.state.draining.is_set():
+                    break
+                items = await flow.work_for(ctx, agent, boot_id, _MOST_ITEMS)
+    return items
+
+
+async def _csr(call: Call) -> Answer:
+    agent = await call.agent("agent.job.poll")
+    report = await call.body(CsrReport)
+    ctx = call.state.ctx
+    job = await prepare.accept_csr(ctx, agent, call.actor, report)
+    try:
+        await flow.drive(ctx, job.id, _DRIVE)
+        async with ctx.database.read() as tx:
+            now = await views.job(tx, ctx.scope, job.id)
+    except CertctlError as error:
+        # the CSR is kept and a worker goes on with it: the agent has done its part
+        log.warning("csr_accepted_but_not_driven", job_id=job.id, error=error)
+        return 202, {"status": "csr_accepted"}
+    return 202, {"status": "csr_signed" if now.status == JobStatus.COMPLETED else "csr_accepted"}
+
+
+async def _certificate(call: Call) -> Answer:
+    agent = await call.agent("cert.read")
+    ctx, certificate_id = call.state.ctx, call.names["certificate_id"]
+    async with ctx.database.read() as tx:
+        current = await views.current_versions(tx, ctx.scope, certificate_id)
+    mine = next((version for version in current if version.holder_id == agent.id), None)
+    if mine is None:
+        raise NotFound(f"certificate {certificate_id} has no version for this agent")
+    return 200, {"certificate_pem": certificate_pem(mine.leaf_der) + mine.chain_pem}
+
+
+async def _status(call: Call) -> Answer:
+    agent = await call.agent("agent.job.complete")
+    said = await call.body(StatusReport)
+    await deploy.report(call.state.ctx, agent, call.actor, call.names["job_id"], said)
+    return 200, {"status": "updated"}
+
+
+async def _verify(call: Call) -> Answer:
+    agent = await call.agent("verification.run")
+    said = await call.body(VerifyReport)
+    job_id = call.names["job_id"]
+    verified = await verify.report(call.state.ctx, agent, call.actor, job_id, said)
+    return 200, {"job_id": job_id, "verified": verified, "verified_at": call.state.ctx.now()}
+
+
+class AgentRoute(Struct, frozen=True):
+    """One route: its path as people write it, and what it needs. `permission` empty means the enrolment token."""
+
+    method: str
+    path: str
+    permission: str
+    handler: Handler
+
+    def names(self, path: str) -> dict[str, str] | None:
+        """The path's names when it is this route's, else None."""
+        match = _pattern(self.path).fullmatch(path)
+        return match.groupdict() if match else None
+
+
+_PATTERNS: dict[str, re.Pattern[str]] = {}
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    if path not in _PATTERNS:
+        _PATTERNS[path] = re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path))
+    return _PATTERNS[path]
+
+
+ROUTES: tuple[AgentRoute, ...] = (
+    AgentRoute("POST", "/api/v1/agents", "", _enrol),
+    AgentRoute("POST", "/api/v1/agents/{agent_id}/heartbeat", "agent.heartbeat", _heartbeat),
+    AgentRoute("GET", "/api/v1/agents/{agent_id}/work", "agent.job.poll", _work),
+    AgentRoute("POST", "/api/v1/agents/{agent_id}/csr", "agent.job.poll", _csr),
+    AgentRoute("GET", "/api/v1/agents/{agent_id}/certificates/{certificate_id}", "cert.read", _certificate),
+    AgentRoute("POST", "/api/v1/agents/{agent_id}/jobs/{job_id}/status", "agent.job.complete", _status),
+    AgentRoute("POST", "/api/v1/jobs/{job_id}/verify", "verification.run", _verify),
+)
+_SHARED = {"/api/v1/agents"}  # other methods of these paths are the REST API's
+
+
+def serves(scope: HttpScope) -> bool:
+    """Whether a call is one of the agents'."""
+    for route in ROUTES:
+        if route.names(scope["path"]) is not None:
+            return bool(route.method == scope["method"]) or route.path not in _SHARED
+    return False
+
+
+class AgentProtocol:
+    """The ASGI app."""
+
+    def __init__(self, state: AppState) -> None:
+        self._state = state
+
+    async def __call__(self, scope: HttpScope, receive: Receive, send: Send) -> None:
+        """Serve one call that `serves` said yes to."""
+        route = next(route for route in ROUTES if route.names(scope["path"]) is not None)
+        if route.method != scope["method"]:
+            answer = note_refusal(
+                scope,
+                plain_refusal(
+                    405,
+                    "method_not_allowed",
+                    f"this path takes {route.method}",
+                    request_id_of(scope),
+                    headers=(("Allow", route.method),),
+                ),
+            )
+            await send_answer(send, answer.status, answer.headers, answer.body)
+            return
+        call = Call(self._state, scope, receive, route.names(scope["path"]) or {})
+        _check_protocol(call.headers.get(PROTOCOL_HEADER.lower(), str(PROTOCOL_VERSION)))
+        status, body = await route.handler(call)
+        headers = (("Content-Type", "application/json"), (PROTOCOL_HEADER, str(PROTOCOL_VERSION)))
+        await send_answer(send, status, (*headers, ("Cache-Control", "no-store")), msgspec.json.encode(body))
+
+
+def _check_protocol(version: str) -> None:
+    if version != str(PROTOCOL_VERSION):
+        message = (
+            f"this server speaks agent protocol {PROTOCOL_VERSION}, the agent speaks {version[:16]!r}: "
+            "bring agent and server to releases that share one (RFC 9110 15.5.22)"
+        )
+        raise Malformed(message, violations=(Violation("protocol_not_spoken", message, PROTOCOL_HEADER),))

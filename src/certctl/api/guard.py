@@ -1,0 +1,50 @@
+"""Default deny: a route says which permission it needs, or that it is public, or it answers nobody."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from litestar.connection import ASGIConnection
+from litestar.handlers.base import BaseRouteHandler
+
+from certctl.core.errors import NotAllowed
+from certctl.doors.edge import HttpScope, address_of, headers_of, note_caller, request_id_of
+from certctl.doors.identity import authenticate, authorise
+from certctl.doors.permissions import PERMISSIONS
+from certctl.doors.state import AppState
+
+_PERMISSION = "permission"
+_PUBLIC = "public"
+_SIGNED_IN = "signed in"
+
+PUBLIC: dict[str, str] = {_PERMISSION: _PUBLIC}
+SIGNED_IN: dict[str, str] = {_PERMISSION: _SIGNED_IN}
+
+
+def needs(permission: str) -> dict[str, str]:
+    """What a handler's `opt` says; a permission outside the catalogue is a mistake found at import."""
+    if permission not in PERMISSIONS:
+        raise ValueError(f"{permission} is no permission")
+    return {_PERMISSION: permission}
+
+
+def asked_by(opt: dict[str, Any]) -> str:
+    """The permission that a route's `opt` declares, `public`, `signed in`, or empty when it declares nothing."""
+    return str(opt.get(_PERMISSION, ""))
+
+
+async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Know the caller, then judge the route's permission. Runs before the body is read."""
+    asked = asked_by(handler.opt)
+    if asked == _PUBLIC:
+        return
+    scope = cast("HttpScope", connection.scope)
+    state: AppState = connection.app.state.door
+    caller = await authenticate(
+        state.ctx, headers_of(scope), request_id=request_id_of(scope), address=address_of(scope)
+    )
+    note_caller(scope, caller)
+    if not asked:
+        raise NotAllowed("this route declares no permission and answers nobody")
+    if asked != _SIGNED_IN:
+        authorise(caller, asked)

@@ -1,0 +1,51 @@
+"""Records to the bodies that clients see: fields of the same name are copied, nothing else leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from certctl.client.models.page import PageOf
+from certctl.core.errors import Malformed, Violation
+from certctl.doors.paging import Paging
+from certctl.store.views import Page
+
+ViewT = TypeVar("ViewT", bound=Struct)
+RecordT = TypeVar("RecordT", bound=Struct)
+
+
+def shown(kind: type[ViewT], record: Struct, **more: Any) -> ViewT:
+    """A view of a record; `more` are fields that the record does not have."""
+    fields = (field.name for field in msgspec.structs.fields(kind))
+    values = {name: getattr(record, name) for name in fields if name not in more and hasattr(record, name)}
+    return kind(**values, **more)
+
+
+def page_of(found: Page[RecordT], paging: Paging, show: Callable[[RecordT], ViewT]) -> PageOf[ViewT]:
+    """A page in the reference product's envelope."""
+    return listed([show(record) for record in found.data], found.total, paging)
+
+
+def listed(data: list[ViewT], total: int, paging: Paging) -> PageOf[ViewT]:
+    """Shown rows in the reference product's envelope."""
+    return PageOf(data=data, total=total, page=paging.page, per_page=paging.per_page)
+
+
+def given(body: Struct, but: Iterable[str] = ()) -> dict[str, Any]:
+    """The fields of a body that say something (are not None)."""
+    left_out = set(but)
+    return {
+        name: value
+        for name in body.__struct_fields__
+        if name not in left_out and (value := getattr(body, name)) is not None
+    }
+
+
+def refuse_other_id(body_id: str | None, path_id: str) -> None:
+    """A body may repeat the path's id, not change it."""
+    if body_id not in {None, "", path_id}:
+        message = f"the id in the body is {body_id}, in the path {path_id}; an id never changes"
+        raise Malformed(message, violations=(Violation("id_never_changes", message, "id"),))

@@ -1,0 +1,288 @@
+"""/api/v1/certificates: request, look at, change, renew, deploy, revoke, export."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from litestar import Response, delete, get, post, put
+from litestar.params import Parameter
+
+from certctl.api.driving import drive, drive_pending, ids
+from certctl.api.guard import needs
+from certctl.api.request import ApiRequest
+from certctl.api.shown import given, listed, page_of, refuse_other_id, shown
+from certctl.client.models.certificates import (
+    CertificateView,
+    CertificateWrite,
+    CsrBody,
+    DeployBody,
+    DeploymentsAnswer,
+    DeploymentState,
+    DeploymentTargetView,
+    PemExport,
+    RenewBody,
+    RevokeBody,
+    VersionView,
+)
+from certctl.client.models.page import PageOf, StatusAnswer
+from certctl.control import exports
+from certctl.core.certificate import Certificate, Version
+from certctl.core.errors import Malformed, Violation
+from certctl.doors.paging import Paging
+from certctl.lifecycle import deploy, renew, request, revoke
+from certctl.pki.csr import csr_pem
+from certctl.pki.pem import certificate_pem
+from certctl.store import views
+
+Moment = Annotated[datetime | None, Parameter(description="RFC 3339 with a zone")]
+Flag = Annotated[bool, Parameter(description="true or false")]
+
+
+@get("/certificates", opt=needs("cert.read"), summary="List certificates")
+async def list_certificates(
+    request: ApiRequest,
+    paging: Paging,
+    status: str = "",
+    environment: str = "",
+    owner_id: str = "",
+    team_id: str = "",
+    issuer_id: str = "",
+    agent_id: str = "",
+    profile_id: str = "",
+    q: str = "",
+    expires_before: Moment = None,
+    expires_after: Moment = None,
+    created_after: Moment = None,
+    updated_after: Moment = None,
+    sort: str = "createdAt",
+    sort_desc: Flag = False,
+) -> PageOf[CertificateView]:
+    """Narrowed by exact values; `q` is a prefix of name or common name; `sort` may begin with `-`."""
+    wanted = views.CertificateFilter(
+        status=status,
+        environment=environment,
+        owner_id=owner_id,
+        team_id=team_id,
+        issuer_id=issuer_id,
+        agent_id=agent_id,
+        profile_id=profile_id,
+        q=q,
+        expires_before=_moment(expires_before, "expires_before"),
+        expires_after=_moment(expires_after, "expires_after"),
+        created_after=_moment(created_after, "created_after"),
+        updated_after=_moment(updated_after, "updated_after"),
+    )
+    column = _sort(sort.removeprefix("-"))
+    async with request.ctx.database.read() as tx:
+        found = await views.certificate_page(
+            tx, request.visible, wanted, paging.part, sort=column, descending=sort_desc or sort.startswith("-")
+        )
+        targets = await views.target_ids(tx, request.visible, [row.id for row in found.data])
+    return listed([_view(row, targets[row.id]) for row in found.data], found.total, paging)
+
+
+def _moment(value: datetime | None, field: str) -> datetime | None:
+    if value is not None and value.tzinfo is None:
+        message = f"{field} needs a time zone (2026-01-31T00:00:00Z)"
+        raise Malformed(message, violations=(Violation("time_without_zone", message, field),))
+    return value
+
+
+def _sort(name: str) -> str:
+    if name not in views.SORTS:
+        message = f"sort must be one of {', '.join(views.SORTS)}"
+        raise Malformed(message, violations=(Violation("unknown_sort", message, "sort"),))
+    return name
+
+
+def _view(certificate: Certificate, target_ids: list[str]) -> CertificateView:
+    return shown(CertificateView, certificate, target_ids=target_ids)
+
+
+async def _shown(request: ApiRequest, certificate_id: str) -> CertificateView:
+    async with request.ctx.database.read() as tx:
+        found = await views.certificate(tx, request.visible, certificate_id)
+        targets = await views.target_ids(tx, request.visible, [certificate_id])
+    return _view(found, targets[certificate_id])
+
+
+@post("/certificates", status_code=201, opt=needs("cert.issue"), summary="Request a certificate")
+async def create_certificate(request: ApiRequest, data: CertificateWrite) -> CertificateView:
+    """One issuing job a key holder: each agent of `target_ids`, or the caller when `csr_pem` is given."""
+    certificate, jobs = await _request(request, data)
+    await drive(request.door, ids(jobs))
+    return await _shown(request, certificate.id)
+
+
+async def _request(call: ApiRequest, data: CertificateWrite) -> tuple[Certificate, list[request.Job]]:
+    if not data.common_name:
+        message = "common_name is needed"
+        raise Malformed(message, violations=(Violation("field_is_missing", message, "common_name"),))
+    wanted = request.NewCertificate(**given(data), source="API")
+    return await request.create(call.ctx, call.visible, call.actor, wanted)
+
+
+@get("/certificates/{certificate_id:str}", opt=needs("cert.read"), summary="One certificate")
+async def show_certificate(request: ApiRequest, certificate_id: str) -> CertificateView:
+    """One certificate."""
+    return await _shown(request, certificate_id)
+
+
+@put("/certificates/{certificate_id:str}", opt=needs("cert.edit"), summary="Change a certificate")
+async def update_certificate(request: ApiRequest, certificate_id: str, data: CertificateWrite) -> CertificateView:
+    """Field by field; names change with the next version. Targets newly mapped get a version."""
+    await _change(request, certificate_id, data)
+    await drive_pending(request.door, certificate_id)
+    return await _shown(request, certificate_id)
+
+
+async def _change(call: ApiRequest, certificate_id: str, data: CertificateWrite) -> None:
+    refuse_other_id(data.id, certificate_id)
+    if data.csr_pem:
+        message = f"send a CSR to POST /api/v1/certificates/{certificate_id}/csr"
+        raise Malformed(message, violations=(Violation("not_on_update", message, "csr_pem"),))
+    changes = request.CertificateChanges(**given(data, but=("id", "csr_pem")))
+    await request.update(call.ctx, call.visible, call.actor, certificate_id, changes)
+
+
+@delete("/certificates/{certificate_id:str}", status_code=204, opt=needs("cert.delete"), summary="Archive a certificate")
+async def archive_certificate(request: ApiRequest, certificate_id: str) -> None:
+    """What was issued stays valid until it is revoked."""
+    await _archive(request, certificate_id)
+
+
+async def _archive(call: ApiRequest, certificate_id: str) -> None:
+    await request.archive(call.ctx, call.visible, call.actor, certificate_id)
+
+
+@get("/certificates/{certificate_id:str}/versions", opt=needs("cert.read"), summary="Versions of a certificate")
+async def list_versions(request: ApiRequest, certificate_id: str, paging: Paging) -> PageOf[VersionView]:
+    """Newest first."""
+    async with request.ctx.database.read() as tx:
+        found = await views.version_page(tx, request.visible, certificate_id, paging.part)
+    return page_of(found, paging, _version)
+
+
+def _version(version: Version) -> VersionView:
+    return shown(
+        VersionView,
+        version,
+        pem_chain=certificate_pem(version.leaf_der) + version.chain_pem,
+        csr_pem=csr_pem(version.csr_der),
+    )
+
+
+@get("/certificates/{certificate_id:str}/deployments", opt=needs("cert.read"), summary="Where a certificate is")
+async def list_deployments(request: ApiRequest, certificate_id: str) -> DeploymentsAnswer:
+    """Every mapped target, with what is known of the certificate there."""
+    async with request.ctx.database.read() as tx:
+        found = await views.deployments_of(tx, request.visible, certificate_id)
+    rows = [
+        shown(
+            DeploymentTargetView,
+            row.target,
+            deployment=shown(DeploymentState, row.deployment) if row.deployment else None,
+        )
+        for row in found
+    ]
+    return DeploymentsAnswer(data=rows, total=len(rows))
+
+
+@post("/certificates/{certificate_id:str}/renew", status_code=202, opt=needs("cert.issue"), summary="Renew now")
+async def renew_certificate(
+    request: ApiRequest, certificate_id: str, data: RenewBody | None = None, force: Flag = False
+) -> StatusAnswer:
+    """Every key holder makes a new key."""
+    forced = force or (data is not None and data.force)
+    jobs = await renew.trigger(request.ctx, request.visible, request.actor, certificate_id, force=forced)
+    await drive(request.door, ids(jobs))
+    return StatusAnswer(status="renewal_triggered", job_ids=ids(jobs))
+
+
+@post("/certificates/{certificate_id:str}/deploy", status_code=202, opt=needs("cert.edit"), summary="Deploy now")
+async def deploy_certificate(
+    request: ApiRequest, certificate_id: str, data: DeployBody | None = None
+) -> StatusAnswer:
+    """The current version of each holder, or the named one (a rollback)."""
+    wanted = data or DeployBody()
+    jobs = await deploy.trigger(
+        request.ctx,
+        request.visible,
+        request.actor,
+        certificate_id,
+        target_id=wanted.target_id,
+        version_id=wanted.version_id,
+    )
+    return StatusAnswer(status="deployment_triggered", job_ids=ids(jobs))
+
+
+@post("/certificates/{certificate_id:str}/revoke", status_code=200, opt=needs("cert.revoke"), summary="Revoke")
+async def revoke_certificate(
+    request: ApiRequest, certificate_id: str, data: RevokeBody | None = None
+) -> StatusAnswer:
+    """Every version that could still be trusted, or the named one. OCSP and CRL speak of it at once."""
+    wanted = data or RevokeBody()
+    job = await revoke.trigger(
+        request.ctx,
+        request.visible,
+        request.actor,
+        certificate_id,
+        reason=wanted.reason,
+        version_id=wanted.version_id,
+        replace=wanted.replace,
+    )
+    await drive(request.door, [job.id])
+    if wanted.replace:
+        await drive_pending(request.door, certificate_id)
+    return StatusAnswer(status="revoked", job_id=job.id)
+
+
+@post("/certificates/{certificate_id:str}/csr", status_code=202, opt=needs("cert.issue"), summary="Send a CSR")
+async def submit_csr(request: ApiRequest, certificate_id: str, data: CsrBody) -> StatusAnswer:
+    """The caller keeps the key; names and life come from the certificate, the CSR gives its public key."""
+    job = await _submit(request, certificate_id, data.csr_pem)
+    await drive(request.door, [job.id])
+    return StatusAnswer(status="csr_accepted", job_id=job.id)
+
+
+async def _submit(call: ApiRequest, certificate_id: str, pem: str) -> request.Job:
+    return await request.submit_csr(call.ctx, call.visible, call.actor, certificate_id, pem)
+
+
+@get("/certificates/{certificate_id:str}/export/pem", opt=needs("cert.read"), summary="Export as PEM")
+async def export_pem(
+    request: ApiRequest, certificate_id: str, version_id: str = "", download: Flag = False
+) -> Response[PemExport]:
+    """The newest current version, or the named one; `download=true` answers with a file."""
+    version = await exports.export(request.ctx, request.visible, request.actor, certificate_id, version_id=version_id)
+    leaf = certificate_pem(version.leaf_der)
+    body = PemExport(cert_pem=leaf, chain_pem=version.chain_pem, full_pem=leaf + version.chain_pem)
+    if not download:
+        return Response(body, media_type="application/json")
+    headers = {"Content-Disposition": f'attachment; filename="{certificate_id}.pem"'}
+    # a download is bytes, not JSON; the schema above is what the plain form has
+    return Response(
+        body.full_pem.encode(),  # type: ignore[arg-type]  # see above
+        media_type="application/x-pem-file",
+        headers=headers,
+    )
+
+
+HANDLERS = (
+    list_certificates,
+    create_certificate,
+    show_certificate,
+    update_certificate,
+    archive_certificate,
+    list_versions,
+    list_deployments,
+    renew_certificate,
+    deploy_certificate,
+    revoke_certificate,
+    submit_csr,
+    export_pem,
+)
+
+__all__ = ["HANDLERS", "msgspec"]

@@ -1,0 +1,192 @@
+"""The composition root: settings in, a running control plane out. The only module that knows every concrete part.
+
+On an empty data directory it makes what is missing (keys, tables, CA, its own TLS certificate) before it listens;
+whatever it cannot do it says in one sentence, and nothing half-started is left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from certctl.authority.keybox import DatabaseSigner
+from certctl.authority.signer import IssuingCA, PkiAddresses, SealedKey
+from certctl.connectors import registry
+from certctl.connectors.base.issuer import Issuer
+from certctl.control.installation import BUILT_IN_ISSUER, ensure_installation, open_sealer
+from certctl.core.catalogue import IssuerRecord
+from certctl.core.clock import Clock, SystemClock
+from certctl.core.errors import Misconfigured, NotFound
+from certctl.core.ids import DEFAULT_TENANT, uuid7
+from certctl.core.scope import Scope
+from certctl.core.secret import Secret
+from certctl.lifecycle.context import Context, Patience
+from certctl.settings import Settings
+from certctl.store import authority, migrate
+from certctl.store.tx import Database
+from certctl.store.wake import Wakeups
+
+SERVER_OWNER = "server:"
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """Everything one process of the control plane works with."""
+
+    settings: Settings
+    database: Database
+    ctx: Context
+    wakeups: Wakeups
+    bootstrap_token: Secret
+
+
+@contextlib.asynccontextmanager
+async def open_house(
+    settings: Settings, clock: Clock | None = None, *, migrations: bool = True
+) -> AsyncIterator[House]:
+    """Open database, keys and CA; on the embedded start hold the one lock that keeps a second server out."""
+    clock = clock or SystemClock()
+    _prepare_data_dir(settings)
+    with contextlib.ExitStack() as locks:
+        if settings.embedded:
+            locks.enter_context(only_server(settings.data_dir))
+        passphrase = _encryption_key(settings)
+        database = Database(settings.database_url, max_connections=settings.database_max_connections)
+        try:
+            if migrations:
+                await migrate.migrate(database)
+            scope = Scope.whole(DEFAULT_TENANT)
+            sealer = await open_sealer(database, scope, passphrase, clock)
+            ctx = _context(
+                settings, database, scope, DatabaseSigner(partial(_load_key, database, scope), sealer), clock
+            )
+            await ensure_installation(ctx, settings.ca_common_name)
+            yield House(settings, database, ctx, Wakeups(), _bootstrap_token(settings))
+        finally:
+            await database.close()
+
+
+def _context(settings: Settings, database: Database, scope: Scope, keybox: DatabaseSigner, clock: Clock) -> Context:
+    addresses = PkiAddresses(settings.pki_base_url)
+    services = {
+        "cas": partial(_issuing_ca, database, scope),
+        "root_of": partial(_root_of, database, scope),
+        "signer": keybox,
+        "addresses": addresses,
+    }
+
+    async def open_issuer(record: IssuerRecord) -> Issuer:
+        return registry.open_issuer(record.type, record.config, services)
+
+    return Context(
+        clock=clock,
+        database=database,
+        scope=scope,
+        owner=f"{SERVER_OWNER}{uuid7()}",
+        open_issuer=open_issuer,
+        keybox=keybox,
+        addresses=addresses,
+        patience=Patience(
+            lease=settings.lease,
+            agent_silence=settings.agent_silence,
+            responder_validity=settings.ocsp_responder_validity,
+            responder_grace=settings.ocsp_responder_grace,
+        ),
+    )
+
+
+async def _load_key(database: Database, scope: Scope, key_ref: str) -> SealedKey:
+    async with database.read() as tx:
+        return await authority.load_key(tx, scope, key_ref)
+
+
+async def _issuing_ca(database: Database, scope: Scope, ca_certificate_id: str | None) -> IssuingCA:
+    """A CA generation by id, or the current one of the built-in issuer."""
+    async with database.read() as tx:
+        if ca_certificate_id is not None:
+            return await authority.issuing_ca(tx, scope, ca_certificate_id)
+        generations = await authority.ca_certificates_of(tx, scope, BUILT_IN_ISSUER)
+        current = next((ca for ca in generations if ca.kind == "intermediate" and ca.state == "active"), None)
+        if current is None:
+            raise NotFound("the built-in CA has no active issuing certificate")
+        return await authority.issuing_ca(tx, scope, current.id)
+
+
+async def _root_of(database: Database, scope: Scope, ca: IssuingCA) -> bytes:
+    """The self-signed root above a CA generation, DER."""
+    async with database.read() as tx:
+        above = await authority.ca_certificate(tx, scope, ca.ca_certificate_id)
+        while above is not None and above.parent_id:
+            above = await authority.ca_certificate(tx, scope, above.parent_id)
+    if above is None:
+        raise NotFound(f"no root above CA {ca.ca_certificate_id}")
+    return above.certificate_der
+
+
+def _prepare_data_dir(settings: Settings) -> None:
+    directory = settings.data_dir
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe = directory / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise Misconfigured(
+            f"the data directory {directory} cannot be written ({error.strerror}); "
+            "give it to this user, or name another one in CERTCTL_DATA_DIR"
+        ) from error
+    if directory.stat().st_mode & 0o077:
+        directory.chmod(0o700)
+
+
+@contextlib.contextmanager
+def only_server(data_dir: Path) -> Iterator[None]:
+    """Hold the data directory's lock: on SQLite there is exactly one server process."""
+    with (data_dir / "server.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Misconfigured(
+                f"another certctl-server is running on {data_dir}; SQLite takes one, use PostgreSQL for more"
+            ) from error
+        yield
+
+
+def _encryption_key(settings: Settings) -> Secret:
+    if settings.encryption_key:
+        return settings.encryption_key
+    if not settings.embedded:
+        raise Misconfigured(
+            "CERTCTL_CONFIG_ENCRYPTION_KEY is not set; with PostgreSQL it has to be given, the same to every replica "
+            "(make one with: openssl rand -base64 32)"
+        )
+    return _own_secret(settings.data_dir / "config-encryption.key", "the config encryption key")
+
+
+def _bootstrap_token(settings: Settings) -> Secret:
+    if settings.bootstrap_token or not settings.embedded:
+        return settings.bootstrap_token
+    return _own_secret(settings.data_dir / "bootstrap-token", "the bootstrap token")
+
+
+def _own_secret(path: Path, what: str) -> Secret:
+    """A secret of the embedded start, made once, 0600; refused when others can read it."""
+    if not path.exists():
+        temporary = path.with_suffix(".new")
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(36))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    if path.stat().st_mode & 0o077:
+        raise Misconfigured(f"{what} in {path} can be read by others; run: chmod 600 {path}")
+    return Secret(path.read_text().strip())

@@ -1,0 +1,1 @@
+"""The bodies that API and client share: one module a resource, decoded and encoded by msgspec."""

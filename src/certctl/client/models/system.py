@@ -1,0 +1,37 @@
+"""Probes, version and counts."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Health(Struct, frozen=True, kw_only=True):
+    """The process answers."""
+
+    status: str
+
+
+class Readiness(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The process can do its work: the database answers and its schema is ours."""
+
+    status: str
+    db: str
+    error: str = ""
+
+
+class VersionInfo(Struct, frozen=True, kw_only=True):
+    """What runs here. Empty build facts are not known; `go_version` is there for the reference product's clients."""
+
+    version: str
+    commit: str = ""
+    modified: bool = False
+    build_time: str = ""
+    go_version: str = ""
+    agent_protocol: int = 0
+
+
+class StatusCount(Struct, frozen=True, kw_only=True):
+    """How many certificates read so."""
+
+    status: str
+    count: int

@@ -1,0 +1,112 @@
+"""The explicit table of connectors: kind -> where it lives, loaded on first use: an unused connector costs nothing.
+
+Kinds are matched without regard to case; the spelling in the table is the reference product's and the one shown. Must
+never search folders or entry points: what can run is what stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+from msgspec import Struct
+
+from certctl.connectors.base.config import decode_config
+from certctl.core.errors import Unsupported
+
+if TYPE_CHECKING:
+    from certctl.connectors.base.issuer import Issuer
+    from certctl.connectors.base.target import Target
+    from certctl.connectors.dial import DialPolicy
+    from certctl.connectors.host.allow import AllowFile
+
+
+class Entry(Struct, frozen=True):
+    """Where one connector lives: its shown kind, its module, its class and the class of its configuration."""
+
+    kind: str
+    module: str
+    connector: str
+    config: str
+
+
+TARGETS: tuple[Entry, ...] = (Entry("NGINX", "certctl.connectors.targets.nginx", "NginxTarget", "NginxConfig"),)
+
+ISSUERS: tuple[Entry, ...] = (
+    Entry("local", "certctl.connectors.issuers.local", "LocalIssuer", "LocalConfig"),
+    # The reference product's name of the same built-in CA.
+    Entry("GenericCA", "certctl.connectors.issuers.local", "LocalIssuer", "LocalConfig"),
+)
+
+
+def open_target(
+    kind: str,
+    config: Mapping[str, Any],
+    *,
+    allow: AllowFile,
+    state_dir: Path,
+    dial_policy: DialPolicy,
+) -> Target:
+    """The target of `kind` with its decoded `config`, acting within `allow` and keeping journals in `state_dir`.
+
+    Raises Unsupported for a kind that is not in the table and Malformed for a configuration that cannot be read.
+    """
+    entry = find_entry(TARGETS, kind, "target")
+    target = _attribute(entry, entry.connector)(_decode(entry, config), allow, state_dir, dial_policy)
+    return cast("Target", target)
+
+
+def open_issuer(kind: str, config: Mapping[str, Any], services: Mapping[str, Any]) -> Issuer:
+    """The issuer of `kind`; `services` are the keyword arguments of its class ("local": cas, signer, addresses, ...).
+
+    Raises Unsupported for a kind that is not in the table and Malformed for a configuration that cannot be read.
+    """
+    entry = find_entry(ISSUERS, kind, "issuer")
+    _decode(entry, config)  # refused now, not at the first order
+    return cast("Issuer", _attribute(entry, entry.connector)(**services))
+
+
+def target_config_schema(kind: str) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a target kind's configuration. Raises Unsupported."""
+    return _schema(find_entry(TARGETS, kind, "target"))
+
+
+def issuer_config_schema(kind: str) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of an issuer kind's configuration. Raises Unsupported."""
+    return _schema(find_entry(ISSUERS, kind, "issuer"))
+
+
+def check_target_config(kind: str, config: Mapping[str, Any]) -> None:
+    """Decode the configuration and drop it. Raises Unsupported or Malformed."""
+    _decode(find_entry(TARGETS, kind, "target"), config)
+
+
+def check_issuer_config(kind: str, config: Mapping[str, Any]) -> None:
+    """Decode the configuration and drop it. Raises Unsupported or Malformed."""
+    _decode(find_entry(ISSUERS, kind, "issuer"), config)
+
+
+def find_entry(table: tuple[Entry, ...], kind: str, noun: str) -> Entry:
+    """The table's line for `kind`, case put aside. Raises Unsupported naming what there is."""
+    wanted = kind.casefold()
+    for entry in table:
+        if entry.kind.casefold() == wanted:
+            return entry
+    known = ", ".join(entry.kind for entry in table)
+    raise Unsupported(f"{noun} type {kind!r} is not known to this version of certctl; known are {known}")
+
+
+def _decode(entry: Entry, config: Mapping[str, Any]) -> Struct:
+    kind: type[Struct] = _attribute(entry, entry.config)
+    return decode_config(kind, config)
+
+
+def _schema(entry: Entry) -> dict[str, Any]:
+    return msgspec.json.schema(_attribute(entry, entry.config))
+
+
+def _attribute(entry: Entry, name: str) -> Any:
+    return getattr(import_module(entry.module), name)

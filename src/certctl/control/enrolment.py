@@ -1,0 +1,216 @@
+"""Agents come and go: a one-time, expiring token bound to a name or a group makes one agent, whose credential is its
+own.
+
+Tokens and credentials are shown once and stored as SHA-256. A retired agent is Gone and its steps go to nobody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import timedelta
+from typing import Any
+
+from certctl.core.actor import Actor, ActorType
+from certctl.core.catalogue import EnrolmentToken
+from certctl.core.errors import Conflict, Gone, Malformed, NotAllowed, NotAuthenticated, Violation
+from certctl.core.events import Event, EventType
+from certctl.core.ids import new_id
+from certctl.core.secret import Secret
+from certctl.core.status import AgentStatus
+from certctl.core.target import AgentRecord
+from certctl.ledger import append
+from certctl.lifecycle.context import Context
+from certctl.store import agents, catalogue, jobs
+from certctl.wire.agent import PROTOCOL_VERSION, Enrolment, Heartbeat, HeartbeatReply
+
+_LONGEST_TTL = timedelta(days=30)
+_BEAT_WRITE_EVERY = timedelta(seconds=10)
+
+
+def digest(secret: Secret) -> str:
+    """How tokens, credentials and keys are stored: SHA-256 is enough for 256 random bits."""
+    return hashlib.sha256(secret.reveal().encode()).hexdigest()
+
+
+async def create_token(
+    ctx: Context, actor: Actor, *, agent_name: str, agent_group: str, ttl: timedelta
+) -> tuple[EnrolmentToken, Secret]:
+    """A token for one agent of this name, or of this group; valid once, for at most 30 days."""
+    if bool(agent_name) == bool(agent_group):
+        message = "give exactly one of agent_name and agent_group"
+        raise Malformed(message, violations=(Violation("name_or_group", message, "agent_name"),))
+    if not timedelta(0) < ttl <= _LONGEST_TTL:
+        message = "an enrolment token lives more than 0 seconds and at most 30 days"
+        raise Malformed(message, violations=(Violation("lifetime_out_of_range", message, "expires_in_seconds"),))
+    secret = Secret(f"cte_{secrets.token_urlsafe(32)}")
+    now = ctx.now()
+    token = EnrolmentToken(
+        tenant_id=ctx.scope.tenant_id,
+        id=new_id("tok"),
+        token_hash=digest(secret),
+        agent_name=agent_name,
+        agent_group=agent_group,
+        created_by=actor.id,
+        created_at=now,
+        expires_at=now + ttl,
+        used_at=None,
+        used_by="",
+    )
+    async with ctx.database.begin("enrolment.token") as tx:
+        await catalogue.insert(tx, ctx.scope, token)
+        details = {"agent_name": agent_name, "agent_group": agent_group, "expires_at": token.expires_at.isoformat()}
+        await append(
+            tx, ctx.scope, now, _event(EventType.ENROLMENT_TOKEN_CREATED, "enrolment_token", token.id, actor, details)
+        )
+    return token, secret
+
+
+async def enrol(ctx: Context, token: Secret, said: Enrolment, address: str) -> tuple[AgentRecord, Secret]:
+    """Use a token up and make its agent. An agent whose answer was lost needs a new token: a credential is never
+    shown twice.
+    """
+    if said.protocol != PROTOCOL_VERSION:
+        raise Malformed(f"this server speaks agent protocol {PROTOCOL_VERSION}, the agent speaks {said.protocol}")
+    now = ctx.now()
+    credential = Secret(f"cta_{secrets.token_urlsafe(32)}")
+    async with ctx.database.begin("enrolment.enrol") as tx:
+        known = await catalogue.by_secret_hash(tx, EnrolmentToken, "token_hash", digest(token))
+        if known is None or known.tenant_id != ctx.scope.tenant_id or known.expires_at <= now:
+            raise NotAuthenticated("the enrolment token is unknown or has expired; ask for a new one")
+        if known.agent_name and known.agent_name != said.name:
+            raise NotAllowed(f"this enrolment token is for the agent named {known.agent_name}")
+        agent = _agent(ctx, said, known, credential, address)
+        if not await catalogue.change_if(
+            tx, ctx.scope, EnrolmentToken, known.id, "used_at", is_null=True, used_at=now, used_by=agent.id
+        ):
+            raise NotAuthenticated("the enrolment token has been used; ask for a new one")
+        await catalogue.insert(tx, ctx.scope, agent)
+        actor = Actor(id=agent.id, type=ActorType.AGENT, address=address)
+        details = {"name": agent.name, "hostname": agent.hostname, "token_id": known.id}
+        await append(tx, ctx.scope, now, _event(EventType.AGENT_ENROLLED, "agent", agent.id, actor, details))
+    return agent, credential
+
+
+def _agent(ctx: Context, said: Enrolment, token: EnrolmentToken, credential: Secret, address: str) -> AgentRecord:
+    name = said.name.strip()
+    if not name or len(name) > 128 or not said.hostname:
+        message = "an agent enrols with a name of at most 128 characters and a hostname"
+        raise Malformed(message, violations=(Violation("agent_needs_a_name", message, "name"),))
+    now = ctx.now()
+    return AgentRecord(
+        tenant_id=ctx.scope.tenant_id,
+        id=new_id("agent"),
+        name=name,
+        hostname=said.hostname[:255],
+        status=AgentStatus.ONLINE,
+        last_heartbeat_at=now,
+        registered_at=now,
+        os=said.os[:64],
+        architecture=said.architecture[:64],
+        ip_address=(said.ip_address or address)[:64],
+        version=said.version[:64],
+        protocol=said.protocol,
+        capabilities=[capability[:64] for capability in said.capabilities[:64]],
+        agent_group=token.agent_group,
+        boot_id="",
+        credential_hash=digest(credential),
+        retired_at=None,
+        retired_reason="",
+    )
+
+
+async def agent_of(ctx: Context, credential: Secret) -> AgentRecord:
+    """Whose credential this is; NotAuthenticated otherwise."""
+    async with ctx.database.read() as tx:
+        agent = await catalogue.by_secret_hash(tx, AgentRecord, "credential_hash", digest(credential))
+    if agent is None or agent.tenant_id != ctx.scope.tenant_id:
+        raise NotAuthenticated("this agent credential is unknown; enrol the agent again")
+    return agent
+
+
+def refuse_retired(agent: AgentRecord) -> None:
+    """A retired agent is told so, and stops."""
+    if agent.retired_at is not None:
+        raise Gone(f"agent {agent.name} was retired: {agent.retired_reason or 'no reason given'}")
+
+
+async def heartbeat(ctx: Context, agent: AgentRecord, said: Heartbeat) -> HeartbeatReply:
+    """A sign of life; extends the leases of the steps in hand and names those that have passed on."""
+    refuse_retired(agent)
+    now = ctx.now()
+    owner = f"agent:{agent.id}:{said.boot_id}"
+    async with ctx.database.begin("heartbeat") as tx:
+        held = await jobs.extend_leases(
+            tx,
+            ctx.scope,
+            [(lease.step_id, lease.fence) for lease in said.leases[:256]],
+            owner,
+            now + ctx.patience.lease,
+        )
+        told = {
+            "version": said.version[:64],
+            "hostname": said.hostname[:255],
+            "os": said.os[:64],
+            "architecture": said.architecture[:64],
+            "ip_address": said.ip_address[:64],
+        }
+        changes: dict[str, Any] = {name: value for name, value in told.items() if value}
+        await catalogue.change(
+            tx,
+            ctx.scope,
+            AgentRecord,
+            agent.id,
+            status=AgentStatus.ONLINE,
+            last_heartbeat_at=now,
+            **changes,
+        )
+        if agent.status == AgentStatus.OFFLINE:
+            actor = Actor(id=agent.id, type=ActorType.AGENT)
+            await append(tx, ctx.scope, now, _event(EventType.AGENT_RETURNED, "agent", agent.id, actor, {}))
+    lost = [lease for lease in said.leases if lease.step_id not in held]
+    return HeartbeatReply(lost=lost, server_time=now.isoformat())
+
+
+async def seen(ctx: Context, agent: AgentRecord, boot_id: str) -> None:
+    """A poll is a sign of life too; written at most every ten seconds, and when a new run of the agent begins."""
+    now = ctx.now()
+    fresh = agent.last_heartbeat_at is not None and now - agent.last_heartbeat_at < _BEAT_WRITE_EVERY
+    if fresh and agent.boot_id == boot_id and agent.status == AgentStatus.ONLINE:
+        return
+    async with ctx.database.begin("agent.seen") as tx:
+        await catalogue.change(
+            tx, ctx.scope, AgentRecord, agent.id, status=AgentStatus.ONLINE, last_heartbeat_at=now, boot_id=boot_id
+        )
+
+
+async def retire(
+    ctx: Context, actor: Actor, agent_id: str, *, reason: str, force: bool
+) -> tuple[AgentRecord, dict[str, int]]:
+    """Retire an agent. Conflict with counts while targets depend on it, unless `force`, which retires those too."""
+    now = ctx.now()
+    async with ctx.database.begin("agent.retire") as tx:
+        agent = await catalogue.get(tx, ctx.scope, AgentRecord, agent_id)
+        active = await agents.active_targets(tx, ctx.scope, agent_id)
+        counts = {"active_targets": active, "active_certificates": 0, "pending_jobs": 0}
+        if agent.retired_at is not None:
+            return agent, counts
+        if active and not force:
+            raise Conflict(
+                f"agent {agent.name} still serves {active} targets; force=true with a reason retires them too"
+            )
+        if active and not reason:
+            raise Malformed("retiring an agent with its targets needs a reason")
+        await agents.retire_targets(tx, ctx.scope, agent_id, reason, now)
+        await catalogue.change(
+            tx, ctx.scope, AgentRecord, agent_id, retired_at=now, retired_reason=reason, status=AgentStatus.OFFLINE
+        )
+        await append(
+            tx, ctx.scope, now, _event(EventType.AGENT_RETIRED, "agent", agent_id, actor, {"reason": reason} | counts)
+        )
+        agent = await catalogue.get(tx, ctx.scope, AgentRecord, agent_id)
+    return agent, counts
+
+
+def _event(kind: EventType, subject: str, subject_id: str, actor: Actor, details: dict[str, Any]) -> Event:
+    return Event(type=kind, subject_type=subject, subject_id=subject_id, actor=actor, details=details)

@@ -1,0 +1,147 @@
+"""The control plane's own TLS certificate on the embedded start: a managed certificate like any other, key made here.
+
+Asked for through the one door to issuance, so it is in the inventory, revocable, and renewed when a third of its life
+is left. Files: `tls/server.key` (0600), `tls/server.pem` (leaf and chain), `ca.pem` (the root that clients trust).
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+from msgspec import Struct
+
+from certctl.core.actor import SYSTEM
+from certctl.core.certificate import CLIENT_HOLDER, Version
+from certctl.core.errors import CertctlError, Misconfigured, NotFound
+from certctl.core.names import parse_names
+from certctl.lifecycle import flow, request
+from certctl.lifecycle.context import Context
+from certctl.pki.algorithms import KeyAlgorithm
+from certctl.pki.certs import read_certificate
+from certctl.pki.csr import build_csr, csr_pem, read_csr
+from certctl.pki.keys import generate_private_key, load_private_key, private_key_pem, public_key_matches
+from certctl.pki.pem import certificate_pem, read_certificates
+from certctl.store import authority, views
+
+OWN_CERTIFICATE = "certctl-server"
+_LIFE = timedelta(days=47)
+
+
+class OwnTls(Struct, frozen=True):
+    """Where the server's pair and the root of its chain lie."""
+
+    cert_path: Path
+    key_path: Path
+    ca_path: Path
+
+
+def paths(data_dir: Path) -> OwnTls:
+    """The embedded start's places."""
+    return OwnTls(data_dir / "tls" / "server.pem", data_dir / "tls" / "server.key", data_dir / "ca.pem")
+
+
+async def ensure(ctx: Context, data_dir: Path, names: tuple[str, ...], issuer_id: str) -> bool:
+    """Make or renew the pair when needed; True when the files changed and should be loaded anew."""
+    own = paths(data_dir)
+    own.cert_path.parent.mkdir(mode=0o700, exist_ok=True)
+    await _write_root(ctx, own.ca_path, issuer_id)
+    if _good(own, names, ctx):
+        return False
+    key = _staged_key(own.key_path.with_suffix(".next"))
+    wanted = parse_names(list(names), "CERTCTL_SERVER_NAMES")
+    csr = csr_pem(build_csr(load_private_key(key), wanted[0].value, wanted))
+    version = await _issue(ctx, csr, names, issuer_id)
+    pair = certificate_pem(version.leaf_der) + version.chain_pem
+    public_key_matches(key, version.leaf_der)
+    # key first: a crash in between leaves a pair that does not match, which the next start mends from the staged key
+    _write(own.key_path, key, 0o600)
+    _write(own.cert_path, pair.encode(), 0o644)
+    own.key_path.with_suffix(".next").unlink()
+    return True
+
+
+def _good(own: OwnTls, names: tuple[str, ...], ctx: Context) -> bool:
+    try:
+        leaf_der = read_certificates(own.cert_path.read_bytes())[0]
+        public_key_matches(own.key_path.read_bytes(), leaf_der)
+    except (OSError, CertctlError, IndexError):
+        return False
+    facts = read_certificate(leaf_der)
+    left = facts.not_after - ctx.now()
+    return left > (facts.not_after - facts.not_before) / 3 and set(facts.names) == set(parse_names(list(names)))
+
+
+def _staged_key(path: Path) -> bytes:
+    """The next key, made once and found again after a crash."""
+    if path.exists():
+        return path.read_bytes()
+    pem = private_key_pem(generate_private_key(KeyAlgorithm.ECDSA_P256))
+    _write(path, pem, 0o600)
+    return pem
+
+
+async def _issue(ctx: Context, csr: str, names: tuple[str, ...], issuer_id: str) -> Version:
+    """The version that certifies this CSR's key: the one a crash left unwritten, or a fresh one."""
+    current = await _current(ctx)
+    if current is not None and current.spki_sha256 == read_csr(csr).spki_sha256:
+        return current
+    try:
+        changes = request.CertificateChanges(common_name=names[0], sans=list(names))
+        await request.update(ctx, ctx.scope, SYSTEM, OWN_CERTIFICATE, changes)
+        job = await request.submit_csr(ctx, ctx.scope, SYSTEM, OWN_CERTIFICATE, csr)
+    except NotFound:
+        wanted = request.NewCertificate(
+            id=OWN_CERTIFICATE,
+            name=OWN_CERTIFICATE,
+            common_name=names[0],
+            sans=list(names),
+            issuer_id=issuer_id,
+            validity_seconds=int(_LIFE.total_seconds()),
+            renewal_policy_id="rp-manual",
+            csr_pem=csr,
+            source="own-tls",
+            tags={"purpose": "control plane TLS"},
+        )
+        _, (job,) = await request.create(ctx, ctx.scope, SYSTEM, wanted)
+    await flow.drive(ctx, job.id, timedelta(seconds=20))
+    issued = await _current(ctx)
+    if issued is None or issued.job_id != job.id:
+        raise Misconfigured(f"the control plane could not issue its own TLS certificate; see job {job.id} in the log")
+    return issued
+
+
+async def _current(ctx: Context) -> Version | None:
+    try:
+        async with ctx.database.read() as tx:
+            current = await views.current_versions(tx, ctx.scope, OWN_CERTIFICATE)
+    except NotFound:
+        return None
+    return next((version for version in current if version.holder_id == CLIENT_HOLDER), None)
+
+
+async def _write_root(ctx: Context, path: Path, issuer_id: str) -> None:
+    async with ctx.database.read() as tx:
+        known = await authority.ca_certificates_of(tx, ctx.scope, issuer_id)
+    roots = "".join(certificate_pem(ca.certificate_der) for ca in known if ca.kind == "root")
+    if not path.exists() or path.read_text() != roots:
+        _write(path, roots.encode(), 0o644)
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    """Whole or not at all, and durable."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fchmod(file.fileno(), mode)
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

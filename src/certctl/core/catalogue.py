@@ -1,0 +1,145 @@
+"""What operators configure: issuers, profiles, renewal policies, owners, teams, API keys."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+
+
+class IssuerRecord(Struct, frozen=True, kw_only=True):
+    """A CA that may be asked. `config` has no secrets; those are in `sealed_config`."""
+
+    tenant_id: str
+    id: str
+    name: str
+    type: str
+    config: dict[str, Any]
+    sealed_config: bytes | None
+    enabled: bool
+    last_tested_at: datetime | None
+    test_status: str
+    source: str
+    hierarchy_mode: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class Profile(Struct, frozen=True, kw_only=True):
+    """The rules a certificate must keep. `version` grows with every edit; decisions bind to it."""
+
+    tenant_id: str
+    id: str
+    name: str
+    description: str
+    version: int
+    allowed_key_algorithms: list[dict[str, Any]]
+    max_ttl_seconds: int
+    allowed_ekus: list[str]
+    required_san_patterns: list[str]
+    spiffe_uri_pattern: str
+    allow_short_lived: bool
+    must_staple: bool
+    required_csr_attributes: list[str]
+    acme_auth_mode: str
+    requires_approval: bool
+    enabled: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class RenewalPolicy(Struct, frozen=True, kw_only=True):
+    """When to renew: a window in days, or a fraction of the life that may be left."""
+
+    tenant_id: str
+    id: str
+    name: str
+    renewal_window_days: int | None
+    renewal_window_fraction: float | None
+    auto_renew: bool
+    max_retries: int
+    retry_interval_seconds: int
+    alert_thresholds_days: list[int]
+    alert_channels: dict[str, list[str]]
+    alert_severity_map: dict[str, str]
+    certificate_profile_id: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class Owner(Struct, frozen=True, kw_only=True):
+    """A person or group that answers for certificates."""
+
+    tenant_id: str
+    id: str
+    name: str
+    email: str
+    team_id: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class Team(Struct, frozen=True, kw_only=True):
+    """Owners who work together."""
+
+    tenant_id: str
+    id: str
+    name: str
+    description: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class ApiKey(Struct, frozen=True, kw_only=True):
+    """A bearer key, stored as its SHA-256. Empty scope lists of None mean no limit."""
+
+    tenant_id: str
+    id: str
+    name: str
+    prefix: str
+    key_hash: str
+    role_ids: list[str]
+    teams: list[str] | None
+    profiles: list[str] | None
+    issuers: list[str] | None
+    created_by: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+class EnrolmentToken(Struct, frozen=True, kw_only=True):
+    """A one-time, expiring right to become the agent of one name, or one agent of a group."""
+
+    tenant_id: str
+    id: str
+    token_hash: str
+    agent_name: str
+    agent_group: str
+    created_by: str
+    created_at: datetime
+    expires_at: datetime
+    used_at: datetime | None
+    used_by: str
+
+
+class CaCertificate(Struct, frozen=True, kw_only=True):
+    """One CA generation: each version names the one that signed it."""
+
+    tenant_id: str
+    id: str
+    issuer_id: str
+    parent_id: str
+    kind: str
+    key_ref: str
+    key_algorithm: str
+    state: str
+    generation: int
+    subject: str
+    serial_number: str
+    certificate_der: bytes
+    not_before: datetime
+    not_after: datetime
+    created_at: datetime

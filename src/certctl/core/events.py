@@ -1,0 +1,79 @@
+"""Every event name: one log in commit order feeds audit, outbox, live pages and cache invalidation.
+
+Names are the reference product's where it has one.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct
+
+from certctl.core.actor import Actor
+
+
+class EventType(StrEnum):
+    """What happened."""
+
+    CERTIFICATE_CREATED = "certificate_created"
+    CERTIFICATE_UPDATED = "certificate_updated"
+    CERTIFICATE_ARCHIVED = "certificate_archived"
+    CERTIFICATE_ISSUED = "certificate_issued"
+    CERTIFICATE_REVOKED = "certificate_revoked"
+    CERTIFICATE_EXPIRED = "certificate_expired"
+    CERTIFICATE_EXPIRING = "certificate_expiring"
+    CERTIFICATE_EXPORTED = "certificate_exported"
+    ISSUANCE_REQUESTED = "issuance_requested"
+    ISSUANCE_FAILED = "issuance_job_failed"
+    RENEWAL_TRIGGERED = "renewal_triggered"
+    RENEWAL_JOB_CREATED = "renewal_job_created"
+    RENEWAL_JOB_COMPLETED = "renewal_job_completed"
+    RENEWAL_JOB_FAILED = "renewal_job_failed"
+    REQUEST_APPROVED = "request_approved"
+    REQUEST_DENIED = "request_denied"
+    CSR_SUBMITTED = "csr_submitted"
+    CSR_REFUSED = "csr_refused"
+    ORDER_INTENDED = "order_intended"
+    DEPLOYMENT_CREATED = "deployment_jobs_created"
+    DEPLOYMENT_APPLIED = "deployment_applied"
+    DEPLOYMENT_VERIFIED = "deployment_job_completed"
+    DEPLOYMENT_FAILED = "deployment_job_failed"
+    DEPLOYMENT_DRIFTED = "deployment_drifted"
+    REVOCATION_CONFIRMED = "revocation_confirmed"
+    REVOCATION_FAILED = "revocation_failed"
+    CRL_PUBLISHED = "crl_published"
+    JOB_RETRY = "job_retry"
+    JOB_CANCELLED = "job_cancelled"
+    JOB_OVERDUE = "job_overdue"
+    AGENT_ENROLLED = "agent_registered"
+    AGENT_RETIRED = "agent_retired"
+    AGENT_SILENT = "agent_silent"
+    AGENT_RETURNED = "agent_returned"
+    ENROLMENT_TOKEN_CREATED = "enrolment_token_created"  # noqa: S105 - an event's name
+    BOOTSTRAP_USED = "bootstrap_used"
+    CA_CREATED = "ca_created"
+    CONFIG_CREATED = "config_created"
+    CONFIG_UPDATED = "config_updated"
+    CONFIG_DELETED = "config_deleted"
+    CALL_DENIED = "call_denied"
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """One thing that happened to one subject. `details` never holds a secret."""
+
+    type: EventType
+    subject_type: str
+    subject_id: str
+    actor: Actor
+    details: dict[str, Any] = {}
+
+
+class Notice(Struct, frozen=True, kw_only=True):
+    """Something a person should hear of: an outbox row in the transaction of its cause."""
+
+    type: str
+    certificate_id: str
+    severity: str
+    message: str
+    dedup_key: str

@@ -1,0 +1,41 @@
+"""Ids are `<prefix>-<uuid7>` text: sortable by time of birth, readable by people, unguessable enough to list.
+
+Client-given ids match `[A-Za-z0-9._-]{1,128}` and are never `.` or `..`. An id is never used as a path unchecked.
+RFC 9562 5.7 (UUID version 7).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+from certctl.core.errors import Malformed, Violation
+
+DEFAULT_TENANT = "t-default"
+
+_CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+def uuid7() -> str:
+    """A version 7 UUID: 48 bits of Unix milliseconds, then 74 random bits."""
+    milliseconds = time.time_ns() // 1_000_000
+    random = int.from_bytes(os.urandom(10), "big")
+    value = (milliseconds & ((1 << 48) - 1)) << 80
+    value |= 0x7 << 76 | ((random >> 68) & 0xFFF) << 64
+    value |= 0b10 << 62 | (random & ((1 << 62) - 1))
+    digits = f"{value:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id such as `job-0190f5c2-...`."""
+    return f"{prefix}-{uuid7()}"
+
+
+def check_id(value: str, field: str = "id") -> str:
+    """Return `value` if a client may name a thing so; raise Malformed otherwise."""
+    if not _CLIENT_ID.fullmatch(value) or value in {".", ".."}:
+        message = f"{field} must be 1 to 128 characters of A-Z a-z 0-9 . _ - and not . or .."
+        raise Malformed(message, violations=(Violation("id_has_wrong_form", message, field),))
+    return value

@@ -1,0 +1,98 @@
+"""Request bodies: JSON (RFC 8259) into a typed struct, or a refusal that names the field at fault.
+
+Unknown fields are refused with the nearest known one; fields that only the server writes are accepted and ignored,
+because clients send back what they read. Must never echo a value, which may be a secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import msgspec
+
+from certctl.core.errors import Malformed, UnsupportedMediaType, Violation
+
+BodyT = TypeVar("BodyT", bound=msgspec.Struct)
+
+_WHERE = re.compile(r" - at `\$\.?(.*)`$")
+
+
+def decode_body(raw: bytes, content_type: str, kind: type[BodyT], *, strict: bool = True) -> BodyT:
+    """Read a body as `kind`, whose `read_only` (a class attribute) names fields to ignore.
+
+    Raises Malformed and UnsupportedMediaType. `strict=False` ignores unknown fields altogether: the agent protocol, where
+    neighbours of one version meet.
+    """
+    check_json(content_type)
+    data = _parse(raw)
+    if not isinstance(data, dict):
+        raise Malformed("the body must be a JSON object")
+    if strict:
+        data = _known_fields(data, kind)
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        raise _type_fault(str(error)) from error
+
+
+def check_json(content_type: str) -> None:
+    """Refuse a body that says it is no JSON; parameters such as a charset do not matter (RFC 8259 11)."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type and media_type != "application/json" and not media_type.endswith("+json"):
+        raise UnsupportedMediaType("send the body as application/json")
+
+
+def _parse(raw: bytes) -> Any:
+    if not raw.strip():
+        raise Malformed("a JSON body is needed")
+    try:
+        data = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(f"the body is no valid JSON: {error}" if str(error) else "the body is no valid JSON") from error
+    # PostgreSQL text holds no NUL; the escape is the only way it gets into JSON
+    if b"\\u0000" in raw and any("\0" in text for text in _texts(data)):
+        raise Malformed("the body holds a NUL character")
+    return data
+
+
+def _texts(data: Any) -> Iterator[str]:
+    waiting = [data]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            waiting.extend((*item.keys(), *item.values()))
+        elif isinstance(item, list):
+            waiting.extend(item)
+
+
+def _known_fields(data: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
+    known = [field.encode_name for field in msgspec.structs.fields(kind)]
+    ignored: frozenset[str] = getattr(kind, "read_only", frozenset())
+    violations = tuple(
+        Violation("unknown_field", f"{name[:64]!r} is no field here{_nearest(name, known)}", name[:64])
+        for name in data
+        if name not in known and name not in ignored
+    )
+    if violations:
+        raise Malformed("; ".join(each.message for each in violations), violations=violations)
+    return {name: value for name, value in data.items() if name in known}
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+
+
+def _type_fault(text: str) -> Malformed:
+    where = _WHERE.search(text)
+    field = where.group(1) if where else ""
+    if text.startswith("Object missing required field"):
+        field = text.split("`")[1]
+        return Malformed(f"{field} is needed", violations=(Violation("field_is_missing", f"{field} is needed", field),))
+    message = f"{field or 'body'}: {_WHERE.sub('', text)}".replace("`", "")
+    return Malformed(message, violations=(Violation("wrong_type", message, field),))

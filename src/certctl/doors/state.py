@@ -1,0 +1,32 @@
+"""What every front door of one process shares: the lifecycle's context, who waits for what, limits, whether it drains.
+
+Made once by the composition root; holds no state of any call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from certctl.core.secret import Secret
+from certctl.lifecycle.context import Context
+from certctl.store.wake import Wakeups
+
+
+@dataclass(frozen=True, slots=True)
+class AppState:
+    """One per process. `bootstrap_token` None means that bootstrap is closed."""
+
+    ctx: Context
+    wakeups: Wakeups
+    max_body_bytes: int
+    bootstrap_token: Secret | None
+    version: str
+    started_at: datetime
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def drain(self) -> None:
+        """Long polls end now with what they have; call it on the event loop's thread when the process is to stop."""
+        self.draining.set()
+        self.wakeups.tell_all()

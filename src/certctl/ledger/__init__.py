@@ -1,0 +1,59 @@
+"""append(event): audit and outbox rows in the caller's transaction, so that nothing happens unrecorded."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from certctl.core.events import Event, Notice
+from certctl.core.ids import new_id
+from certctl.core.scope import Scope
+from certctl.core.secret import Secret
+from certctl.store import audit
+from certctl.store.tx import Tx
+
+
+async def append(tx: Tx, scope: Scope, now: datetime, *events: Event) -> None:
+    """Record what happened, in order, with the transaction it happened in."""
+    if events:
+        await audit.append_events(tx, scope, [_row(event, now) for event in events])
+
+
+async def notify(tx: Tx, scope: Scope, now: datetime, notice: Notice) -> bool:
+    """Put a notice in the outbox once by its dedup key. No channel is configured yet, so it truthfully reads
+    `skipped`.
+    """
+    return await audit.insert_notice(
+        tx,
+        scope,
+        {
+            "id": new_id("notif"),
+            "type": notice.type,
+            "certificate_id": notice.certificate_id,
+            "severity": notice.severity,
+            "message": notice.message,
+            "dedup_key": notice.dedup_key,
+            "channel": "",
+            "recipient": "",
+            "status": "skipped",
+            "created_at": now,
+        },
+    )
+
+
+def _row(event: Event, now: datetime) -> dict[str, Any]:
+    for name, value in event.details.items():
+        if isinstance(value, Secret):
+            raise TypeError(f"event detail {name} is a secret")
+    return {
+        "id": new_id("audit"),
+        "type": str(event.type),
+        "subject_type": event.subject_type,
+        "subject_id": event.subject_id,
+        "actor": event.actor.id,
+        "actor_type": str(event.actor.type),
+        "request_id": event.actor.request_id,
+        "address": event.actor.address,
+        "details": event.details,
+        "created_at": now,
+    }

@@ -1,0 +1,62 @@
+"""What every stage works with: clock, transactions, issuers, signer, this process's name and patience."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from certctl.authority.keybox import DatabaseSigner
+from certctl.authority.signer import PkiAddresses, SealedKey, Signer
+from certctl.connectors.base.issuer import Issuer
+from certctl.core.actor import SYSTEM, Actor
+from certctl.core.catalogue import IssuerRecord
+from certctl.core.clock import Clock
+from certctl.core.ids import new_id
+from certctl.core.scope import Scope
+from certctl.pki.algorithms import KeyAlgorithm
+from certctl.store.tx import Database
+
+OpenIssuer = Callable[[IssuerRecord], Awaitable[Issuer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long things may take. Leases: a worker or agent that says nothing for so long has lost its step."""
+
+    lease: timedelta = timedelta(seconds=30)
+    agent_silence: timedelta = timedelta(minutes=5)
+    crl_validity: timedelta = timedelta(hours=24)
+    ocsp_validity: timedelta = timedelta(hours=1)
+    responder_validity: timedelta = timedelta(days=30)
+    responder_grace: timedelta = timedelta(days=7)
+    # a step bound to a host is offered this often before its job is given up as poisonous
+    agent_offers: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One per process and tenant; stages get it as their first argument and keep no state of their own."""
+
+    clock: Clock
+    database: Database
+    scope: Scope
+    owner: str
+    open_issuer: OpenIssuer
+    keybox: DatabaseSigner
+    addresses: PkiAddresses
+    patience: Patience = field(default_factory=Patience)
+    actor: Actor = SYSTEM
+
+    def now(self) -> datetime:
+        """The present moment, aware, in UTC."""
+        return self.clock.now()
+
+    @property
+    def signer(self) -> Signer:
+        """Who signs: nobody else holds a private key."""
+        return self.keybox
+
+    async def create_key(self, algorithm: KeyAlgorithm) -> SealedKey:
+        """A fresh sealed key for our own CA; the caller stores it with the certificate made for it."""
+        return await self.keybox.create_key(algorithm, new_id("key"))

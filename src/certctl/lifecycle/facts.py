@@ -1,0 +1,80 @@
+"""Turns rows into the facts that the pure policy judges. One way for every door and stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from certctl.core.catalogue import IssuerRecord, Profile, RenewalPolicy
+from certctl.core.certificate import Certificate, RequestBody, Version
+from certctl.core.names import parse_names
+from certctl.pki.csr import CsrFacts
+from certctl.policy.issuance import IssuanceFacts, KeyRule, ProfileFacts
+from certctl.policy.renewal import RenewalFacts, RenewalPolicyFacts
+
+
+def profile_facts(profile: Profile) -> ProfileFacts:
+    """The profile as the rules of issuance see it."""
+    return ProfileFacts(
+        id=profile.id,
+        version=profile.version,
+        enabled=profile.enabled,
+        allowed_key_algorithms=tuple(
+            KeyRule(algorithm=str(rule["algorithm"]), min_size=int(rule.get("min_size", 0)))
+            for rule in profile.allowed_key_algorithms
+        ),
+        max_ttl=timedelta(seconds=profile.max_ttl_seconds) if profile.max_ttl_seconds else None,
+        allowed_ekus=tuple(profile.allowed_ekus),
+        required_san_patterns=tuple(profile.required_san_patterns),
+        spiffe_uri_pattern=profile.spiffe_uri_pattern,
+        allow_short_lived=profile.allow_short_lived,
+        must_staple=profile.must_staple,
+    )
+
+
+def issuance_facts(
+    body: RequestBody, profile: Profile, issuer: IssuerRecord, csr: CsrFacts | None = None
+) -> IssuanceFacts:
+    """A request, and when it is there its CSR's key, as the rules of issuance see them."""
+    key = csr.key if csr is not None else None
+    return IssuanceFacts(
+        common_name=body.common_name,
+        names=parse_names(body.names),
+        validity=timedelta(seconds=body.validity_seconds),
+        profile=profile_facts(profile),
+        issuer_id=issuer.id,
+        issuer_enabled=issuer.enabled,
+        ekus=tuple(body.ekus),
+        must_staple=body.must_staple,
+        key_kind=key.kind if key else None,
+        key_size_bits=key.size_bits if key else None,
+        key_curve=key.curve if key else None,
+    )
+
+
+def renewal_facts(
+    certificate: Certificate, version: Version, policy: RenewalPolicy, *, live_job: bool, now: datetime
+) -> RenewalFacts:
+    """One current version as the rules of renewal see it."""
+    return RenewalFacts(
+        version_id=version.id,
+        not_before=version.not_before,
+        not_after=version.not_after,
+        policy=RenewalPolicyFacts(
+            window_days=policy.renewal_window_days,
+            window_fraction=policy.renewal_window_fraction,
+            auto_renew=policy.auto_renew,
+            max_retries=policy.max_retries,
+            retry_interval=timedelta(seconds=policy.retry_interval_seconds),
+        ),
+        failures=certificate.failures,
+        last_failure_at=certificate.last_failure_at,
+        live_job=live_job,
+        status=certificate.status,
+        now=now,
+    )
+
+
+def earliest_end(versions: Sequence[Version]) -> datetime | None:
+    """When the first of the current versions ends: what the certificate's row calls `expires_at`."""
+    return min((version.not_after for version in versions), default=None)

@@ -1,0 +1,185 @@
+"""The map of the story on one page: every stage, what it reads and writes, whom it hands on to, what happens if it
+dies.
+
+Only this module knows which function runs which kind of step. `drive` runs a job's next steps inline for doors that
+want an answer in one go; the worker's loop calls the same `run_claimed`; agents get theirs through `work_for`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+
+import structlog
+from msgspec import Struct
+
+from certctl.core.errors import CertctlError, StaleFence
+from certctl.core.job import Job, Step
+from certctl.core.status import StepKind
+from certctl.core.target import AgentRecord
+from certctl.lifecycle import approve, deploy, issue, prepare, publish, record, revoke, settle, verify
+from certctl.lifecycle.context import Context
+from certctl.store import jobs
+from certctl.store.tx import Tx
+from certctl.wire.agent import WorkItem
+
+log = structlog.get_logger(__name__)
+
+Run = Callable[[Context, Sequence[Step]], Awaitable[None]]
+
+
+class Stage(Struct, frozen=True):
+    """One row of the map. `run` is None where only an agent does the work."""
+
+    name: str
+    reads_writes: str
+    hands_on: str
+    if_it_dies: str
+    run: Run | None = None
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "request", "certificate, targets -> job a key holder (idempotency key)", "approve", "the caller retries safely"
+    ),
+    Stage(
+        "approve",
+        "request, profile, issuer -> approved with a decision hash, or denied with every violation",
+        "prepare",
+        "pure: the same verdict",
+        approve.run,
+    ),
+    Stage(
+        "prepare",
+        "approved request -> CSR of the holder, judged against the request",
+        "issue",
+        "the same holder finds the same staged key",
+        prepare.run,
+    ),
+    Stage(
+        "issue",
+        "serial and whole TBS (own CA) or the CA's reference stored first, then the raw answer",
+        "issue, record",
+        "signs the stored TBS again; collects by reference",
+        issue.run,
+    ),
+    Stage(
+        "record",
+        "answer judged byte by byte -> immutable version, current for its holder",
+        "deploy a target",
+        "the bytes are kept",
+        record.run,
+    ),
+    Stage(
+        "deploy",
+        "pending -> applying -> applied with a receipt, bound to one version",
+        "verify",
+        "the host's journal finishes or rolls back; the lease lapses",
+    ),
+    Stage("verify", "probe of what is really served -> verified, or drifted", "-", "probed again"),
+    Stage("observe", "heartbeats -> agents that fell silent", "-", "next tick"),
+    Stage(
+        "renew",
+        "indexed next_check_at due -> request linked to the version it renews",
+        "approve",
+        "unique (certificate, holder, version, attempt)",
+    ),
+    Stage("revoke", "facts at once -> the CA is told until it confirms", "publish", "asks the CA again", revoke.run),
+    Stage("publish", "facts -> CRL with the next number, OCSP responder", "-", "next tick", publish.run),
+)
+
+RUN: dict[StepKind, Run] = {StepKind(stage.name): stage.run for stage in STAGES if stage.run is not None}
+
+
+async def run_claimed(ctx: Context, claimed: Sequence[Step]) -> None:
+    """Run leased steps, a batch a kind. One poisonous step in a batch must not hold up the rest."""
+    kinds: dict[StepKind, list[Step]] = defaultdict(list)
+    for step in claimed:
+        kinds[StepKind(step.kind)].append(step)
+    for kind, batch in kinds.items():
+        try:
+            await RUN[kind](ctx, batch)
+        except Exception as error:
+            await _one_by_one(ctx, kind, batch, error)
+
+
+async def _one_by_one(ctx: Context, kind: StepKind, batch: Sequence[Step], error: Exception) -> None:
+    """A batch that failed as a whole is run again singly: what is done is refused by its fence, what is bad is
+    settled.
+    """
+    if len(batch) > 1:
+        for step in batch:
+            await run_claimed(ctx, [step])
+        return
+    if isinstance(error, StaleFence):
+        log.info("step_passed_on", stage=str(kind), step_id=batch[0].id)
+        return
+    log.warning("step_failed", stage=str(kind), step_id=batch[0].id, job_id=batch[0].job_id, exc_info=error)
+    try:
+        async with ctx.database.begin("settle") as tx:
+            await settle.fail(tx, ctx, batch[0], error)
+    except CertctlError as again:
+        # the lease lapses and the step is handed out again: nothing is lost by waiting
+        log.warning("step_left_to_its_lease", step_id=batch[0].id, error=again.message, detail=again.detail)
+
+
+async def claim(ctx: Context, limit: int, *, job_id: str | None = None) -> list[Step]:
+    """Lease due server steps in a transaction of their own."""
+    async with ctx.database.begin("claim") as tx:
+        return await jobs.claim(
+            tx, ctx.scope, owner=ctx.owner, lease=ctx.patience.lease, now=ctx.now(), limit=limit, job_id=job_id
+        )
+
+
+async def drive(ctx: Context, job_id: str, budget: timedelta = timedelta(seconds=2)) -> None:
+    """Run a job's due server steps inline until none is left or the budget is spent; the worker takes on what
+    remains.
+    """
+    deadline = asyncio.get_running_loop().time() + budget.total_seconds()
+    while asyncio.get_running_loop().time() < deadline:
+        claimed = await claim(ctx, 1, job_id=job_id)
+        if not claimed:
+            return
+        await run_claimed(ctx, claimed)
+
+
+async def work_for(ctx: Context, agent: AgentRecord, boot_id: str, limit: int) -> list[WorkItem]:
+    """Lease an agent's due steps and say what each needs. A new boot frees what the last one held."""
+    owner = f"agent:{agent.id}:{boot_id}"
+    async with ctx.database.begin("work") as tx:
+        if boot_id and boot_id != agent.boot_id:
+            await jobs.release_of_earlier_boots(tx, ctx.scope, f"agent:{agent.id}:", owner)
+        claimed = await jobs.claim(
+            tx,
+            ctx.scope,
+            owner=owner,
+            lease=ctx.patience.lease,
+            now=ctx.now(),
+            limit=limit,
+            agent_id=agent.id,
+        )
+        known = await jobs.jobs_by_id(tx, ctx.scope, [step.job_id for step in claimed])
+        items: list[WorkItem] = []
+        for step in claimed:
+            made = await _item(tx, ctx, step, known[step.job_id])
+            if made is not None:
+                items.append(made)
+    return items
+
+
+async def _item(tx: Tx, ctx: Context, step: Step, job: Job) -> WorkItem | None:
+    lease = ctx.patience.lease
+    if step.attempts > ctx.patience.agent_offers:
+        await settle.end_job(tx, ctx, job, "the agent took this step many times and never answered", "rejected")
+        return None
+    if step.kind == StepKind.PREPARE:
+        return prepare.item(step, job, lease)
+    try:
+        if step.kind == StepKind.DEPLOY:
+            return await deploy.item(tx, ctx, step, job, lease)
+        return await verify.item(tx, ctx, step, job, lease)
+    except CertctlError as error:
+        await settle.fail(tx, ctx, step, error)
+        return None

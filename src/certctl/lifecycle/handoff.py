@@ -1,0 +1,238 @@
+"""Hands a certificate on: writes the jobs and first steps that other stages will run. Acts on nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from certctl.core.actor import Actor
+from certctl.core.catalogue import IssuerRecord, Profile
+from certctl.core.certificate import CLIENT_HOLDER, Certificate, RequestBody, Version
+from certctl.core.errors import Malformed, PolicyDenied, Violation
+from certctl.core.events import Event, EventType
+from certctl.core.ids import new_id
+from certctl.core.job import Job
+from certctl.core.names import parse_names
+from certctl.core.status import DeploymentStatus, JobStatus, JobType, StepKind
+from certctl.core.target import Deployment, TargetRecord
+from certctl.ledger import append
+from certctl.lifecycle import facts
+from certctl.lifecycle.context import Context
+from certctl.policy.issuance import choose_key_algorithm, judge_request
+from certctl.store import catalogue, certificates, deployments, jobs
+from certctl.store.tx import Tx
+
+_DEFAULT_VALIDITY = 90 * 86400
+_DEPLOY_ATTEMPTS = 12
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """One new version asked for: by whom, for which key holder, why, replacing what."""
+
+    type: JobType
+    holder_id: str
+    idempotency_key: str
+    actor: Actor
+    replaces_id: str = ""
+    reason: str = ""
+    csr_pem: str = ""
+
+
+async def request_body(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask) -> RequestBody:
+    """What will be approved: names, lifetime and key rule as profile and certificate say now."""
+    profile = await catalogue.get(tx, ctx.scope, Profile, certificate.certificate_profile_id)
+    issuer = await catalogue.get(tx, ctx.scope, IssuerRecord, certificate.issuer_id)
+    names = [f"{name.kind}:{name.value}" for name in parse_names(certificate.sans)]
+    body = RequestBody(
+        common_name=certificate.common_name,
+        names=names,
+        validity_seconds=certificate.validity_seconds or profile.max_ttl_seconds or _DEFAULT_VALIDITY,
+        ekus=profile.allowed_ekus or ["serverAuth"],
+        must_staple=profile.must_staple,
+        key_algorithm=str(choose_key_algorithm(facts.profile_facts(profile))),
+        profile_id=profile.id,
+        profile_version=profile.version,
+        issuer_id=issuer.id,
+        csr_pem=ask.csr_pem,
+        replaces_id=ask.replaces_id,
+        reason=ask.reason,
+    )
+    violations = judge_request(facts.issuance_facts(body, profile, issuer))
+    if violations:
+        raise PolicyDenied(violations)
+    return body
+
+
+async def issuance(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask) -> Job:
+    """Write an issuing job and its approve step; the same idempotency key gives the job already there."""
+    now = ctx.now()
+    body = await request_body(tx, ctx, certificate, ask)
+    job = _job(
+        ctx,
+        now,
+        type=ask.type,
+        certificate_id=certificate.id,
+        holder_id=ask.holder_id,
+        agent_id="" if ask.holder_id == CLIENT_HOLDER else ask.holder_id,
+        idempotency_key=ask.idempotency_key,
+        body=msgspec.to_builtins(body),
+        requested_by=ask.actor.id,
+        max_attempts=8,
+    )
+    written = await jobs.create_job(tx, ctx.scope, job, live_key=f"issue/{certificate.id}/{ask.holder_id}")
+    if written.id != job.id:
+        return written
+    await jobs.add_step(tx, ctx.scope, job.id, StepKind.APPROVE, now)
+    event = EventType.RENEWAL_JOB_CREATED if ask.type == JobType.RENEWAL else EventType.ISSUANCE_REQUESTED
+    details = {"job_id": job.id, "holder_id": ask.holder_id, "reason": ask.reason}
+    await append(
+        tx,
+        ctx.scope,
+        now,
+        Event(type=event, subject_type="certificate", subject_id=certificate.id, actor=ask.actor, details=details),
+    )
+    return job
+
+
+async def deploy_to(
+    tx: Tx,
+    ctx: Context,
+    certificate: Certificate,
+    version: Version,
+    targets: Sequence[TargetRecord],
+    *,
+    actor: Actor,
+    parent_id: str = "",
+    attempt: str = "",
+) -> list[Job]:
+    """Write one deployment job a target, each bound to this version, and its deploy step for the target's agent."""
+    now = ctx.now()
+    written: list[Job] = []
+    for target in targets:
+        await _stop_older_deployments(tx, ctx, certificate.id, target.id)
+        job = _job(
+            ctx,
+            now,
+            type=JobType.DEPLOYMENT,
+            certificate_id=certificate.id,
+            holder_id=version.holder_id,
+            agent_id=target.agent_id,
+            version_id=version.id,
+            target_id=target.id,
+            parent_id=parent_id,
+            idempotency_key=f"deploy/{version.id}/{target.id}/{attempt or parent_id}",
+            body={"version_job_id": version.job_id},
+            requested_by=actor.id,
+            max_attempts=_DEPLOY_ATTEMPTS,
+        )
+        stands = await jobs.create_job(tx, ctx.scope, job, live_key=f"deploy/{certificate.id}/{target.id}")
+        written.append(stands)
+        if stands.id != job.id:
+            continue
+        await deployments.insert_deployment(tx, ctx.scope, _deployment(job, now))
+        await jobs.add_step(tx, ctx.scope, job.id, StepKind.DEPLOY, now, agent_id=target.agent_id)
+    if written:
+        details = {"version_id": version.id, "jobs": [job.id for job in written]}
+        event = Event(
+            type=EventType.DEPLOYMENT_CREATED,
+            subject_type="certificate",
+            subject_id=certificate.id,
+            actor=actor,
+            details=details,
+        )
+        await append(tx, ctx.scope, now, event)
+    return written
+
+
+async def _stop_older_deployments(tx: Tx, ctx: Context, certificate_id: str, target_id: str) -> None:
+    """A newer deployment of the same certificate to the same target replaces one that has not ended."""
+    now = ctx.now()
+    for old in await jobs.live_jobs(tx, ctx.scope, certificate_id, (JobType.DEPLOYMENT,)):
+        if old.target_id == target_id:
+            await jobs.cancel_steps(tx, ctx.scope, old.id, now)
+            reason = "replaced by a newer deployment"
+            await jobs.move_job(tx, ctx.scope, old.id, JobStatus.CANCELLED, now, last_error=reason)
+            found = (await deployments.deployments_of_jobs(tx, ctx.scope, [old.id])).get(old.id)
+            if found is not None:
+                await deployments.move_deployment(
+                    tx, ctx.scope, found.id, DeploymentStatus.SUPERSEDED, now, error=reason
+                )
+
+
+async def revocation(tx: Tx, ctx: Context, certificate: Certificate, *, actor: Actor, reason: str) -> Job:
+    """Write the job that tells the CA and publishes the CRL; the facts themselves are already written."""
+    now = ctx.now()
+    job = _job(
+        ctx,
+        now,
+        type=JobType.REVOCATION,
+        certificate_id=certificate.id,
+        idempotency_key=f"revoke/{certificate.id}/{new_id('cycle')}",
+        body={"reason": reason},
+        requested_by=actor.id,
+        max_attempts=50,
+    )
+    await jobs.create_job(tx, ctx.scope, job, live_key=None)
+    await jobs.add_step(tx, ctx.scope, job.id, StepKind.REVOKE, now)
+    return job
+
+
+async def holder_targets(tx: Tx, ctx: Context, certificate: Certificate, holder_id: str) -> list[TargetRecord]:
+    """The targets of a certificate that one key holder serves."""
+    targets = await certificates.targets_of(tx, ctx.scope, certificate.id)
+    return [target for target in targets if target.agent_id == holder_id]
+
+
+def require_known_holder(holder_id: str) -> None:
+    """A request must say who holds the key."""
+    if not holder_id:
+        message = "nobody holds a key for this certificate: map a target to it (target_ids) or send a CSR"
+        raise Malformed(message, violations=(Violation("no_key_holder", message, "target_ids"),))
+
+
+def _deployment(job: Job, now: datetime) -> Deployment:
+    return Deployment(
+        tenant_id=job.tenant_id,
+        id=new_id("dep"),
+        certificate_id=job.certificate_id,
+        version_id=job.version_id,
+        target_id=job.target_id,
+        agent_id=job.agent_id,
+        job_id=job.id,
+        status=DeploymentStatus.PENDING,
+        error="",
+        receipt=None,
+        served_before="",
+        observed_fingerprint="",
+        applied_at=None,
+        verified_at=None,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def _job(ctx: Context, now: datetime, **facts_of_job: object) -> Job:
+    blank: dict[str, object] = {
+        "tenant_id": ctx.scope.tenant_id,
+        "id": new_id("job"),
+        "holder_id": "",
+        "version_id": "",
+        "target_id": "",
+        "agent_id": "",
+        "parent_id": "",
+        "status": JobStatus.PENDING,
+        "attempts": 0,
+        "last_error": "",
+        "error_kind": "",
+        "scheduled_at": now,
+        "started_at": None,
+        "completed_at": None,
+        "verification_status": "pending" if facts_of_job["type"] == JobType.DEPLOYMENT else "",
+        "verified_at": None,
+        "verification_error": "",
+        "verification_fingerprint": "",
+        "created_at": now,
+    }
+    return Job(**(blank | facts_of_job))  # type: ignore[arg-type]  # one blank for the four kinds of job

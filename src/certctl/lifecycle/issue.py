@@ -1,0 +1,203 @@
+"""issue: ask the CA. The intent (serial and whole TBS for our own CA, a reference for another) is stored before the
+act.
+
+After a crash the same intent is acted on again: our CA signs the same TBS, another is asked by reference. No serial
+ever signs other bytes. Hands on to itself while the CA takes its time, then to record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+
+from certctl.connectors.base.issuer import DraftsIntent, Intent, Issued, Issuer, LeafRules, Order, Pending
+from certctl.core.catalogue import IssuerRecord
+from certctl.core.certificate import OrderRecord, RequestBody
+from certctl.core.errors import Rejected
+from certctl.core.events import Event, EventType
+from certctl.core.ids import new_id
+from certctl.core.job import Job, Step
+from certctl.core.names import parse_names
+from certctl.core.status import OrderStatus, StepKind, StepStatus
+from certctl.ledger import append
+from certctl.lifecycle import settle
+from certctl.lifecycle.context import Context
+from certctl.pki.csr import read_csr
+from certctl.pki.fingerprints import serial_hex, serial_int
+from certctl.pki.pem import chain_pem
+from certctl.store import catalogue, certificates, jobs
+from certctl.telemetry import points
+
+
+class _Asked(msgspec.Struct):
+    """One claimed step on its way to the CA."""
+
+    step: Step
+    job: Job
+    issuer: Issuer
+    order: Order
+    record: OrderRecord | None = None
+    answer: Issued | Pending | None = None
+    error: Exception | None = None
+
+
+async def run(ctx: Context, claimed: Sequence[Step]) -> None:
+    """Store each intent, act on it with no transaction open, store each answer."""
+    asked = await _gather(ctx, claimed)
+    await _store_intents(ctx, asked)
+    for one in asked:
+        if one.error is None:
+            await _act(ctx, one)
+    await _store_answers(ctx, asked)
+
+
+async def _gather(ctx: Context, claimed: Sequence[Step]) -> list[_Asked]:
+    async with ctx.database.read() as tx:
+        known = await jobs.jobs_by_id(tx, ctx.scope, [step.job_id for step in claimed])
+        records = await certificates.orders_of_jobs(tx, ctx.scope, list(known))
+        wanted = tuple({str(job.body["issuer_id"]) for job in known.values()})
+        issuers = await catalogue.many(tx, ctx.scope, IssuerRecord, wanted)
+    opened = {issuer_id: await ctx.open_issuer(record) for issuer_id, record in issuers.items()}
+    return [
+        _Asked(
+            step=step,
+            job=job,
+            issuer=opened[job.body["issuer_id"]],
+            order=_order(job, records.get(job.id), ctx.now()),
+            record=records.get(job.id),
+        )
+        for step in claimed
+        for job in (known[step.job_id],)
+    ]
+
+
+def _order(job: Job, record: OrderRecord | None, now: datetime) -> Order:
+    body = msgspec.convert(job.body, RequestBody)
+    return Order(
+        order_id=record.id if record else new_id("order"),
+        common_name=body.common_name,
+        names=parse_names(body.names),
+        csr_der=read_csr(body.csr_pem).csr_der,
+        validity=timedelta(seconds=body.validity_seconds),
+        rules=LeafRules(ekus=tuple(body.ekus), must_staple=body.must_staple),
+        now=now,
+        intent=_intent(record),
+    )
+
+
+def _intent(record: OrderRecord | None) -> Intent | None:
+    if record is None or record.tbs_der is None or record.not_before is None or record.not_after is None:
+        return None
+    return Intent(
+        serial_number=serial_int(record.serial_number),
+        tbs_der=record.tbs_der,
+        ca_certificate_id=record.ca_certificate_id,
+        not_before=record.not_before,
+        not_after=record.not_after,
+    )
+
+
+async def _store_intents(ctx: Context, asked: Sequence[_Asked]) -> None:
+    fresh = [one for one in asked if one.record is None]
+    for one in fresh:
+        if isinstance(one.issuer, DraftsIntent):
+            try:
+                one.order = msgspec.structs.replace(one.order, intent=await one.issuer.draft(one.order))
+            except Exception as error:
+                one.error = error
+    if not any(one.error is None for one in fresh):
+        return
+    async with ctx.database.begin("issue.intent") as tx:
+        for one in fresh:
+            if one.error is None:
+                await jobs.held_step(tx, ctx.scope, one.step.id, one.step.fence)
+                one.record = await certificates.insert_order(tx, ctx.scope, _record(ctx, one))
+                one.order = msgspec.structs.replace(one.order, order_id=one.record.id, intent=_intent(one.record))
+
+
+def _record(ctx: Context, one: _Asked) -> OrderRecord:
+    intent = one.order.intent
+    return OrderRecord(
+        tenant_id=ctx.scope.tenant_id,
+        id=one.order.order_id,
+        job_id=one.job.id,
+        issuer_id=str(one.job.body["issuer_id"]),
+        ca_certificate_id=intent.ca_certificate_id if intent else "",
+        serial_number=serial_hex(intent.serial_number) if intent else "",
+        tbs_der=intent.tbs_der if intent else None,
+        not_before=intent.not_before if intent else None,
+        not_after=intent.not_after if intent else None,
+        csr_der=one.order.csr_der,
+        reference="",
+        status=OrderStatus.INTENDED,
+        leaf_der=None,
+        chain_pem="",
+        created_at=ctx.now(),
+    )
+
+
+async def _act(ctx: Context, one: _Asked) -> None:
+    record = one.record
+    if record is None:
+        raise AssertionError("an order is acted on only after its intent is stored")
+    if record.status in {OrderStatus.ANSWERED, OrderStatus.RECORDED}:
+        return
+    try:
+        _refuse_stale(one.order, ctx.now())
+        points.reach("issue.asking")
+        if record.status == OrderStatus.PENDING:
+            one.answer = await one.issuer.collect(record.reference, one.order)
+        else:
+            one.answer = await one.issuer.submit(one.order)
+        points.reach("issue.answered")
+    except Exception as error:
+        one.error = error
+
+
+def _refuse_stale(order: Order, now: datetime) -> None:
+    """An intent that lay past half its life is not worth signing: the job ends, the next one draws a fresh serial."""
+    if order.intent is not None and order.intent.not_after - now < order.validity / 2:
+        raise Rejected(
+            "the stored intent lay so long that the certificate would be half spent; a new request is needed"
+        )
+
+
+async def _store_answers(ctx: Context, asked: Sequence[_Asked]) -> None:
+    async with ctx.database.begin("issue.answer") as tx:
+        for one in asked:
+            if one.error is not None:
+                await settle.fail(tx, ctx, one.step, one.error)
+                continue
+            record, now = one.record, ctx.now()
+            if record is None:
+                raise AssertionError("an answer without an order")
+            if isinstance(one.answer, Pending):
+                await certificates.change_order(
+                    tx, ctx.scope, record.id, OrderStatus.PENDING, reference=one.answer.reference
+                )
+                await jobs.retry_step(
+                    tx, ctx.scope, one.step, now + one.answer.retry_after, kind="", error="waiting for the CA"
+                )
+                continue
+            if isinstance(one.answer, Issued):
+                await certificates.change_order(
+                    tx,
+                    ctx.scope,
+                    record.id,
+                    OrderStatus.ANSWERED,
+                    leaf_der=one.answer.leaf_der,
+                    chain_pem=chain_pem(one.answer.chain_der),
+                )
+            await jobs.end_step(tx, ctx.scope, one.step, StepStatus.DONE, now)
+            await jobs.add_step(tx, ctx.scope, one.job.id, StepKind.RECORD, now)
+            details = {"job_id": one.job.id, "serial_number": record.serial_number}
+            event = Event(
+                type=EventType.ORDER_INTENDED,
+                subject_type="certificate",
+                subject_id=one.job.certificate_id,
+                actor=ctx.actor,
+                details=details,
+            )
+            await append(tx, ctx.scope, now, event)

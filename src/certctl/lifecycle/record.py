@@ -1,0 +1,154 @@
+"""record: judge the CA's answer, byte by byte, and only then make it a version.
+
+The CSR's key? the approved names, lifetime, usages? does the chain verify? A TrustError stops here, pages a human,
+and keeps the bytes. Writes the immutable version; hands on to one deployment a target of this key holder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+
+from certctl.core.certificate import OrderRecord, RequestBody, Version
+from certctl.core.errors import CertctlError, TrustError
+from certctl.core.events import Event, EventType, Notice
+from certctl.core.ids import new_id
+from certctl.core.job import Job, Step
+from certctl.core.names import parse_names
+from certctl.core.status import CertificateStatus, JobStatus, JobType, OrderStatus, StepStatus, VersionStatus
+from certctl.ledger import append, notify
+from certctl.lifecycle import handoff, settle, standing
+from certctl.lifecycle.context import Context
+from certctl.pki.certs import CertificateFacts, read_certificate
+from certctl.pki.chain import verify_chain
+from certctl.pki.csr import read_csr
+from certctl.pki.fingerprints import serial_hex
+from certctl.pki.pem import read_certificates
+from certctl.store import certificates, jobs
+from certctl.store.tx import Tx
+
+# A CA may round or backdate; it may not give more than was approved, beyond an hour of slack for clocks and backdating.
+_SLACK = timedelta(hours=1)
+
+
+async def run(ctx: Context, claimed: Sequence[Step]) -> None:
+    """Judge each answer and record it, with what comes next, in one transaction."""
+    async with ctx.database.begin("record") as tx:
+        known = await jobs.jobs_by_id(tx, ctx.scope, [step.job_id for step in claimed])
+        orders = await certificates.orders_of_jobs(tx, ctx.scope, list(known))
+        for step in claimed:
+            job = known[step.job_id]
+            try:
+                await _record(tx, ctx, step, job, orders[job.id])
+            except CertctlError as error:
+                await settle.fail(tx, ctx, step, error)
+
+
+async def _record(tx: Tx, ctx: Context, step: Step, job: Job, order: OrderRecord) -> None:
+    now = ctx.now()
+    body = msgspec.convert(job.body, RequestBody)
+    leaf_der = order.leaf_der or b""
+    chain = read_certificates(order.chain_pem) if order.chain_pem else ()
+    leaf = judge_answer(body, order, leaf_der, chain, now)
+    version = await certificates.insert_version(tx, ctx.scope, _version(ctx, job, order, leaf, leaf_der))
+    await certificates.make_current(tx, ctx.scope, version)
+    await certificates.change_order(tx, ctx.scope, order.id, OrderStatus.RECORDED)
+    await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, now)
+    await jobs.move_job(tx, ctx.scope, job.id, JobStatus.COMPLETED, now, version_id=version.id, last_error="")
+    changes = {
+        "failures": 0,
+        "last_failure_at": None,
+        "last_renewal_at": now,
+        "revoked_at": None,
+        "revocation_reason": "",
+    }
+    await certificates.change_certificate(tx, ctx.scope, job.certificate_id, now, **changes)
+    await certificates.move_certificate(tx, ctx.scope, job.certificate_id, CertificateStatus.ACTIVE, now)
+    refreshed = await standing.refresh(tx, ctx, job.certificate_id)
+    targets = await handoff.holder_targets(tx, ctx, refreshed.certificate, job.holder_id)
+    await handoff.deploy_to(tx, ctx, refreshed.certificate, version, targets, actor=ctx.actor, parent_id=job.id)
+    await _tell(tx, ctx, job, version)
+
+
+def judge_answer(
+    body: RequestBody, order: OrderRecord, leaf_der: bytes, chain_der: Sequence[bytes], now: datetime
+) -> CertificateFacts:
+    """Is this the certificate that was approved? Raises TrustError naming every fault."""
+    try:
+        leaf = read_certificate(leaf_der)
+    except CertctlError as error:
+        raise TrustError("the CA's answer is no certificate", detail=error.message) from error
+    faults: list[str] = []
+    if leaf.spki_sha256 != read_csr(order.csr_der).spki_sha256:
+        faults.append("it certifies another public key than the CSR's")
+    if set(leaf.names) != set(parse_names([body.common_name, *body.names])):
+        faults.append(f"it names {', '.join(str(name) for name in leaf.names) or 'nothing'}, not what was approved")
+    if leaf.not_after - leaf.not_before > timedelta(seconds=body.validity_seconds) + _SLACK:
+        faults.append("it lives longer than was approved")
+    if not leaf.not_before <= now < leaf.not_after:
+        faults.append("it is not valid now")
+    if leaf.is_ca:
+        faults.append("it is a CA certificate")
+    if order.serial_number and serial_hex(leaf.serial_number) != order.serial_number:
+        faults.append("it carries another serial number than the stored intent")
+    if faults:
+        raise TrustError("the CA's answer is wrong: " + "; ".join(faults))
+    if not chain_der:
+        raise TrustError("the CA gave no chain, so nothing shows who signed the certificate")
+    # the topmost certificate that the CA gave is the anchor here; that its root is trusted is for its clients to say
+    verify_chain(leaf_der, tuple(chain_der[:-1]), chain_der[-1], now)
+    return leaf
+
+
+def _version(ctx: Context, job: Job, order: OrderRecord, leaf: CertificateFacts, leaf_der: bytes) -> Version:
+    return Version(
+        tenant_id=ctx.scope.tenant_id,
+        id=new_id("certver"),
+        certificate_id=job.certificate_id,
+        holder_id=job.holder_id,
+        job_id=job.id,
+        issuer_id=order.issuer_id,
+        ca_certificate_id=order.ca_certificate_id,
+        replaces_id=str(job.body.get("replaces_id", "")),
+        status=VersionStatus.ISSUED,
+        serial_number=serial_hex(leaf.serial_number),
+        not_before=leaf.not_before,
+        not_after=leaf.not_after,
+        fingerprint_sha256=leaf.fingerprint_sha256,
+        spki_sha256=leaf.spki_sha256,
+        key_algorithm=leaf.key.kind,
+        key_size=leaf.key.size_bits,
+        leaf_der=leaf_der,
+        chain_pem=order.chain_pem,
+        csr_der=order.csr_der,
+        created_at=ctx.now(),
+    )
+
+
+async def _tell(tx: Tx, ctx: Context, job: Job, version: Version) -> None:
+    now = ctx.now()
+    details = {
+        "job_id": job.id,
+        "version_id": version.id,
+        "serial_number": version.serial_number,
+        "fingerprint_sha256": version.fingerprint_sha256,
+        "not_after": version.not_after.isoformat(),
+    }
+    kinds = [EventType.CERTIFICATE_ISSUED]
+    if job.type == JobType.RENEWAL:
+        kinds.append(EventType.RENEWAL_JOB_COMPLETED)
+        notice = Notice(
+            type="RenewalSuccess",
+            certificate_id=job.certificate_id,
+            severity="informational",
+            message=f"{job.certificate_id} was renewed until {version.not_after.isoformat()}",
+            dedup_key=f"renewed/{version.id}",
+        )
+        await notify(tx, ctx.scope, now, notice)
+    events = [
+        Event(type=kind, subject_type="certificate", subject_id=job.certificate_id, actor=ctx.actor, details=details)
+        for kind in kinds
+    ]
+    await append(tx, ctx.scope, now, *events)

@@ -1,0 +1,129 @@
+"""renew: whose next check is due? Each decision is the policy's; each renewal is a new request linked to what it
+renews.
+
+Reads an indexed range of `next_check_at`, never the whole inventory; writes jobs (unique per version and attempt) and
+the next moment to look. Hands on to approve.
+"""
+
+from __future__ import annotations
+
+from certctl.core.actor import Actor
+from certctl.core.certificate import Certificate
+from certctl.core.errors import CertctlError, Conflict, Malformed
+from certctl.core.events import Event, EventType, Notice
+from certctl.core.job import Job
+from certctl.core.scope import Scope
+from certctl.core.status import CertificateStatus, JobStatus, JobType
+from certctl.ledger import append, notify
+from certctl.lifecycle import handoff, standing
+from certctl.lifecycle.context import Context
+from certctl.store import certificates, jobs
+from certctl.store.tx import Tx
+
+_BATCH = 200
+
+
+async def tick(ctx: Context) -> int:
+    """Look at every certificate whose check is due; returns how many were looked at. Call again while it is not 0."""
+    async with ctx.database.begin("renew") as tx:
+        due = await certificates.due_for_check(tx, ctx.scope, ctx.now(), _BATCH)
+        for certificate in due:
+            await _look(tx, ctx, certificate)
+        return len(due)
+
+
+async def _look(tx: Tx, ctx: Context, certificate: Certificate) -> None:
+    now = ctx.now()
+    current = await standing.load(tx, ctx, certificate)
+    found, _ = standing.needs(current, now)
+    for need in found:
+        try:
+            await _ask(tx, ctx, certificate, need, ctx.actor)
+        except CertctlError as error:
+            # the profile no longer allows it, or its issuer is gone: visible on the certificate, tried again later
+            await _cannot(tx, ctx, certificate, error)
+    await standing.refresh(tx, ctx, certificate.id)
+
+
+async def _ask(tx: Tx, ctx: Context, certificate: Certificate, need: standing.Need, actor: Actor) -> Job:
+    stem = f"renew/{certificate.id}/{need.holder_id}/{need.replaces_id}/"
+    attempt = await jobs.job_count(tx, ctx.scope, stem)
+    return await handoff.issuance(
+        tx,
+        ctx,
+        certificate,
+        handoff.Ask(
+            type=JobType.RENEWAL if need.replaces_id else JobType.ISSUANCE,
+            holder_id=need.holder_id,
+            idempotency_key=f"{stem}{attempt}",
+            actor=actor,
+            replaces_id=need.replaces_id,
+            reason=need.reason,
+        ),
+    )
+
+
+async def _cannot(tx: Tx, ctx: Context, certificate: Certificate, error: CertctlError) -> None:
+    now = ctx.now()
+    await certificates.change_certificate(
+        tx,
+        ctx.scope,
+        certificate.id,
+        now,
+        failures=certificate.failures + 1,
+        last_failure_at=now,
+        status_reason=f"renewal cannot be requested: {error.message}",
+    )
+    event = Event(
+        type=EventType.RENEWAL_JOB_FAILED,
+        subject_type="certificate",
+        subject_id=certificate.id,
+        actor=ctx.actor,
+        details={"error": error.message, "error_kind": error.code},
+    )
+    await append(tx, ctx.scope, now, event)
+    notice = Notice(
+        type="RenewalFailure",
+        certificate_id=certificate.id,
+        severity="warning",
+        message=f"{certificate.name} cannot be renewed: {error.message}",
+        dedup_key=f"renewal-refused/{certificate.id}/{certificate.failures + 1}/{now.isoformat()}",
+    )
+    await notify(tx, ctx.scope, now, notice)
+
+
+async def trigger(ctx: Context, scope: Scope, actor: Actor, certificate_id: str, *, force: bool = False) -> list[Job]:
+    """Renew now, every key holder. Conflict while an issuance is under way, unless `force` cancels and replaces it."""
+    async with ctx.database.begin("renew") as tx:
+        certificate = await certificates.certificate(tx, scope, certificate_id, lock=True)
+        if certificate.status == CertificateStatus.ARCHIVED:
+            raise Malformed(f"certificate {certificate_id} is archived; create a new one instead")
+        before = await standing.load(tx, ctx, certificate)
+        if before.live and not force:
+            raise Conflict(f"an issuance is already under way (job {before.live[0].id}); force=true replaces it")
+        for job in before.live:
+            await jobs.cancel_steps(tx, ctx.scope, job.id, ctx.now())
+            await jobs.move_job(
+                tx, ctx.scope, job.id, JobStatus.CANCELLED, ctx.now(), last_error="replaced by a forced renewal"
+            )
+        needed = _everyone(before)
+        if not needed:
+            raise Conflict("nobody holds a key for this certificate: map a target to it, or send a CSR")
+        written = [await _ask(tx, ctx, certificate, need, actor) for need in needed]
+        event = Event(
+            type=EventType.RENEWAL_TRIGGERED,
+            subject_type="certificate",
+            subject_id=certificate_id,
+            actor=actor,
+            details={"jobs": [job.id for job in written], "force": force},
+        )
+        await append(tx, ctx.scope, ctx.now(), event)
+        await standing.refresh(tx, ctx, certificate_id)
+    return written
+
+
+def _everyone(found: standing.Standing) -> list[standing.Need]:
+    return [
+        standing.Need(holder_id, found.current[holder_id].id if holder_id in found.current else "", "asked for")
+        for holder_id in found.holders
+    ]

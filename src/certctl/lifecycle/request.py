@@ -1,0 +1,334 @@
+"""request: a certificate is wanted. Every door comes through here; nothing is written unless the rules allow it.
+
+Reads nothing outside; writes the certificate, its targets and one issuing job a key holder; hands on to approve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from certctl.core.actor import Actor
+from certctl.core.catalogue import IssuerRecord, Owner, Profile, RenewalPolicy, Team
+from certctl.core.certificate import CLIENT_HOLDER, Certificate
+from certctl.core.errors import Conflict, Malformed, NotFound, Violation
+from certctl.core.events import Event, EventType
+from certctl.core.ids import check_id, new_id
+from certctl.core.job import Job
+from certctl.core.names import parse_name, parse_names
+from certctl.core.scope import Scope
+from certctl.core.status import CertificateStatus, JobStatus, JobType
+from certctl.core.target import TargetRecord
+from certctl.ledger import append
+from certctl.lifecycle import handoff, standing
+from certctl.lifecycle.context import Context
+from certctl.pki.csr import read_csr
+from certctl.store import catalogue, certificates, jobs
+from certctl.store.tx import Tx
+
+DEFAULT_ISSUER = "iss-local"
+DEFAULT_POLICY = "rp-default"
+DEFAULT_PROFILE = "prof-default"
+
+
+class NewCertificate(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller asks for. Only `common_name` has no default; `csr_pem` makes the caller the key holder."""
+
+    common_name: str
+    id: str = ""
+    name: str = ""
+    sans: list[str] = []
+    environment: str = ""
+    owner_id: str = ""
+    team_id: str = ""
+    issuer_id: str = DEFAULT_ISSUER
+    renewal_policy_id: str = DEFAULT_POLICY
+    certificate_profile_id: str = DEFAULT_PROFILE
+    target_ids: list[str] = []
+    tags: dict[str, str] = {}
+    validity_seconds: int | None = None
+    csr_pem: str = ""
+    source: str = "api"
+
+
+async def create(ctx: Context, scope: Scope, actor: Actor, wanted: NewCertificate) -> tuple[Certificate, list[Job]]:
+    """Write the certificate and its issuing jobs in one transaction; raises CallerError with every violation."""
+    certificate = _certificate(ctx, wanted)
+    async with ctx.database.begin("request") as tx:
+        targets = await _check_references(tx, scope, certificate, wanted.target_ids)
+        _check_scope(scope, certificate)
+        if wanted.csr_pem:
+            read_csr(wanted.csr_pem)
+            certificate = msgspec.structs.replace(certificate, source=wanted.source)
+        await certificates.insert_certificate(tx, ctx.scope, certificate, wanted.target_ids)
+        await append(
+            tx, ctx.scope, ctx.now(), _event(EventType.CERTIFICATE_CREATED, certificate.id, actor, _told(wanted))
+        )
+        written = await _ask_holders(tx, ctx, certificate, targets, actor, wanted.csr_pem)
+        if not written:
+            # nobody to issue to yet, but what could never be issued is refused now rather than later
+            ask = handoff.Ask(type=JobType.ISSUANCE, holder_id="", idempotency_key="", actor=actor)
+            await handoff.request_body(tx, ctx, certificate, ask)
+        refreshed = (await standing.refresh(tx, ctx, certificate.id)).certificate
+    return refreshed, written
+
+
+async def _ask_holders(
+    tx: Tx, ctx: Context, certificate: Certificate, targets: Sequence[TargetRecord], actor: Actor, csr_pem: str
+) -> list[Job]:
+    holders = (
+        [CLIENT_HOLDER] if csr_pem else list(dict.fromkeys(target.agent_id for target in targets if target.agent_id))
+    )
+    return [
+        await handoff.issuance(
+            tx,
+            ctx,
+            certificate,
+            handoff.Ask(
+                type=JobType.ISSUANCE,
+                holder_id=holder,
+                idempotency_key=f"first/{certificate.id}/{holder}",
+                actor=actor,
+                reason="requested",
+                csr_pem=csr_pem,
+            ),
+        )
+        for holder in holders
+    ]
+
+
+async def submit_csr(ctx: Context, scope: Scope, actor: Actor, certificate_id: str, csr_pem: str) -> Job:
+    """A client that holds its own key asks for a (further) version of its certificate; the CSR names the same key
+    once.
+    """
+    csr = read_csr(csr_pem)
+    async with ctx.database.begin("request") as tx:
+        certificate = await certificates.certificate(tx, scope, certificate_id, lock=True)
+        _refuse_archived(certificate)
+        current = (await certificates.current_versions(tx, ctx.scope, certificate_id)).get(CLIENT_HOLDER)
+        stem = f"csr/{certificate_id}/{csr.spki_sha256}/{current.id if current else ''}/"
+        ask = handoff.Ask(
+            type=JobType.RENEWAL if current else JobType.ISSUANCE,
+            holder_id=CLIENT_HOLDER,
+            idempotency_key=f"{stem}{await jobs.ended_badly(tx, ctx.scope, stem)}",
+            actor=actor,
+            replaces_id=current.id if current else "",
+            reason="csr submitted",
+            csr_pem=csr_pem,
+        )
+        job = await handoff.issuance(tx, ctx, certificate, ask)
+        await standing.refresh(tx, ctx, certificate_id)
+    return job
+
+
+class CertificateChanges(msgspec.Struct, frozen=True, kw_only=True):
+    """What an update may change; None leaves a field as it is. Names change with the next version."""
+
+    name: str | None = None
+    common_name: str | None = None
+    sans: list[str] | None = None
+    environment: str | None = None
+    owner_id: str | None = None
+    team_id: str | None = None
+    issuer_id: str | None = None
+    renewal_policy_id: str | None = None
+    certificate_profile_id: str | None = None
+    target_ids: list[str] | None = None
+    tags: dict[str, str] | None = None
+    validity_seconds: int | None = None
+
+
+async def update(
+    ctx: Context, scope: Scope, actor: Actor, certificate_id: str, changes: CertificateChanges
+) -> Certificate:
+    """Change a certificate's record; targets newly mapped on a host without a key get a first version there."""
+    now = ctx.now()
+    async with ctx.database.begin("request") as tx:
+        before = await certificates.certificate(tx, scope, certificate_id, lock=True)
+        _refuse_archived(before)
+        given = {name: value for name in changes.__struct_fields__ if (value := getattr(changes, name)) is not None}
+        target_ids = given.pop("target_ids", None)
+        _canonical_names(given, before)
+        after = msgspec.structs.replace(before, **given)
+        mapped = await certificates.targets_of(tx, ctx.scope, certificate_id)
+        wanted = target_ids if target_ids is not None else [target.id for target in mapped]
+        targets = await _check_references(tx, scope, after, wanted)
+        _check_scope(scope, after)
+        ask = handoff.Ask(type=JobType.ISSUANCE, holder_id="", idempotency_key="", actor=actor)
+        await handoff.request_body(tx, ctx, after, ask)
+        if given:
+            await _check_name_is_free(tx, ctx, after)
+            await certificates.change_certificate(tx, ctx.scope, certificate_id, now, **given)
+        if target_ids is not None:
+            await certificates.map_targets(tx, ctx.scope, certificate_id, target_ids)
+            await _serve_new_targets(tx, ctx, after, targets, {target.id for target in mapped}, actor)
+        changed: dict[str, Any] = given | ({"target_ids": target_ids} if target_ids is not None else {})
+        await append(tx, ctx.scope, now, _event(EventType.CERTIFICATE_UPDATED, certificate_id, actor, changed))
+        await standing.refresh(tx, ctx, certificate_id)
+        return await certificates.certificate(tx, scope, certificate_id)
+
+
+async def _serve_new_targets(
+    tx: Tx, ctx: Context, certificate: Certificate, targets: Sequence[TargetRecord], known: set[str], actor: Actor
+) -> None:
+    current = await certificates.current_versions(tx, ctx.scope, certificate.id)
+    for target in targets:
+        version = current.get(target.agent_id)
+        if target.id not in known and version is not None:
+            await handoff.deploy_to(tx, ctx, certificate, version, [target], actor=actor, attempt=new_id("map"))
+    missing = [target for target in targets if target.agent_id and target.agent_id not in current]
+    busy = {job.holder_id for job in await jobs.live_jobs(tx, ctx.scope, certificate.id, standing.ISSUING)}
+    await _ask_holders(tx, ctx, certificate, [target for target in missing if target.agent_id not in busy], actor, "")
+
+
+async def archive(ctx: Context, scope: Scope, actor: Actor, certificate_id: str) -> None:
+    """Stop looking after a certificate: live jobs end, nothing is renewed. What was issued stays valid until
+    revoked.
+    """
+    now = ctx.now()
+    async with ctx.database.begin("request") as tx:
+        certificate = await certificates.certificate(tx, scope, certificate_id, lock=True)
+        if certificate.status == CertificateStatus.ARCHIVED:
+            return
+        for job in await jobs.live_jobs(tx, ctx.scope, certificate_id, (*standing.ISSUING, JobType.DEPLOYMENT)):
+            await cancel_job(tx, ctx, job, actor, "the certificate was archived")
+        await certificates.move_certificate(
+            tx, ctx.scope, certificate_id, CertificateStatus.ARCHIVED, now, next_check_at=None, status_reason="archived"
+        )
+        await append(tx, ctx.scope, now, _event(EventType.CERTIFICATE_ARCHIVED, certificate_id, actor, {}))
+
+
+async def cancel(ctx: Context, scope: Scope, actor: Actor, job_id: str) -> None:
+    """Cancel a job that has not ended; Conflict when it has, or when its target is being changed this moment."""
+    async with ctx.database.begin("request") as tx:
+        job = (await jobs.jobs_by_id(tx, scope, [job_id])).get(job_id)
+        if job is None:
+            raise NotFound(f"no job {job_id}")
+        await certificates.certificate(tx, scope, job.certificate_id)
+        await cancel_job(tx, ctx, job, actor, "cancelled by request")
+        await standing.refresh(tx, ctx, job.certificate_id)
+
+
+async def cancel_job(tx: Tx, ctx: Context, job: Job, actor: Actor, reason: str) -> None:
+    """Cancel a job and its steps in the caller's transaction. A result that comes later meets a stale fence."""
+    now = ctx.now()
+    if job.status in {JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED}:
+        raise Conflict(f"job {job.id} has already ended as {job.status}")
+    await jobs.cancel_steps(tx, ctx.scope, job.id, now)
+    await jobs.move_job(tx, ctx.scope, job.id, JobStatus.CANCELLED, now, last_error=reason)
+    details = {"job_id": job.id, "reason": reason}
+    await append(tx, ctx.scope, now, _event(EventType.JOB_CANCELLED, job.certificate_id, actor, details))
+
+
+def _certificate(ctx: Context, wanted: NewCertificate) -> Certificate:
+    now = ctx.now()
+    values: dict[str, Any] = {"common_name": wanted.common_name, "sans": wanted.sans}
+    _canonical_names(values, None)
+    if wanted.validity_seconds is not None and wanted.validity_seconds < 1:
+        message = "validity_seconds must be at least 1"
+        raise Malformed(message, violations=(Violation("lifetime_is_too_short", message, "validity_seconds"),))
+    return Certificate(
+        tenant_id=ctx.scope.tenant_id,
+        id=check_id(wanted.id) if wanted.id else new_id("cert"),
+        name=wanted.name or wanted.common_name,
+        common_name=values["common_name"],
+        sans=values["sans"],
+        environment=wanted.environment,
+        owner_id=wanted.owner_id,
+        team_id=wanted.team_id,
+        issuer_id=wanted.issuer_id or DEFAULT_ISSUER,
+        renewal_policy_id=wanted.renewal_policy_id or DEFAULT_POLICY,
+        certificate_profile_id=wanted.certificate_profile_id or DEFAULT_PROFILE,
+        validity_seconds=wanted.validity_seconds,
+        status=CertificateStatus.PENDING,
+        status_reason="requested",
+        expires_at=None,
+        tags=wanted.tags,
+        last_renewal_at=None,
+        last_deployment_at=None,
+        revoked_at=None,
+        revocation_reason="",
+        next_check_at=None,
+        failures=0,
+        last_failure_at=None,
+        source=wanted.source,
+        row_version=1,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def _canonical_names(values: dict[str, Any], before: Certificate | None) -> None:
+    """Canonical common name and SANs; the common name is always among the SANs (RFC 6125: nobody reads the CN)."""
+    if "common_name" not in values and "sans" not in values:
+        return
+    common = parse_name(values.get("common_name", before.common_name if before else ""), "common_name")
+    given = values.get("sans", before.sans if before else [])
+    names = dict.fromkeys([common, *parse_names(given)])
+    values["common_name"] = common.value
+    values["sans"] = [name.value if parse_name(name.value) == name else f"{name.kind}:{name.value}" for name in names]
+
+
+async def _check_references(
+    tx: Tx, scope: Scope, certificate: Certificate, target_ids: Sequence[str]
+) -> list[TargetRecord]:
+    violations: list[Violation] = []
+    wanted: list[tuple[type[msgspec.Struct], str, str]] = [
+        (IssuerRecord, certificate.issuer_id, "issuer_id"),
+        (Profile, certificate.certificate_profile_id, "certificate_profile_id"),
+        (RenewalPolicy, certificate.renewal_policy_id, "renewal_policy_id"),
+        (Owner, certificate.owner_id, "owner_id"),
+        (Team, certificate.team_id, "team_id"),
+    ]
+    for kind, record_id, field in wanted:
+        if record_id:
+            try:
+                await catalogue.get(tx, scope, kind, record_id)
+            except NotFound as error:
+                violations.append(Violation("unknown_reference", error.message, field))
+    known = await catalogue.many(tx, scope, TargetRecord, tuple(target_ids))
+    violations.extend(
+        Violation("unknown_reference", f"no target {target_id}", f"target_ids[{index}]")
+        for index, target_id in enumerate(target_ids)
+        if target_id not in known or known[target_id].retired_at is not None
+    )
+    if violations:
+        raise Malformed("; ".join(v.message for v in violations), violations=tuple(violations))
+    return [known[target_id] for target_id in dict.fromkeys(target_ids) if known[target_id].enabled]
+
+
+def _check_scope(scope: Scope, certificate: Certificate) -> None:
+    """What is written must be visible to its writer: nobody creates beyond their own scope."""
+    limits: tuple[tuple[tuple[str, ...] | None, str, str], ...] = (
+        (scope.teams, certificate.team_id, "team_id"),
+        (scope.profiles, certificate.certificate_profile_id, "certificate_profile_id"),
+        (scope.issuers, certificate.issuer_id, "issuer_id"),
+    )
+    violations = tuple(
+        Violation("outside_your_scope", f"{field} must be one of {', '.join(allowed) or 'none'}", field)
+        for allowed, value, field in limits
+        if allowed is not None and value not in allowed
+    )
+    if violations:
+        raise Malformed("; ".join(v.message for v in violations), violations=violations)
+
+
+async def _check_name_is_free(tx: Tx, ctx: Context, certificate: Certificate) -> None:
+    taken = await certificates.id_by_name(tx, ctx.scope, certificate.name)
+    if taken is not None and taken != certificate.id:
+        raise Conflict(f"a certificate named {certificate.name} already exists")
+
+
+def _refuse_archived(certificate: Certificate) -> None:
+    if certificate.status == CertificateStatus.ARCHIVED:
+        raise Conflict(f"certificate {certificate.id} is archived")
+
+
+def _told(wanted: NewCertificate) -> dict[str, Any]:
+    return {name: value for name, value in msgspec.to_builtins(wanted).items() if value not in ("", [], {}, None)}
+
+
+def _event(kind: EventType, certificate_id: str, actor: Actor, details: dict[str, Any]) -> Event:
+    return Event(type=kind, subject_type="certificate", subject_id=certificate_id, actor=actor, details=details)

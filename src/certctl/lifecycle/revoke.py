@@ -1,0 +1,196 @@
+"""revoke: the fact is written at once and OCSP and CRL speak of it; the CA is told after, until it has confirmed.
+
+A certificate's every version that could still be trusted is revoked, or one named version. With `replace`, each key
+holder is asked for a new key in the same transaction. Hands on to itself (tell the CA), then to publish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from certctl.connectors.base.issuer import Revocation, Revokes
+from certctl.core.actor import Actor
+from certctl.core.catalogue import IssuerRecord
+from certctl.core.certificate import CLIENT_HOLDER, Certificate, RevocationRecord, Version
+from certctl.core.errors import Conflict, NotFound, Unsupported
+from certctl.core.events import Event, EventType, Notice
+from certctl.core.ids import new_id
+from certctl.core.job import Job, Step
+from certctl.core.scope import Scope
+from certctl.core.status import CertificateStatus, JobStatus, JobType, StepKind, StepStatus, VersionStatus
+from certctl.ledger import append, notify
+from certctl.lifecycle import handoff, settle, standing
+from certctl.lifecycle.context import Context
+from certctl.pki.fingerprints import serial_int
+from certctl.policy.revocation import parse_reason
+from certctl.store import catalogue, certificates, jobs
+from certctl.store.tx import Tx
+from certctl.telemetry import points
+
+
+async def trigger(
+    ctx: Context,
+    scope: Scope,
+    actor: Actor,
+    certificate_id: str,
+    *,
+    reason: str = "",
+    version_id: str = "",
+    replace: bool = False,
+) -> Job:
+    """Revoke now; revoking again adds nothing. Raises Malformed for an unknown reason, Conflict when nothing is
+    left to revoke.
+    """
+    parsed = parse_reason(reason or "unspecified")
+    async with ctx.database.begin("revoke") as tx:
+        certificate = await certificates.certificate(tx, scope, certificate_id, lock=True)
+        chosen = await _versions(tx, ctx, certificate, version_id)
+        if not replace and not version_id:
+            await _stop_issuing(tx, ctx, certificate)
+        revoked = [version for version in chosen if await _revoke(tx, ctx, certificate, version, actor, str(parsed))]
+        if not revoked and certificate.status != CertificateStatus.REVOKED:
+            raise Conflict("there is nothing to revoke: no version of this certificate is still valid")
+        whole = not await certificates.current_versions(tx, ctx.scope, certificate_id)
+        if whole:
+            await certificates.move_certificate(
+                tx,
+                ctx.scope,
+                certificate_id,
+                CertificateStatus.REVOKED,
+                ctx.now(),
+                revoked_at=ctx.now(),
+                revocation_reason=str(parsed),
+                status_reason=f"revoked: {parsed}",
+                next_check_at=None,
+            )
+        if replace:
+            await _replace(tx, ctx, certificate, revoked, actor)
+        job = await handoff.revocation(tx, ctx, certificate, actor=actor, reason=str(parsed))
+        await standing.refresh(tx, ctx, certificate_id)
+    return job
+
+
+async def _versions(tx: Tx, ctx: Context, certificate: Certificate, version_id: str) -> list[Version]:
+    known = await certificates.versions_of(tx, ctx.scope, certificate.id)
+    if version_id:
+        known = [version for version in known if version.id == version_id]
+        if not known:
+            raise NotFound(f"certificate {certificate.id} has no version {version_id}")
+    # what has expired is trusted by nobody and would only swell the CRL (RFC 5280 3.3)
+    return [version for version in known if version.status != VersionStatus.REVOKED and version.not_after > ctx.now()]
+
+
+async def _stop_issuing(tx: Tx, ctx: Context, certificate: Certificate) -> None:
+    for job in await jobs.live_jobs(tx, ctx.scope, certificate.id, (*standing.ISSUING, JobType.DEPLOYMENT)):
+        await jobs.cancel_steps(tx, ctx.scope, job.id, ctx.now())
+        await jobs.move_job(
+            tx, ctx.scope, job.id, JobStatus.CANCELLED, ctx.now(), last_error="the certificate was revoked"
+        )
+
+
+async def _revoke(tx: Tx, ctx: Context, certificate: Certificate, version: Version, actor: Actor, reason: str) -> bool:
+    now = ctx.now()
+    fact = RevocationRecord(
+        tenant_id=ctx.scope.tenant_id,
+        id=new_id("rev"),
+        certificate_id=certificate.id,
+        version_id=version.id,
+        issuer_id=version.issuer_id,
+        ca_certificate_id=version.ca_certificate_id,
+        serial_number=version.serial_number,
+        reason=reason,
+        revoked_by=actor.id,
+        revoked_at=now,
+        issuer_notified=False,
+    )
+    if not await certificates.mark_revoked(tx, ctx.scope, fact):
+        return False
+    details = {"version_id": version.id, "serial_number": version.serial_number, "reason": reason}
+    event = Event(
+        type=EventType.CERTIFICATE_REVOKED,
+        subject_type="certificate",
+        subject_id=certificate.id,
+        actor=actor,
+        details=details,
+    )
+    await append(tx, ctx.scope, now, event)
+    notice = Notice(
+        type="Revocation",
+        certificate_id=certificate.id,
+        severity="critical",
+        message=f"{certificate.name} ({version.serial_number}) was revoked: {reason}",
+        dedup_key=f"revoked/{version.id}",
+    )
+    await notify(tx, ctx.scope, now, notice)
+    return True
+
+
+async def _replace(tx: Tx, ctx: Context, certificate: Certificate, revoked: Sequence[Version], actor: Actor) -> None:
+    fresh = await certificates.certificate(tx, ctx.scope, certificate.id, lock=True)
+    for version in {version.holder_id: version for version in revoked}.values():
+        if version.holder_id == CLIENT_HOLDER:
+            continue  # the client holds its key; it comes back with a new CSR
+        ask = handoff.Ask(
+            type=JobType.RENEWAL,
+            holder_id=version.holder_id,
+            idempotency_key=f"replace/{version.id}",
+            actor=actor,
+            replaces_id=version.id,
+            reason="replaces a revoked version",
+        )
+        await handoff.issuance(tx, ctx, fresh, ask)
+
+
+async def run(ctx: Context, claimed: Sequence[Step]) -> None:
+    """Tell each CA what was revoked; asked again after a crash, since revoking twice is once."""
+    for step in claimed:
+        async with ctx.database.read() as tx:
+            job = (await jobs.jobs_by_id(tx, ctx.scope, [step.job_id]))[step.job_id]
+            waiting = await certificates.revocations_to_tell(tx, ctx.scope, job.certificate_id)
+        try:
+            for fact in waiting:
+                await _tell_ca(ctx, fact)
+        except Exception as error:
+            async with ctx.database.begin("revoke.failed") as tx:
+                await settle.fail(tx, ctx, step, error)
+            continue
+        await _confirmed(ctx, step, job, waiting)
+
+
+async def _tell_ca(ctx: Context, fact: RevocationRecord) -> None:
+    async with ctx.database.read() as tx:
+        issuer_record = await catalogue.get(tx, ctx.scope, IssuerRecord, fact.issuer_id)
+        version = await certificates.version(tx, ctx.scope, fact.version_id)
+    issuer = await ctx.open_issuer(issuer_record)
+    if not isinstance(issuer, Revokes):
+        raise Unsupported(
+            f"issuer {fact.issuer_id} cannot revoke; revoke serial {fact.serial_number} at the CA by hand"
+        )
+    points.reach("revoke.telling")
+    await issuer.revoke(
+        Revocation(
+            serial_number=serial_int(fact.serial_number),
+            ca_certificate_id=fact.ca_certificate_id,
+            leaf_der=version.leaf_der,
+            reason=fact.reason,
+            revoked_at=fact.revoked_at,
+        )
+    )
+
+
+async def _confirmed(ctx: Context, step: Step, job: Job, told: Sequence[RevocationRecord]) -> None:
+    now = ctx.now()
+    async with ctx.database.begin("revoke.told") as tx:
+        for fact in told:
+            await certificates.confirm_revocation(tx, ctx.scope, fact.id)
+        await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, now)
+        await jobs.move_job(tx, ctx.scope, job.id, JobStatus.RUNNING, now)
+        await jobs.add_step(tx, ctx.scope, job.id, StepKind.PUBLISH, now)
+        event = Event(
+            type=EventType.REVOCATION_CONFIRMED,
+            subject_type="certificate",
+            subject_id=job.certificate_id,
+            actor=ctx.actor,
+            details={"job_id": job.id, "revocations": [fact.id for fact in told]},
+        )
+        await append(tx, ctx.scope, now, event)

@@ -1,0 +1,187 @@
+"""What a certificate's row says of it, recomputed from its versions, policy and live jobs after every change.
+
+Status, expires_at and next_check_at are never set by hand elsewhere: one truth, one place.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+
+from certctl.core.catalogue import RenewalPolicy
+from certctl.core.certificate import Certificate, Version
+from certctl.core.errors import NotFound
+from certctl.core.events import Event, EventType, Notice
+from certctl.core.job import Job
+from certctl.core.status import CertificateStatus, JobType, VersionStatus
+from certctl.ledger import append, notify
+from certctl.lifecycle import facts
+from certctl.lifecycle.context import Context
+from certctl.policy import renewal
+from certctl.store import catalogue, certificates, jobs
+from certctl.store.tx import Tx
+
+ISSUING = (JobType.ISSUANCE, JobType.RENEWAL)
+_FIRST_RETRY = timedelta(minutes=1)
+_LONGEST_RETRY = timedelta(days=1)
+
+
+class Standing(Struct, frozen=True):
+    """A certificate with everything its next decision needs."""
+
+    certificate: Certificate
+    policy: RenewalPolicy
+    current: dict[str, Version]
+    live: tuple[Job, ...]
+    holders: tuple[str, ...]
+
+    def holder_is_busy(self, holder_id: str) -> bool:
+        """Whether an issuing job of this key holder is under way."""
+        return any(job.holder_id == holder_id for job in self.live)
+
+
+class Need(Struct, frozen=True):
+    """One key holder that should get a new version now, and why. `replaces_id` is empty for a first one."""
+
+    holder_id: str
+    replaces_id: str
+    reason: str
+
+
+async def load(tx: Tx, ctx: Context, certificate: Certificate) -> Standing:
+    """Gather a certificate's standing."""
+    policy = await catalogue.find(tx, ctx.scope, RenewalPolicy, id=certificate.renewal_policy_id)
+    if policy is None:
+        raise NotFound(
+            f"certificate {certificate.id} names renewal policy {certificate.renewal_policy_id}, which is gone"
+        )
+    current = await certificates.current_versions(tx, ctx.scope, certificate.id)
+    targets = await certificates.targets_of(tx, ctx.scope, certificate.id)
+    holders = dict.fromkeys(target.agent_id for target in targets if target.agent_id)
+    return Standing(
+        certificate=certificate,
+        policy=policy,
+        current=current,
+        live=tuple(await jobs.live_jobs(tx, ctx.scope, certificate.id, ISSUING)),
+        holders=tuple(holders),
+    )
+
+
+def needs(standing: Standing, now: datetime) -> tuple[list[Need], datetime | None]:
+    """Who should get a new version now, and when to look again."""
+    found: list[Need] = []
+    moments: list[datetime] = []
+    certificate = standing.certificate
+    if certificate.status in {CertificateStatus.ARCHIVED, CertificateStatus.REVOKED}:
+        return [], None
+    for holder_id, version in standing.current.items():
+        if version.status != VersionStatus.CURRENT or (standing.holders and holder_id not in standing.holders):
+            continue
+        judged = renewal.assess(_facts(standing, version, now))
+        if judged.decision == "renew" and not standing.holder_is_busy(holder_id):
+            found.append(Need(holder_id, version.id, judged.reason))
+        if judged.next_check_at is not None:
+            moments.append(judged.next_check_at)
+    for holder_id in standing.holders:
+        if holder_id not in standing.current and not standing.holder_is_busy(holder_id):
+            again = _first_issue_again_at(certificate)
+            if again <= now:
+                found.append(Need(holder_id, "", "holder_has_no_certificate"))
+            else:
+                moments.append(again)
+    later = [moment for moment in moments if moment > now]
+    return found, min(later, default=None)
+
+
+def _facts(standing: Standing, version: Version, now: datetime) -> renewal.RenewalFacts:
+    busy = standing.holder_is_busy(version.holder_id)
+    return facts.renewal_facts(standing.certificate, version, standing.policy, live_job=busy, now=now)
+
+
+def _first_issue_again_at(certificate: Certificate) -> datetime:
+    """A first issuance that failed is tried again with doubling patience, up to a day."""
+    if certificate.failures == 0 or certificate.last_failure_at is None:
+        return certificate.created_at
+    wait = min(_FIRST_RETRY * 2 ** min(certificate.failures - 1, 12), _LONGEST_RETRY)
+    return certificate.last_failure_at + wait
+
+
+async def refresh(tx: Tx, ctx: Context, certificate_id: str) -> Standing:
+    """Recompute and write what the row says; returns the standing it was computed from."""
+    now = ctx.now()
+    certificate = await certificates.certificate(tx, ctx.scope, certificate_id, lock=True)
+    standing = await load(tx, ctx, certificate)
+    if certificate.status == CertificateStatus.ARCHIVED:
+        return standing
+    found, later = needs(standing, now)
+    status, reason = _status(standing, now)
+    if status == CertificateStatus.EXPIRED and certificate.status != CertificateStatus.EXPIRED:
+        await _tell_expired(tx, ctx, certificate, now)
+    await certificates.move_certificate(
+        tx,
+        ctx.scope,
+        certificate_id,
+        status,
+        now,
+        status_reason=reason,
+        expires_at=facts.earliest_end(list(standing.current.values())) or certificate.expires_at,
+        next_check_at=now if found else later,
+    )
+    return standing
+
+
+async def _tell_expired(tx: Tx, ctx: Context, certificate: Certificate, now: datetime) -> None:
+    await append(
+        tx,
+        ctx.scope,
+        now,
+        Event(
+            type=EventType.CERTIFICATE_EXPIRED,
+            subject_type="certificate",
+            subject_id=certificate.id,
+            actor=ctx.actor,
+            details={"expires_at": certificate.expires_at.isoformat() if certificate.expires_at else ""},
+        ),
+    )
+    await notify(
+        tx,
+        ctx.scope,
+        now,
+        Notice(
+            type="ExpirationWarning",
+            certificate_id=certificate.id,
+            severity="critical",
+            message=f"{certificate.name} has expired",
+            dedup_key=f"expired/{certificate.id}/{certificate.expires_at}",
+        ),
+    )
+
+
+def _status(standing: Standing, now: datetime) -> tuple[CertificateStatus, str]:
+    certificate = standing.certificate
+    if certificate.status == CertificateStatus.REVOKED and not standing.current and not standing.live:
+        return CertificateStatus.REVOKED, certificate.status_reason
+    if any(job.type == JobType.RENEWAL for job in standing.live):
+        return CertificateStatus.RENEWAL_IN_PROGRESS, _live_reason(standing)
+    if certificate.revoked_at is not None and not standing.current:
+        return CertificateStatus.REVOKED, certificate.status_reason
+    end = facts.earliest_end(list(standing.current.values()))
+    if end is None:
+        if certificate.failures:
+            return CertificateStatus.FAILED, certificate.status_reason
+        waiting = _live_reason(standing) if standing.live else "no key holder: map a target or send a CSR"
+        return CertificateStatus.PENDING, waiting
+    if end <= now:
+        return CertificateStatus.EXPIRED, certificate.status_reason if certificate.failures else "not_after has passed"
+    if certificate.failures:
+        return CertificateStatus.FAILED, certificate.status_reason
+    shown = [renewal.assess(_facts(standing, version, now)).status for version in standing.current.values()]
+    if CertificateStatus.EXPIRING in shown:
+        return CertificateStatus.EXPIRING, "within its renewal window"
+    return CertificateStatus.ACTIVE, ""
+
+
+def _live_reason(standing: Standing) -> str:
+    job = standing.live[0]
+    return job.last_error or f"job {job.id} is {job.status}"

@@ -1,0 +1,177 @@
+"""What one X.509 certificate says (RFC 5280 4), read once into plain facts.
+
+Reads weak, odd and foreign certificates too: discovery must be able to name them. Judges nothing; `pki.chain` and
+`authority.lint` do.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
+from msgspec import Struct
+
+from certctl.core.errors import Malformed, Violation
+from certctl.core.names import Name
+from certctl.pki import sans
+from certctl.pki.fingerprints import sha256_hex
+from certctl.pki.keys import KeyFacts, key_facts
+
+# What the X.509 library raises for bytes it does not read; not all of it is ValueError.
+UNREADABLE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+ExtensionT = TypeVar("ExtensionT", bound=x509.ExtensionType)
+
+
+class CertificateFacts(Struct, frozen=True, kw_only=True):
+    """A certificate in words. `names` are canonical; `other_names` are SAN entries certctl does not issue, as text."""
+
+    certificate_der: bytes
+    fingerprint_sha256: str
+    common_name: str
+    subject: str
+    subject_der: bytes
+    issuer: str
+    issuer_der: bytes
+    names: tuple[Name, ...]
+    other_names: tuple[str, ...]
+    serial_number: int
+    not_before: datetime
+    not_after: datetime
+    key: KeyFacts
+    spki_der: bytes
+    spki_sha256: str
+    signature_algorithm_oid: str
+    subject_key_identifier: bytes | None
+    authority_key_identifier: bytes | None
+    is_ca: bool
+    path_length: int | None
+    ekus: tuple[str, ...]
+    must_staple: bool
+    ocsp_urls: tuple[str, ...]
+    ca_issuer_urls: tuple[str, ...]
+    crl_urls: tuple[str, ...]
+
+    @property
+    def is_self_issued(self) -> bool:
+        """Subject and issuer are the same name (RFC 5280 6.1)."""
+        return self.subject_der == self.issuer_der
+
+
+def load_certificate(certificate_der: bytes) -> x509.Certificate:
+    """Parse a certificate and its extensions, DER. Raises Malformed."""
+    try:
+        certificate = x509.load_der_x509_certificate(certificate_der)
+        _ = certificate.extensions
+    except UNREADABLE as error:
+        raise _fault(error) from error
+    return certificate
+
+
+def read_certificate(certificate_der: bytes) -> CertificateFacts:
+    """The facts of a certificate, DER. Raises Malformed."""
+    certificate = load_certificate(certificate_der)
+    try:
+        return _facts(certificate, certificate_der)
+    except UNREADABLE as error:
+        raise _fault(error) from error
+
+
+def extension_of(certificate: x509.Certificate, kind: type[ExtensionT]) -> ExtensionT | None:
+    """The value of one extension, or None when it is absent."""
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
+
+
+def _facts(certificate: x509.Certificate, certificate_der: bytes) -> CertificateFacts:
+    names, other_names = _names(certificate)
+    spki_der, key = _key(certificate)
+    constraints = extension_of(certificate, x509.BasicConstraints)
+    ski = extension_of(certificate, x509.SubjectKeyIdentifier)
+    aki = extension_of(certificate, x509.AuthorityKeyIdentifier)
+    features = extension_of(certificate, x509.TLSFeature) or ()
+    return CertificateFacts(
+        certificate_der=certificate_der,
+        fingerprint_sha256=sha256_hex(certificate_der),
+        common_name=common_name_of(certificate.subject),
+        subject=certificate.subject.rfc4514_string(),
+        subject_der=certificate.subject.public_bytes(),
+        issuer=certificate.issuer.rfc4514_string(),
+        issuer_der=certificate.issuer.public_bytes(),
+        names=names,
+        other_names=other_names,
+        serial_number=certificate.serial_number,
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        key=key,
+        spki_der=spki_der,
+        spki_sha256=sha256_hex(spki_der),
+        signature_algorithm_oid=certificate.signature_algorithm_oid.dotted_string,
+        subject_key_identifier=ski.digest if ski else None,
+        authority_key_identifier=aki.key_identifier if aki else None,
+        is_ca=bool(constraints and constraints.ca),
+        path_length=constraints.path_length if constraints else None,
+        ekus=tuple(oid.dotted_string for oid in extension_of(certificate, x509.ExtendedKeyUsage) or ()),
+        must_staple=x509.TLSFeatureType.status_request in features,
+        ocsp_urls=_access_urls(certificate, AuthorityInformationAccessOID.OCSP),
+        ca_issuer_urls=_access_urls(certificate, AuthorityInformationAccessOID.CA_ISSUERS),
+        crl_urls=_crl_urls(certificate),
+    )
+
+
+def common_name_of(name: x509.Name) -> str:
+    """The first common name of a subject or issuer, or empty text."""
+    found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(found[0].value) if found else ""
+
+
+def _key(certificate: x509.Certificate) -> tuple[bytes, KeyFacts]:
+    try:
+        public_key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        # A key this library cannot read (an exotic curve, GOST): the certificate is still one to list.
+        return b"", KeyFacts(certificate.public_key_algorithm_oid.dotted_string, 0)
+    spki = public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return spki, key_facts(public_key)
+
+
+def _names(certificate: x509.Certificate) -> tuple[tuple[Name, ...], tuple[str, ...]]:
+    names: dict[Name, None] = {}
+    other_names: list[str] = []
+    for value in extension_of(certificate, x509.SubjectAlternativeName) or ():
+        try:
+            names[sans.read_general_name(value)] = None
+        except Malformed:
+            other_names.append(sans.text_of(value))
+    return tuple(names), tuple(other_names)
+
+
+def _access_urls(certificate: x509.Certificate, method: x509.ObjectIdentifier) -> tuple[str, ...]:
+    found = extension_of(certificate, x509.AuthorityInformationAccess) or ()
+    return tuple(
+        str(access.access_location.value)
+        for access in found
+        if access.access_method == method and isinstance(access.access_location, x509.UniformResourceIdentifier)
+    )
+
+
+def _crl_urls(certificate: x509.Certificate) -> tuple[str, ...]:
+    points = extension_of(certificate, x509.CRLDistributionPoints) or ()
+    full_names = [name for point in points for name in point.full_name or ()]
+    return tuple(str(name.value) for name in full_names if isinstance(name, x509.UniformResourceIdentifier))
+
+
+def _fault(error: Exception) -> Malformed:
+    message = f"the certificate cannot be read: {error}"
+    return Malformed(message, violations=(Violation("certificate_has_wrong_form", message, "certificate"),))

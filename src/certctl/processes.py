@@ -1,0 +1,270 @@
+"""The processes of a control plane: listeners, worker and ticks in each; a supervisor over several.
+
+One process runs by itself. Several (PostgreSQL only) share nothing but the database, each with its own SO_REUSEPORT
+socket;
+the supervisor starts them again when they die. SIGHUP loads the TLS certificate anew and drops no connection; SIGTERM
+drains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+import uvloop
+
+from certctl import __version__
+from certctl.api.app import create_api
+from certctl.bootstrap import SERVER_OWNER, House, open_house
+from certctl.control import own_tls
+from certctl.control.installation import BUILT_IN_ISSUER
+from certctl.core.errors import CertctlError, Misconfigured
+from certctl.doors.state import AppState
+from certctl.protocols.pki import PkiApp
+from certctl.protocols.pki.facts import LifecycleFacts
+from certctl.settings import Settings
+from certctl.store.wake import listening
+from certctl.worker.runner import Runner, release_own_past
+from certctl.worker.schedule import Schedule, standard_ticks
+
+log = structlog.get_logger(__name__)
+
+_DRAIN_SECONDS = 20
+_CHILD = "CERTCTL_SERVER_CHILD"
+_RESTART_SECONDS = 1.0
+_OWN_TLS_EVERY_SECONDS = 600
+
+
+def serve(settings: Settings) -> int:
+    """Run until told to stop; returns the exit code."""
+    if settings.processes > 1 and _CHILD not in os.environ:
+        if settings.embedded:
+            raise Misconfigured("SQLite takes one server process; use PostgreSQL or set CERTCTL_SERVER_PROCESSES=1")
+        return _supervise(settings.processes)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings))
+    return 0
+
+
+async def migrate_only(settings: Settings) -> None:
+    """Bring the database to this release and seed it; opens no listener."""
+    async with open_house(settings):
+        log.info("migrated")
+
+
+async def _serve(settings: Settings) -> None:
+    # ports first: a taken one is said before anything else is opened
+    with (
+        listen(settings.host, settings.port, "CERTCTL_SERVER_PORT") as tls_socket,
+        listen(settings.pki_http_host, settings.pki_http_port, "CERTCTL_PKI_HTTP_PORT") as pki_socket,
+    ):
+        async with open_house(settings) as house:
+            await _run(house, tls_socket, pki_socket)
+
+
+async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socket) -> None:
+    settings, ctx = house.settings, house.ctx
+    cert_path, key_path = await _tls_files(house)
+    pki = PkiApp(LifecycleFacts(ctx))
+    state = AppState(
+        ctx=ctx,
+        wakeups=house.wakeups,
+        max_body_bytes=settings.max_body_bytes,
+        bootstrap_token=house.bootstrap_token or None,
+        version=__version__,
+        started_at=ctx.now(),
+    )
+    tls = uvicorn.Config(_with_pki(create_api(state), pki), **_uvicorn(), ssl_certfile=cert_path, ssl_keyfile=key_path)
+    plain = uvicorn.Config(pki, **_uvicorn())
+    if settings.embedded:
+        await release_own_past(ctx, SERVER_OWNER)
+    runner, schedule = Runner(ctx, house.wakeups), Schedule(ctx, _ticks(settings))
+    servers = [(_Server(tls), tls_socket), (_Server(plain), pki_socket)]
+    stop = asyncio.Event()
+    async with listening(house.database, house.wakeups), asyncio.TaskGroup() as group:
+        _on_signals(stop, tls, cert_path, key_path)
+        tasks = [group.create_task(server.serve(sockets=[at])) for server, at in servers]
+        group.create_task(runner.run(), name="runner")
+        group.create_task(schedule.run(), name="schedule")
+        keeper = group.create_task(_keep_own_tls(house, tls, stop), name="own-tls")
+        _announce(settings, tls_socket, pki_socket)
+        watcher = group.create_task(_first_ended(tasks, stop), name="watcher")
+        await stop.wait()
+        log.info("draining")
+        state.draining.set()
+        house.wakeups.tell_all()
+        for server, _ in servers:
+            server.should_exit = True
+        runner.stop()
+        schedule.stop()
+        keeper.cancel()
+        watcher.cancel()
+    log.info("stopped")
+
+
+def _ticks(settings: Settings) -> Any:
+    return standard_ticks(
+        renewal=settings.renewal_check_interval,
+        agent_health=settings.agent_health_check_interval,
+        crl=settings.crl_generation_interval,
+    )
+
+
+def _uvicorn() -> dict[str, Any]:
+    return {
+        "log_config": None,
+        "access_log": False,
+        "lifespan": "off",
+        "http": "httptools",
+        "server_header": False,
+        "date_header": False,
+        "proxy_headers": False,
+        "timeout_keep_alive": 75,
+        "timeout_graceful_shutdown": _DRAIN_SECONDS,
+    }
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: one place decides when everything stops."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _first_ended(tasks: list[asyncio.Task[None]], stop: asyncio.Event) -> None:
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+
+
+def _with_pki(api: Any, pki: Any) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        path = scope.get("path", "")
+        await (pki if path.startswith("/.well-known/pki/") else api)(scope, receive, send)
+
+    return app
+
+
+def _on_signals(stop: asyncio.Event, tls: uvicorn.Config, cert_path: Path, key_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, _reload_tls, tls, cert_path, key_path)
+
+
+def _reload_tls(tls: uvicorn.Config, cert_path: Path, key_path: Path) -> None:
+    """New handshakes get the new pair; open connections go on. A pair that does not load leaves the old one in
+    place.
+    """
+    if tls.ssl is None:
+        return
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert_path, key_path)
+        tls.ssl.load_cert_chain(cert_path, key_path)
+    except (OSError, ssl.SSLError) as error:
+        log.error("tls_not_reloaded", error=str(error))  # noqa: TRY400 - the old pair stays; a trace helps nobody
+        return
+    log.info("tls_reloaded", path=str(cert_path))
+
+
+async def _tls_files(house: House) -> tuple[Path, Path]:
+    settings = house.settings
+    if settings.tls_cert_path and settings.tls_key_path:
+        for path in (settings.tls_cert_path, settings.tls_key_path):
+            if not path.is_file():
+                raise Misconfigured(f"the server's TLS file {path} is not there")
+        return settings.tls_cert_path, settings.tls_key_path
+    if settings.tls_cert_path or settings.tls_key_path:
+        raise Misconfigured("set both CERTCTL_SERVER_TLS_CERT_PATH and CERTCTL_SERVER_TLS_KEY_PATH, or neither")
+    await own_tls.ensure(house.ctx, settings.data_dir, settings.public_names, BUILT_IN_ISSUER)
+    own = own_tls.paths(settings.data_dir)
+    return own.cert_path, own.key_path
+
+
+async def _keep_own_tls(house: House, tls: uvicorn.Config, stop: asyncio.Event) -> None:
+    settings = house.settings
+    if settings.tls_cert_path:
+        return
+    own = own_tls.paths(settings.data_dir)
+    while not stop.is_set():
+        await asyncio.sleep(_OWN_TLS_EVERY_SECONDS)
+        try:
+            if await own_tls.ensure(house.ctx, settings.data_dir, settings.public_names, BUILT_IN_ISSUER):
+                _reload_tls(tls, own.cert_path, own.key_path)
+        except CertctlError as error:
+            log.warning("own_tls_not_renewed", error=error.message)
+
+
+@contextlib.contextmanager
+def listen(host: str, port: int, variable: str) -> Iterator[socket.socket]:
+    """A listening socket of this process's own; Misconfigured names the variable when the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if _CHILD in os.environ:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise Misconfigured(
+                f"cannot listen on {host}:{port} ({error.strerror}); choose another port with {variable}"
+            ) from error
+        listener.listen(1024)
+        listener.setblocking(False)
+        yield listener
+
+
+def _announce(settings: Settings, tls_socket: socket.socket, pki_socket: socket.socket) -> None:
+    log.info(
+        "ready",
+        version=__version__,
+        url=f"https://{settings.public_names[0]}:{tls_socket.getsockname()[1]}",
+        pki=f"http://{settings.pki_http_host}:{pki_socket.getsockname()[1]}",
+        database="sqlite" if settings.embedded else "postgresql",
+        pid=os.getpid(),
+    )
+
+
+def _supervise(count: int) -> int:
+    """Keep `count` children running until told to stop."""
+    stopping = False
+    children: dict[int, subprocess.Popen[bytes]] = {}
+
+    def start(index: int) -> None:
+        command = [sys.executable, "-m", "certctl.cli.server"]
+        children[index] = subprocess.Popen(command, env=os.environ | {_CHILD: str(index)})
+
+    def forward(number: int, _frame: object) -> None:
+        nonlocal stopping
+        stopping = stopping or number != signal.SIGHUP
+        for child in children.values():
+            with contextlib.suppress(ProcessLookupError):
+                child.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, forward)
+    for index in range(count):
+        start(index)
+    while not stopping:
+        time.sleep(_RESTART_SECONDS)
+        for index, child in list(children.items()):
+            code = child.poll()
+            if code == 4:
+                forward(signal.SIGTERM, None)
+                return 4
+            if code is not None and not stopping:
+                log.warning("process_died", index=index, code=code)
+                start(index)
+    return max((child.wait() for child in children.values()), default=0)

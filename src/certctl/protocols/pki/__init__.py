@@ -1,0 +1,328 @@
+"""The public PKI endpoints: CRL, OCSP and CA certificates under `/.well-known/pki/` (RFC 5280 4.2, RFC 6960 A).
+
+A plain ASGI app over the facts that the composition root hands it; also served by the plain-HTTP listener, so it has no
+other route and knows no caller. Must never show a trace: what goes wrong inside is logged, and answered with OCSP
+internalError or a bare 500.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Awaitable, Callable, MutableMapping
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from certctl.core.clock import Clock, SystemClock
+from certctl.core.errors import (
+    CallerError,
+    CertctlError,
+    Conflict,
+    Malformed,
+    NotFound,
+    Temporary,
+    TooLarge,
+    UnsupportedMediaType,
+)
+from certctl.core.ids import check_id
+from certctl.pki.certs import read_certificate
+from certctl.pki.fingerprints import serial_int
+from certctl.telemetry.logging import get_logger
+from certctl.wire import ocsp
+from certctl.wire.ocsp import CertId, ResponseStatus
+
+PREFIX = "/.well-known/pki/"
+MAX_CACHE_AGE = timedelta(hours=1)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class CrlDocument(Struct, frozen=True):
+    """A signed CRL and what it says of its own time."""
+
+    der: bytes
+    this_update: datetime
+    next_update: datetime
+    number: int
+
+
+class OcspDocument(Struct, frozen=True):
+    """A signed OCSP answer; `cacheable_until` is None when nobody may keep it."""
+
+    der: bytes
+    cacheable_until: datetime | None
+
+
+class PkiFacts(Protocol):
+    """Where the answers come from: each takes a CA generation's id or an issuer's, and gives None for neither."""
+
+    async def crl(self, ca_or_issuer_id: str) -> CrlDocument | None:
+        """The current CRL."""
+        ...
+
+    async def ocsp(self, ca_or_issuer_id: str, request_der: bytes) -> OcspDocument | None:
+        """The answer to an OCSP request; malformed ones are answered too."""
+        ...
+
+    async def ca_certificate(self, ca_or_issuer_id: str) -> bytes | None:
+        """The CA's own certificate, DER."""
+        ...
+
+
+class _Reply(Struct, frozen=True):
+    status: int
+    content_type: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class _Request(Struct, frozen=True):
+    """One HTTP request, its header names in lowercase and its path below the prefix."""
+
+    method: str
+    kind: str
+    id: str
+    rest: str
+    headers: dict[str, str]
+
+
+class _MethodNotAllowedError(CallerError):
+    """The route is there, the method is not; `allow` tells those that are."""
+
+    code = "method_not_allowed"
+
+    def __init__(self, allow: str) -> None:
+        super().__init__("method not allowed")
+        self.allow = allow
+
+
+class _ClientGone(Exception):  # noqa: N818 - no error, only an end
+    """The client hung up while its body was read; nobody is left to answer."""
+
+
+class PkiApp:
+    """The ASGI app."""
+
+    def __init__(self, facts: PkiFacts, clock: Clock | None = None) -> None:
+        self._facts = facts
+        self._clock = clock or SystemClock()
+        self._log = get_logger(__name__)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request; take part in lifespan; refuse everything else."""
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+        elif scope["type"] == "http":
+            try:
+                reply = await self._reply(scope, receive)
+            except _ClientGone:
+                return
+            await _send(reply, send, has_body=scope["method"] != "HEAD")
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _reply(self, scope: Scope, receive: Receive) -> _Reply:
+        try:
+            request = _read_request(scope)
+            if request.kind == "crl":
+                return await self._crl(request)
+            if request.kind == "certs":
+                return await self._ca_certificate(request)
+            return await self._ocsp(request, receive)
+        except CallerError as error:
+            return _refusal(error)
+        except _ClientGone:
+            raise
+        except Temporary as error:
+            self._log.warning("public PKI endpoint has to wait", path=scope["path"], error=error)
+            return _text(503, "try again later")
+        except Exception as error:
+            self._log.exception("public PKI endpoint failed", path=scope["path"], error=error)
+            return _text(500, "internal error")
+
+    async def _crl(self, request: _Request) -> _Reply:
+        _allow(request, "GET, HEAD")
+        document = await self._facts.crl(request.id)
+        if document is None:
+            raise NotFound("no CRL of that name")
+        headers = (
+            ("cache-control", self._cache_control(document.next_update)),
+            ("last-modified", _http_date(document.this_update)),
+            ("expires", _http_date(document.next_update)),
+        )
+        return _with_etag(request, _Reply(200, "application/pkix-crl", document.der, headers))
+
+    async def _ca_certificate(self, request: _Request) -> _Reply:
+        _allow(request, "GET, HEAD")
+        certificate_der = await self._facts.ca_certificate(request.id)
+        if certificate_der is None:
+            raise NotFound("no CA certificate of that name")
+        headers = (("cache-control", f"public, max-age={int(MAX_CACHE_AGE.total_seconds())}"),)
+        return _with_etag(request, _Reply(200, "application/pkix-cert", certificate_der, headers))
+
+    async def _ocsp(self, request: _Request, receive: Receive) -> _Reply:
+        if request.rest:
+            _allow(request, "GET, HEAD")
+            try:
+                request_der = await self._request_of_path(request)
+            except Malformed:
+                return _ocsp_error(ResponseStatus.MALFORMED_REQUEST)
+        else:
+            _allow(request, "POST")
+            request_der = await _read_body(request, receive)
+        try:
+            document = await self._facts.ocsp(request.id, request_der)
+        except CallerError:
+            raise
+        except Temporary as error:
+            self._log.warning("OCSP answer has to wait", ca=request.id, error=error)
+            return _ocsp_error(ResponseStatus.TRY_LATER)
+        except Exception as error:
+            self._log.exception("OCSP answer failed", ca=request.id, error=error)
+            return _ocsp_error(ResponseStatus.INTERNAL_ERROR)
+        if document is None:
+            raise NotFound("no OCSP responder of that name")
+        if document.cacheable_until is None or not _may_be_kept(request_der, document.der):
+            return _Reply(200, ocsp.RESPONSE_TYPE, document.der, (("cache-control", "no-store"),))
+        headers = (
+            ("cache-control", self._cache_control(document.cacheable_until)),
+            ("expires", _http_date(document.cacheable_until)),
+        )
+        return _with_etag(request, _Reply(200, ocsp.RESPONSE_TYPE, document.der, headers))
+
+    async def _request_of_path(self, request: _Request) -> bytes:
+        """Base64 of the request (RFC 6960 A.1), or a serial number in hex, for which the request is written here."""
+        # DER starts with 0x30, so base64 of a request starts with M, which is no hex digit.
+        if request.rest.startswith("M"):
+            return _decode_base64(request.rest)
+        serial_number = serial_int(request.rest)
+        certificate_der = await self._facts.ca_certificate(request.id)
+        if certificate_der is None:
+            raise NotFound("no OCSP responder of that name")
+        issuer = read_certificate(certificate_der)
+        hashes = ocsp.issuer_hashes(ocsp.SHA256_OID, issuer.subject_der, issuer.spki_der)
+        return ocsp.write_request((CertId(ocsp.SHA256_OID, hashes.name_hash, hashes.key_hash, serial_number),))
+
+    def _cache_control(self, until: datetime) -> str:
+        age = max(timedelta(0), min(until - self._clock.now(), MAX_CACHE_AGE))
+        return f"public, max-age={int(age.total_seconds())}, must-revalidate, no-transform"
+
+
+def _read_request(scope: Scope) -> _Request:
+    """Raises NotFound for every path but the three, Malformed for an id that nothing can be named."""
+    path = str(scope["path"])
+    if not path.startswith(PREFIX):
+        raise NotFound("no such page")
+    kind, _, tail = path.removeprefix(PREFIX).partition("/")
+    # Base64 has slashes of its own: everything after the id is the request.
+    id_, slash, rest = tail.partition("/")
+    if kind not in {"crl", "ocsp", "certs"} or not id_ or (slash and (kind != "ocsp" or not rest)):
+        raise NotFound("no such page")
+    headers: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+    return _Request(scope["method"], kind, check_id(id_), rest, headers)
+
+
+def _allow(request: _Request, methods: str) -> None:
+    if request.method not in methods.split(", "):
+        raise _MethodNotAllowedError(methods)
+
+
+def _decode_base64(text: str) -> bytes:
+    if len(text) > ocsp.MAX_REQUEST_OCTETS * 4 // 3 + 4:
+        raise TooLarge("an OCSP request has at most 64 KiB")
+    try:
+        # Some clients leave the padding away, as URLs escape it.
+        return base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Malformed("the OCSP request is no base64") from error
+
+
+async def _read_body(request: _Request, receive: Receive) -> bytes:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != ocsp.REQUEST_TYPE:
+        raise UnsupportedMediaType(f"the content type of an OCSP request is {ocsp.REQUEST_TYPE}")
+    length = request.headers.get("content-length", "0")
+    if not length.isdecimal() or len(length) > 9 or int(length) > ocsp.MAX_REQUEST_OCTETS:
+        raise TooLarge("an OCSP request has at most 64 KiB")
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _ClientGone
+        body += message.get("body", b"")
+        if len(body) > ocsp.MAX_REQUEST_OCTETS:
+            raise TooLarge("an OCSP request has at most 64 KiB")
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _may_be_kept(request_der: bytes, response_der: bytes) -> bool:
+    """Whether the answer is the same for whoever asks: a signed one to a request without nonce (RFC 5019 6)."""
+    try:
+        request = ocsp.read_request(request_der)
+        status = ocsp.read_response_status(response_der)
+    except Malformed:
+        return False
+    return request.nonce is None and status is ResponseStatus.SUCCESSFUL
+
+
+def _with_etag(request: _Request, reply: _Reply) -> _Reply:
+    """The reply with a strong ETag, or 304 when the client has these bytes already (RFC 9110 13.1.2)."""
+    etag = f'"{hashlib.sha256(reply.body).hexdigest()}"'
+    headers = (*reply.headers, ("etag", etag))
+    wanted = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    if request.method in {"GET", "HEAD"} and (etag in wanted or "*" in wanted):
+        return _Reply(304, "", b"", headers)
+    return _Reply(reply.status, reply.content_type, reply.body, headers)
+
+
+def _ocsp_error(status: ResponseStatus) -> _Reply:
+    return _Reply(200, ocsp.RESPONSE_TYPE, ocsp.error_response(status), (("cache-control", "no-store"),))
+
+
+_STATUS: dict[type[CertctlError], int] = {
+    Malformed: 400,
+    NotFound: 404,
+    TooLarge: 413,
+    UnsupportedMediaType: 415,
+    _MethodNotAllowedError: 405,
+    # Another process is publishing at this moment; asking again is all it takes.
+    Conflict: 503,
+}
+
+
+def _refusal(error: CallerError) -> _Reply:
+    allow = (("allow", error.allow),) if isinstance(error, _MethodNotAllowedError) else ()
+    return _text(_STATUS.get(type(error), 400), error.message, allow)
+
+
+def _text(status: int, text: str, headers: tuple[tuple[str, str], ...] = ()) -> _Reply:
+    return _Reply(status, "text/plain; charset=utf-8", f"{text}\n".encode(), (*headers, ("cache-control", "no-store")))
+
+
+def _http_date(moment: datetime) -> str:
+    return format_datetime(moment.astimezone(UTC), usegmt=True)
+
+
+async def _send(reply: _Reply, send: Send, *, has_body: bool) -> None:
+    headers = [*reply.headers, ("x-content-type-options", "nosniff")]
+    if reply.status != 304:
+        headers += [("content-type", reply.content_type), ("content-length", str(len(reply.body)))]
+    encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    await send({"type": "http.response.start", "status": reply.status, "headers": encoded})
+    await send({"type": "http.response.body", "body": reply.body if has_body else b""})
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

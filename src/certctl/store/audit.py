@@ -1,0 +1,67 @@
+"""The event log and the outbox: what only the ledger may write.
+
+On PostgreSQL each event carries its transaction's id; followers read below the oldest running transaction, so that an
+event that commits late is never skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from msgspec import Struct
+
+from certctl.core.scope import Scope
+from certctl.store.schema import events, notifications
+from certctl.store.tx import Tx
+
+
+class EventRow(Struct, frozen=True, kw_only=True):
+    """One event as it lies in the log."""
+
+    tenant_id: str
+    seq: int
+    transaction_id: int
+    id: str
+    type: str
+    subject_type: str
+    subject_id: str
+    actor: str
+    actor_type: str
+    request_id: str
+    address: str
+    details: dict[str, Any]
+    created_at: datetime
+
+
+async def append_events(tx: Tx, scope: Scope, rows: Sequence[dict[str, Any]]) -> None:
+    """Write events in the caller's transaction."""
+    transaction_id: Any = 0
+    if tx.dialect == "postgresql":
+        transaction_id = int(await tx.scalar(sa.text("SELECT pg_current_xact_id()::text::bigint")))
+    await tx.execute(
+        sa.insert(events), [row | {"tenant_id": scope.tenant_id, "transaction_id": transaction_id} for row in rows]
+    )
+
+
+async def events_after(tx: Tx, scope: Scope, after: tuple[int, int], limit: int) -> list[EventRow]:
+    """Events in commit order behind the cursor `(transaction_id, seq)`, never one that could still be overtaken."""
+    statement = sa.select(events).where(events.c.tenant_id == scope.tenant_id)
+    if tx.dialect == "postgresql":
+        horizon = sa.text("audit_events.transaction_id < pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+        statement = statement.where(
+            horizon, sa.tuple_(events.c.transaction_id, events.c.seq) > sa.tuple_(*map(sa.literal, after))
+        ).order_by(events.c.transaction_id, events.c.seq)
+    else:
+        statement = statement.where(events.c.seq > after[1]).order_by(events.c.seq)
+    return await tx.all(EventRow, statement.limit(limit))
+
+
+async def insert_notice(tx: Tx, scope: Scope, row: dict[str, Any]) -> bool:
+    """Write an outbox row once by its dedup key; False when it was there."""
+    inserted = await tx.execute(
+        tx.insert(notifications).values(row | {"tenant_id": scope.tenant_id}).on_conflict_do_nothing()
+    )
+    return inserted.rowcount == 1

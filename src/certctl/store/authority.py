@@ -1,0 +1,238 @@
+"""The built-in CA's rows: sealed keys, CA generations, OCSP responders, CRLs, and the facts of revocation they
+speak from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+from msgspec import Struct
+
+from certctl.authority.signer import IssuingCA, SealedKey
+from certctl.core.catalogue import CaCertificate
+from certctl.core.errors import NotFound
+from certctl.core.scope import Scope
+from certctl.pki.algorithms import KeyAlgorithm
+from certctl.store.schema import ca_certificates, ca_keys, crls, installation, ocsp_responders, revocations, versions
+from certctl.store.tx import Tx
+
+
+class ResponderRecord(Struct, frozen=True, kw_only=True):
+    """A delegated OCSP responder of one CA generation (RFC 6960 4.2.2.2)."""
+
+    tenant_id: str
+    id: str
+    ca_certificate_id: str
+    key_ref: str
+    key_algorithm: str
+    certificate_der: bytes
+    not_before: datetime
+    not_after: datetime
+    created_at: datetime
+
+
+class CrlRecord(Struct, frozen=True, kw_only=True):
+    """One published CRL; `number` grows by one within a CA generation."""
+
+    tenant_id: str
+    id: str
+    ca_certificate_id: str
+    number: int
+    this_update: datetime
+    next_update: datetime
+    revoked_count: int
+    crl_der: bytes
+    created_at: datetime
+
+
+class RevokedSerial(Struct, frozen=True, kw_only=True):
+    """What CRL and OCSP say of one revoked serial."""
+
+    serial_number: str
+    reason: str
+    revoked_at: datetime
+
+
+class KnownSerial(Struct, frozen=True, kw_only=True):
+    """A serial this CA has issued."""
+
+    serial_number: str
+    not_after: datetime
+
+
+async def get_fact(tx: Tx, scope: Scope, name: str) -> bytes | None:
+    """A fact of this installation (the KDF's salt, whether bootstrap was used)."""
+    found: bytes | None = await tx.scalar(
+        sa.select(installation.c.value).where(installation.c.tenant_id == scope.tenant_id, installation.c.name == name)
+    )
+    return found
+
+
+async def put_fact_once(tx: Tx, scope: Scope, name: str, value: bytes, now: datetime) -> bool:
+    """Write a fact if it is not there; False when it was."""
+    inserted = await tx.execute(
+        tx.insert(installation)
+        .values(tenant_id=scope.tenant_id, name=name, value=value, created_at=now)
+        .on_conflict_do_nothing()
+    )
+    return inserted.rowcount == 1
+
+
+async def insert_key(tx: Tx, scope: Scope, key: SealedKey, now: datetime) -> None:
+    """Write a sealed key."""
+    await tx.execute(
+        sa.insert(ca_keys).values(
+            tenant_id=scope.tenant_id,
+            id=key.key_ref,
+            algorithm=key.algorithm,
+            spki_der=key.spki_der,
+            sealed=key.sealed,
+            created_at=now,
+        )
+    )
+
+
+async def load_key(tx: Tx, scope: Scope, key_ref: str) -> SealedKey:
+    """A sealed key; NotFound otherwise."""
+    row = (
+        await tx.execute(sa.select(ca_keys).where(ca_keys.c.tenant_id == scope.tenant_id, ca_keys.c.id == key_ref))
+    ).first()
+    if row is None:
+        raise NotFound(f"no key {key_ref}")
+    return SealedKey(row.id, KeyAlgorithm(row.algorithm), row.spki_der, row.sealed)
+
+
+async def insert_ca_certificate(tx: Tx, scope: Scope, record: CaCertificate) -> bool:
+    """Write a CA generation; False when another process wrote this generation first."""
+    row = {name: getattr(record, name) for name in record.__struct_fields__}
+    del scope
+    inserted = await tx.execute(tx.insert(ca_certificates).values(row).on_conflict_do_nothing())
+    return inserted.rowcount == 1
+
+
+async def ca_certificate(tx: Tx, scope: Scope, ca_certificate_id: str) -> CaCertificate | None:
+    """One CA certificate by id."""
+    return await tx.one(
+        CaCertificate,
+        sa.select(ca_certificates).where(
+            ca_certificates.c.tenant_id == scope.tenant_id, ca_certificates.c.id == ca_certificate_id
+        ),
+    )
+
+
+async def ca_certificates_of(tx: Tx, scope: Scope, issuer_id: str) -> list[CaCertificate]:
+    """All generations of an issuer, newest first."""
+    return await tx.all(
+        CaCertificate,
+        sa.select(ca_certificates)
+        .where(ca_certificates.c.tenant_id == scope.tenant_id, ca_certificates.c.issuer_id == issuer_id)
+        .order_by(ca_certificates.c.generation.desc()),
+    )
+
+
+async def insert_responder(tx: Tx, scope: Scope, record: ResponderRecord) -> None:
+    """Write a responder certificate."""
+    del scope
+    await tx.execute(
+        sa.insert(ocsp_responders).values({name: getattr(record, name) for name in record.__struct_fields__})
+    )
+
+
+async def latest_responder(tx: Tx, scope: Scope, ca_certificate_id: str) -> ResponderRecord | None:
+    """The responder of a CA generation that ends last."""
+    return await tx.one(
+        ResponderRecord,
+        sa.select(ocsp_responders)
+        .where(ocsp_responders.c.tenant_id == scope.tenant_id, ocsp_responders.c.ca_certificate_id == ca_certificate_id)
+        .order_by(ocsp_responders.c.not_after.desc())
+        .limit(1),
+    )
+
+
+async def latest_crl(tx: Tx, scope: Scope, ca_certificate_id: str) -> CrlRecord | None:
+    """The newest CRL of a CA generation."""
+    return await tx.one(
+        CrlRecord,
+        sa.select(crls)
+        .where(crls.c.tenant_id == scope.tenant_id, crls.c.ca_certificate_id == ca_certificate_id)
+        .order_by(crls.c.number.desc())
+        .limit(1),
+    )
+
+
+async def insert_crl(tx: Tx, scope: Scope, record: CrlRecord) -> bool:
+    """Write a CRL; False when its number was taken by another process."""
+    row = {name: getattr(record, name) for name in record.__struct_fields__}
+    del scope
+    inserted = await tx.execute(tx.insert(crls).values(row).on_conflict_do_nothing())
+    return inserted.rowcount == 1
+
+
+async def revoked_count(tx: Tx, scope: Scope, ca_certificate_id: str) -> int:
+    """How many serials of a CA generation are revoked: whether its newest CRL tells all."""
+    return int(
+        await tx.scalar(
+            sa.select(sa.func.count())
+            .select_from(revocations)
+            .where(revocations.c.tenant_id == scope.tenant_id, revocations.c.ca_certificate_id == ca_certificate_id)
+        )
+    )
+
+
+async def revoked_serials(
+    tx: Tx, scope: Scope, ca_certificate_id: str, only: Sequence[str] | None = None
+) -> list[RevokedSerial]:
+    """The revoked serials of a CA generation: all, or those among `only`."""
+    statement = sa.select(revocations).where(
+        revocations.c.tenant_id == scope.tenant_id, revocations.c.ca_certificate_id == ca_certificate_id
+    )
+    if only is not None:
+        statement = statement.where(revocations.c.serial_number.in_(tuple(only)))
+    return await tx.all(RevokedSerial, statement)
+
+
+async def known_serials(tx: Tx, scope: Scope, ca_certificate_id: str, serials: Sequence[str]) -> list[KnownSerial]:
+    """Which of `serials` a CA generation has issued."""
+    return await tx.all(
+        KnownSerial,
+        sa.select(versions.c.serial_number, versions.c.not_after).where(
+            versions.c.tenant_id == scope.tenant_id,
+            versions.c.ca_certificate_id == ca_certificate_id,
+            versions.c.serial_number.in_(tuple(serials)),
+        ),
+    )
+
+
+async def signing_cas(tx: Tx, scope: Scope) -> list[CaCertificate]:
+    """Every intermediate that is not retired: each needs a CRL and a responder of its own."""
+    return await tx.all(
+        CaCertificate,
+        sa.select(ca_certificates)
+        .where(
+            ca_certificates.c.tenant_id == scope.tenant_id,
+            ca_certificates.c.kind == "intermediate",
+            ca_certificates.c.state != "retired",
+        )
+        .order_by(ca_certificates.c.id),
+    )
+
+
+async def issuing_ca(tx: Tx, scope: Scope, ca_certificate_id: str) -> IssuingCA:
+    """A CA generation with the chain above it up to, not including, the root; NotFound otherwise."""
+    record = await ca_certificate(tx, scope, ca_certificate_id)
+    if record is None:
+        raise NotFound(f"no CA {ca_certificate_id}")
+    chain: list[bytes] = []
+    above = await ca_certificate(tx, scope, record.parent_id) if record.parent_id else None
+    while above is not None and above.kind != "root":
+        chain.append(above.certificate_der)
+        above = await ca_certificate(tx, scope, above.parent_id) if above.parent_id else None
+    return IssuingCA(
+        ca_certificate_id=record.id,
+        certificate_der=record.certificate_der,
+        chain_der=tuple(chain),
+        key_ref=record.key_ref,
+        key_algorithm=KeyAlgorithm(record.key_algorithm),
+    )

@@ -1,0 +1,144 @@
+"""What operators configure (issuers, targets, profiles, policies, owners, teams, agents, keys): one way to read and
+write it.
+
+A record's type names its table. Uniqueness violations are Conflict, a miss is NotFound with the thing's plain name.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+
+from certctl.core import catalogue as nouns
+from certctl.core.errors import Conflict, NotFound
+from certctl.core.scope import Scope
+from certctl.core.target import AgentRecord, TargetRecord
+from certctl.store import schema
+from certctl.store.tx import Tx
+
+RecordT = TypeVar("RecordT", bound=msgspec.Struct)
+
+TABLES: dict[type[msgspec.Struct], tuple[sa.Table, str]] = {
+    nouns.IssuerRecord: (schema.issuers, "issuer"),
+    nouns.Profile: (schema.profiles, "profile"),
+    nouns.RenewalPolicy: (schema.renewal_policies, "renewal policy"),
+    nouns.Owner: (schema.owners, "owner"),
+    nouns.Team: (schema.teams, "team"),
+    nouns.ApiKey: (schema.api_keys, "API key"),
+    nouns.EnrolmentToken: (schema.enrolment_tokens, "enrolment token"),
+    TargetRecord: (schema.targets, "target"),
+    AgentRecord: (schema.agents, "agent"),
+}
+
+
+def in_scope(kind: type[RecordT], scope: Scope) -> sa.ColumnElement[bool]:
+    """The rows of a kind's table that a scope may see."""
+    table, _ = TABLES[kind]
+    conditions = [table.c.tenant_id == scope.tenant_id]
+    if kind is nouns.IssuerRecord and scope.issuers is not None:
+        conditions.append(table.c.id.in_(scope.issuers))
+    if kind is nouns.Profile and scope.profiles is not None:
+        conditions.append(table.c.id.in_(scope.profiles))
+    if kind is nouns.Team and scope.teams is not None:
+        conditions.append(table.c.id.in_(scope.teams))
+    if kind is nouns.Owner and scope.teams is not None:
+        conditions.append(table.c.team_id.in_(scope.teams))
+    return sa.and_(*conditions)
+
+
+async def get(tx: Tx, scope: Scope, kind: type[RecordT], record_id: str) -> RecordT:
+    """One record; NotFound when it is not there or not in scope."""
+    table, word = TABLES[kind]
+    found = await tx.one(kind, sa.select(table).where(in_scope(kind, scope), table.c.id == record_id))
+    if found is None:
+        raise NotFound(f"no {word} {record_id}")
+    return found
+
+
+async def find(tx: Tx, scope: Scope, kind: type[RecordT], **equal: Any) -> RecordT | None:
+    """The first record whose columns equal these values, or None."""
+    table, _ = TABLES[kind]
+    conditions = [table.c[name] == value for name, value in equal.items()]
+    return await tx.one(kind, sa.select(table).where(in_scope(kind, scope), *conditions).limit(1))
+
+
+async def many(tx: Tx, scope: Scope, kind: type[RecordT], ids: tuple[str, ...]) -> dict[str, RecordT]:
+    """Many records at once, by id."""
+    if not ids:
+        return {}
+    table, _ = TABLES[kind]
+    rows = await tx.all(kind, sa.select(table).where(in_scope(kind, scope), table.c.id.in_(ids)))
+    return {getattr(row, "id"): row for row in rows}  # noqa: B009 - the bound type has no id for mypy
+
+
+async def insert(tx: Tx, scope: Scope, record: msgspec.Struct) -> None:
+    """Write a new record; Conflict when its id or name is taken."""
+    table, word = TABLES[type(record)]
+    row = {name: getattr(record, name) for name in record.__struct_fields__}
+    if row["tenant_id"] != scope.tenant_id:
+        raise NotFound(f"no such tenant for {word}")
+    inserted = await tx.execute(tx.insert(table).values(row).on_conflict_do_nothing())
+    if inserted.rowcount != 1:
+        raise Conflict(f"{_article(word)} with this id or name already exists")
+
+
+async def change(tx: Tx, scope: Scope, kind: type[RecordT], record_id: str, **values: Any) -> None:
+    """Change columns of one record; NotFound when it is not there."""
+    table, word = TABLES[kind]
+    name = values.get("name")
+    if name is not None:
+        taken = await tx.scalar(
+            sa.select(table.c.id).where(
+                table.c.tenant_id == scope.tenant_id, table.c.name == name, table.c.id != record_id
+            )
+        )
+        if taken is not None:
+            raise Conflict(f"{_article(word)} named {name} already exists")
+    changed = await tx.execute(sa.update(table).where(in_scope(kind, scope), table.c.id == record_id).values(values))
+    if changed.rowcount != 1:
+        raise NotFound(f"no {word} {record_id}")
+
+
+async def change_if(
+    tx: Tx, scope: Scope, kind: type[RecordT], record_id: str, column: str, *, is_null: bool, **values: Any
+) -> bool:
+    """Change columns only while `column` is (or is not) NULL: how a one-time thing is used once. False when too
+    late.
+    """
+    table, _ = TABLES[kind]
+    guard = table.c[column].is_(None) if is_null else table.c[column].is_not(None)
+    changed = await tx.execute(
+        sa.update(table).where(in_scope(kind, scope), table.c.id == record_id, guard).values(values)
+    )
+    return changed.rowcount == 1
+
+
+async def remove(tx: Tx, scope: Scope, kind: type[RecordT], record_id: str) -> None:
+    """Delete one record; NotFound when it is not there."""
+    table, word = TABLES[kind]
+    removed = await tx.execute(sa.delete(table).where(in_scope(kind, scope), table.c.id == record_id))
+    if removed.rowcount != 1:
+        raise NotFound(f"no {word} {record_id}")
+
+
+async def uses(tx: Tx, scope: Scope, table: sa.Table, column: str, record_id: str) -> int:
+    """How many rows of `table` name this record: what keeps it from being deleted."""
+    return int(
+        await tx.scalar(
+            sa.select(sa.func.count())
+            .select_from(table)
+            .where(table.c.tenant_id == scope.tenant_id, table.c[column] == record_id)
+        )
+    )
+
+
+async def by_secret_hash(tx: Tx, kind: type[RecordT], column: str, digest: str) -> RecordT | None:
+    """Who holds a secret, whatever the tenant: the one question asked before a Scope is known."""
+    table, _ = TABLES[kind]
+    return await tx.one(kind, sa.select(table).where(table.c[column] == digest))
+
+
+def _article(word: str) -> str:
+    return f"an {word}" if word[0] in "aeiouA" else f"a {word}"

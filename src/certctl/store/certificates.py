@@ -1,0 +1,270 @@
+"""Certificates, versions, orders and revocations: what only the lifecycle may write.
+
+Current versions: one a (certificate, key holder). Orders keep serial and TBS before anything is signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from certctl.core.certificate import Certificate, OrderRecord, RevocationRecord, Version
+from certctl.core.errors import Conflict, NotFound
+from certctl.core.scope import Scope
+from certctl.core.status import CERTIFICATE, CertificateStatus, OrderStatus, VersionStatus, before
+from certctl.core.target import TargetRecord
+from certctl.store import schema
+from certctl.store.schema import certificate_targets, certificates, orders, revocations, versions
+from certctl.store.tx import Tx
+
+
+def in_scope(scope: Scope) -> sa.ColumnElement[bool]:
+    """The rows of `managed_certificates` that a scope may see."""
+    conditions = [certificates.c.tenant_id == scope.tenant_id]
+    if scope.teams is not None:
+        conditions.append(certificates.c.team_id.in_(scope.teams))
+    if scope.profiles is not None:
+        conditions.append(certificates.c.certificate_profile_id.in_(scope.profiles))
+    if scope.issuers is not None:
+        conditions.append(certificates.c.issuer_id.in_(scope.issuers))
+    return sa.and_(*conditions)
+
+
+async def insert_certificate(tx: Tx, scope: Scope, certificate: Certificate, target_ids: Sequence[str]) -> None:
+    """A new certificate with its target mapping; Conflict when id or name is taken."""
+    row = {name: getattr(certificate, name) for name in certificate.__struct_fields__}
+    inserted = await tx.execute(tx.insert(certificates).values(row).on_conflict_do_nothing())
+    if inserted.rowcount != 1:
+        raise Conflict(f"a certificate with id {certificate.id} or name {certificate.name} already exists")
+    await map_targets(tx, scope, certificate.id, target_ids)
+
+
+async def map_targets(tx: Tx, scope: Scope, certificate_id: str, target_ids: Sequence[str]) -> None:
+    """Replace the targets a certificate is deployed to."""
+    mapping = certificate_targets
+    await tx.execute(
+        sa.delete(mapping).where(mapping.c.tenant_id == scope.tenant_id, mapping.c.certificate_id == certificate_id)
+    )
+    rows = [
+        {"tenant_id": scope.tenant_id, "certificate_id": certificate_id, "target_id": target_id}
+        for target_id in dict.fromkeys(target_ids)
+    ]
+    if rows:
+        await tx.execute(sa.insert(mapping), rows)
+
+
+async def certificate(tx: Tx, scope: Scope, certificate_id: str, *, lock: bool = False) -> Certificate:
+    """One certificate, locked for the transaction when asked; NotFound outside the scope."""
+    statement = sa.select(certificates).where(in_scope(scope), certificates.c.id == certificate_id)
+    found = await tx.one(Certificate, statement.with_for_update() if lock else statement)
+    if found is None:
+        raise NotFound(f"no certificate {certificate_id}")
+    return found
+
+
+async def id_by_name(tx: Tx, scope: Scope, name: str) -> str | None:
+    """The id of the certificate that has this name."""
+    found: str | None = await tx.scalar(
+        sa.select(certificates.c.id).where(certificates.c.tenant_id == scope.tenant_id, certificates.c.name == name)
+    )
+    return found
+
+
+async def certificates_by_id(tx: Tx, scope: Scope, ids: Sequence[str]) -> dict[str, Certificate]:
+    """Many certificates at once."""
+    if not ids:
+        return {}
+    rows = await tx.all(Certificate, sa.select(certificates).where(in_scope(scope), certificates.c.id.in_(tuple(ids))))
+    return {row.id: row for row in rows}
+
+
+async def due_for_check(tx: Tx, scope: Scope, now: datetime, limit: int) -> list[Certificate]:
+    """Certificates whose next check is due, oldest first: an indexed range, never a scan."""
+    return await tx.all(
+        Certificate,
+        sa.select(certificates)
+        .where(certificates.c.tenant_id == scope.tenant_id, certificates.c.next_check_at <= now)
+        .order_by(certificates.c.next_check_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True),
+    )
+
+
+async def change_certificate(tx: Tx, scope: Scope, certificate_id: str, now: datetime, **values: Any) -> None:
+    """Change facts of a certificate that are not its status."""
+    await tx.execute(
+        sa.update(certificates)
+        .where(certificates.c.tenant_id == scope.tenant_id, certificates.c.id == certificate_id)
+        .values(values | {"updated_at": now, "row_version": certificates.c.row_version + 1})
+    )
+
+
+async def move_certificate(
+    tx: Tx, scope: Scope, certificate_id: str, status: CertificateStatus, now: datetime, **values: Any
+) -> bool:
+    """Guarded change of status; False when the certificate stands where it may not move so (revoked, archived)."""
+    allowed = {*before(CERTIFICATE, status), str(status)}
+    moved = await tx.execute(
+        sa.update(certificates)
+        .where(
+            certificates.c.tenant_id == scope.tenant_id,
+            certificates.c.id == certificate_id,
+            certificates.c.status.in_(allowed),
+        )
+        .values(values | {"status": status, "updated_at": now, "row_version": certificates.c.row_version + 1})
+    )
+    return moved.rowcount == 1
+
+
+async def targets_of(tx: Tx, scope: Scope, certificate_id: str) -> list[TargetRecord]:
+    """The enabled, unretired targets a certificate is mapped to."""
+    targets, mapping = schema.targets, certificate_targets
+    return await tx.all(
+        TargetRecord,
+        sa.select(targets)
+        .join(
+            mapping,
+            sa.and_(mapping.c.tenant_id == targets.c.tenant_id, mapping.c.target_id == targets.c.id),
+        )
+        .where(
+            mapping.c.tenant_id == scope.tenant_id,
+            mapping.c.certificate_id == certificate_id,
+            targets.c.enabled.is_(True),
+            targets.c.retired_at.is_(None),
+        )
+        .order_by(targets.c.id),
+    )
+
+
+async def insert_order(tx: Tx, scope: Scope, order: OrderRecord) -> OrderRecord:
+    """Write an intent once a job: what is already there wins, so that no second serial is ever drawn for it."""
+    row = {name: getattr(order, name) for name in order.__struct_fields__}
+    row["serial_number"] = order.serial_number or None
+    await tx.execute(tx.insert(orders).values(row).on_conflict_do_nothing(index_elements=["tenant_id", "job_id"]))
+    found = (await orders_of_jobs(tx, scope, [order.job_id])).get(order.job_id)
+    if found is None:
+        raise Conflict(f"the serial number drawn for job {order.job_id} is taken")
+    return found
+
+
+async def orders_of_jobs(tx: Tx, scope: Scope, job_ids: Sequence[str]) -> dict[str, OrderRecord]:
+    """The orders of many jobs, by job id."""
+    if not job_ids:
+        return {}
+    columns = [column for column in orders.c if column.name != "serial_number"]
+    rows = await tx.all(
+        OrderRecord,
+        sa.select(*columns, sa.func.coalesce(orders.c.serial_number, "").label("serial_number")).where(
+            orders.c.tenant_id == scope.tenant_id, orders.c.job_id.in_(tuple(job_ids))
+        ),
+    )
+    return {row.job_id: row for row in rows}
+
+
+async def change_order(tx: Tx, scope: Scope, order_id: str, status: OrderStatus, **values: Any) -> None:
+    """Write what became of an order."""
+    await tx.execute(
+        sa.update(orders)
+        .where(orders.c.tenant_id == scope.tenant_id, orders.c.id == order_id)
+        .values(values | {"status": status})
+    )
+
+
+async def insert_version(tx: Tx, scope: Scope, version: Version) -> Version:
+    """Write a version once a job; returns the one that stands."""
+    row = {name: getattr(version, name) for name in version.__struct_fields__}
+    await tx.execute(tx.insert(versions).values(row).on_conflict_do_nothing(index_elements=["tenant_id", "job_id"]))
+    stands = await tx.one(
+        Version, sa.select(versions).where(versions.c.tenant_id == scope.tenant_id, versions.c.job_id == version.job_id)
+    )
+    if stands is None:
+        raise Conflict("a certificate with these very bytes is already recorded for another job")
+    return stands
+
+
+async def version(tx: Tx, scope: Scope, version_id: str) -> Version:
+    """One version by id; NotFound otherwise."""
+    found = await tx.one(
+        Version, sa.select(versions).where(versions.c.tenant_id == scope.tenant_id, versions.c.id == version_id)
+    )
+    if found is None:
+        raise NotFound(f"no certificate version {version_id}")
+    return found
+
+
+async def versions_of(tx: Tx, scope: Scope, certificate_id: str) -> list[Version]:
+    """All versions of a certificate, newest first."""
+    return await tx.all(
+        Version,
+        sa.select(versions)
+        .where(versions.c.tenant_id == scope.tenant_id, versions.c.certificate_id == certificate_id)
+        .order_by(versions.c.created_at.desc(), versions.c.id.desc()),
+    )
+
+
+async def current_versions(tx: Tx, scope: Scope, certificate_id: str) -> dict[str, Version]:
+    """The current version of each key holder, by holder id."""
+    rows = await tx.all(
+        Version,
+        sa.select(versions).where(
+            versions.c.tenant_id == scope.tenant_id,
+            versions.c.certificate_id == certificate_id,
+            versions.c.status == VersionStatus.CURRENT,
+        ),
+    )
+    return {row.holder_id: row for row in rows}
+
+
+async def make_current(tx: Tx, scope: Scope, chosen: Version) -> None:
+    """Make one version the current one of its holder; the one before it is superseded."""
+    mine = sa.and_(
+        versions.c.tenant_id == scope.tenant_id,
+        versions.c.certificate_id == chosen.certificate_id,
+        versions.c.holder_id == chosen.holder_id,
+    )
+    await tx.execute(
+        sa.update(versions)
+        .where(mine, versions.c.status == VersionStatus.CURRENT, versions.c.id != chosen.id)
+        .values(status=VersionStatus.SUPERSEDED)
+    )
+    await tx.execute(
+        sa.update(versions)
+        .where(mine, versions.c.id == chosen.id, versions.c.status != VersionStatus.REVOKED)
+        .values(status=VersionStatus.CURRENT)
+    )
+
+
+async def mark_revoked(tx: Tx, scope: Scope, record: RevocationRecord) -> bool:
+    """Write the fact and the version's status; False when it was revoked before."""
+    row = {name: getattr(record, name) for name in record.__struct_fields__}
+    inserted = await tx.execute(tx.insert(revocations).values(row).on_conflict_do_nothing())
+    await tx.execute(
+        sa.update(versions)
+        .where(versions.c.tenant_id == scope.tenant_id, versions.c.id == record.version_id)
+        .values(status=VersionStatus.REVOKED)
+    )
+    return inserted.rowcount == 1
+
+
+async def revocations_to_tell(tx: Tx, scope: Scope, certificate_id: str) -> list[RevocationRecord]:
+    """Revocations of a certificate that its CA has not confirmed."""
+    return await tx.all(
+        RevocationRecord,
+        sa.select(revocations).where(
+            revocations.c.tenant_id == scope.tenant_id,
+            revocations.c.certificate_id == certificate_id,
+            revocations.c.issuer_notified.is_(False),
+        ),
+    )
+
+
+async def confirm_revocation(tx: Tx, scope: Scope, revocation_id: str) -> None:
+    """The CA knows."""
+    await tx.execute(
+        sa.update(revocations)
+        .where(revocations.c.tenant_id == scope.tenant_id, revocations.c.id == revocation_id)
+        .values(issuer_notified=True)
+    )

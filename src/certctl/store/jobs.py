@@ -1,0 +1,283 @@
+"""Jobs and their steps: create once by idempotency key, claim with a lease, settle under the fence.
+
+Server workers and far agents claim alike: `FOR UPDATE SKIP LOCKED` on PostgreSQL, one writer on SQLite. A lapsed
+lease gives the step back; the next claim raises the fence, and a result under the old one is refused with StaleFence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from certctl.core.errors import Conflict, StaleFence
+from certctl.core.ids import new_id
+from certctl.core.job import Job, Step
+from certctl.core.scope import Scope
+from certctl.core.status import JOB, LIVE_JOB, JobStatus, JobType, StepKind, StepStatus, before
+from certctl.store.schema import jobs, steps
+from certctl.store.tx import Tx
+from certctl.store.wake import agent_channel, job_channel
+
+SERVER_CHANNEL = "steps"
+
+
+async def create_job(tx: Tx, scope: Scope, job: Job, *, live_key: str | None) -> Job:
+    """Write a job once: the same idempotency key gives the job already there; another live job on `live_key` is a
+    Conflict.
+    """
+    row = {name: getattr(job, name) for name in job.__struct_fields__} | {"live_key": live_key}
+    known = await tx.one(Job, sa.select(jobs).where(_of(jobs, scope), jobs.c.idempotency_key == job.idempotency_key))
+    if known is not None:
+        return known
+    inserted = await tx.execute(tx.insert(jobs).values(row).on_conflict_do_nothing())
+    if inserted.rowcount == 1:
+        return job
+    known = await tx.one(Job, sa.select(jobs).where(_of(jobs, scope), jobs.c.idempotency_key == job.idempotency_key))
+    if known is None:
+        raise Conflict("a job of this kind is already under way for this certificate; wait for it or cancel it")
+    return known
+
+
+async def add_step(
+    tx: Tx,
+    scope: Scope,
+    job_id: str,
+    kind: StepKind,
+    now: datetime,
+    *,
+    agent_id: str = "",
+    run_at: datetime | None = None,
+) -> str:
+    """Write the next step of a job and wake who runs it; returns its id."""
+    step_id = new_id("step")
+    await tx.execute(
+        sa.insert(steps).values(
+            tenant_id=scope.tenant_id,
+            id=step_id,
+            job_id=job_id,
+            kind=kind,
+            status=StepStatus.READY,
+            agent_id=agent_id,
+            run_at=run_at or now,
+            created_at=now,
+        )
+    )
+    tx.wake(agent_channel(agent_id) if agent_id else SERVER_CHANNEL)
+    return step_id
+
+
+async def claim(
+    tx: Tx,
+    scope: Scope,
+    *,
+    owner: str,
+    lease: timedelta,
+    now: datetime,
+    limit: int,
+    agent_id: str = "",
+    job_id: str | None = None,
+) -> list[Step]:
+    """Lease up to `limit` due steps (of the server, or bound to `agent_id`; of one job when given)."""
+    due = sa.select(steps.c.id).where(
+        _of(steps, scope), steps.c.status == StepStatus.READY, steps.c.agent_id == agent_id, steps.c.run_at <= now
+    )
+    if job_id is not None:
+        due = due.where(steps.c.job_id == job_id)
+    due = due.order_by(steps.c.run_at, steps.c.id).limit(limit).with_for_update(skip_locked=True)
+    leased = (
+        sa.update(steps)
+        .where(_of(steps, scope), steps.c.id.in_(due.scalar_subquery()), steps.c.status == StepStatus.READY)
+        .values(
+            status=StepStatus.LEASED,
+            lease_owner=owner,
+            lease_until=now + lease,
+            fence=steps.c.fence + 1,
+            attempts=steps.c.attempts + 1,
+        )
+        .returning(*steps.c)
+    )
+    return sorted(await tx.all(Step, leased), key=lambda step: (step.run_at, step.id))
+
+
+async def extend_leases(
+    tx: Tx, scope: Scope, leases: Iterable[tuple[str, int]], owner: str, until: datetime
+) -> set[str]:
+    """Push the end of leases still held; returns the step ids that are."""
+    held: set[str] = set()
+    for step_id, fence in leases:
+        extended = await tx.execute(
+            sa.update(steps).where(_held(scope, step_id, fence), steps.c.lease_owner == owner).values(lease_until=until)
+        )
+        if extended.rowcount == 1:
+            held.add(step_id)
+    return held
+
+
+async def release_lapsed(tx: Tx, scope: Scope, now: datetime) -> int:
+    """Give back every step whose lease has run out; returns how many."""
+    return await _release(
+        tx, sa.and_(_of(steps, scope), steps.c.status == StepStatus.LEASED, steps.c.lease_until <= now)
+    )
+
+
+async def release_of_earlier_boots(tx: Tx, scope: Scope, owner_prefix: str, owner: str) -> int:
+    """Give back what earlier runs of the same worker or agent still hold; returns how many."""
+    return await _release(
+        tx,
+        sa.and_(
+            _of(steps, scope),
+            steps.c.status == StepStatus.LEASED,
+            steps.c.lease_owner.startswith(owner_prefix, autoescape=True),
+            steps.c.lease_owner != owner,
+        ),
+    )
+
+
+async def _release(tx: Tx, which: sa.ColumnElement[bool]) -> int:
+    released = await tx.execute(
+        sa.update(steps)
+        .where(which)
+        .values(status=StepStatus.READY, lease_owner="", lease_until=None)
+        .returning(steps.c.agent_id)
+    )
+    agents = [row[0] for row in released]
+    for agent_id in set(agents):
+        tx.wake(agent_channel(agent_id) if agent_id else SERVER_CHANNEL)
+    return len(agents)
+
+
+async def held_step(tx: Tx, scope: Scope, step_id: str, fence: int) -> Step:
+    """The step, if it is still leased under this fence; raises StaleFence."""
+    step = await tx.one(Step, sa.select(steps).where(_held(scope, step_id, fence)))
+    if step is None:
+        raise StaleFence("this step has passed to another worker, or has ended; its result is not taken")
+    return step
+
+
+async def end_step(
+    tx: Tx, scope: Scope, step: Step, status: StepStatus, now: datetime, *, kind: str = "", error: str = ""
+) -> None:
+    """End a leased step as done, failed or cancelled; raises StaleFence when the lease has passed on."""
+    ended = await tx.execute(
+        sa.update(steps)
+        .where(_held(scope, step.id, step.fence))
+        .values(status=status, ended_at=now, lease_owner="", lease_until=None, error_kind=kind, error=error)
+    )
+    if ended.rowcount != 1:
+        raise StaleFence("this step has passed to another worker, or has ended; its result is not taken")
+
+
+async def retry_step(tx: Tx, scope: Scope, step: Step, run_at: datetime, *, kind: str, error: str) -> None:
+    """Give a leased step back, to be run again at `run_at`, with the reason it failed."""
+    given = await tx.execute(
+        sa.update(steps)
+        .where(_held(scope, step.id, step.fence))
+        .values(status=StepStatus.READY, run_at=run_at, lease_owner="", lease_until=None, error_kind=kind, error=error)
+    )
+    if given.rowcount != 1:
+        raise StaleFence("this step has passed to another worker, or has ended; its result is not taken")
+
+
+async def cancel_steps(tx: Tx, scope: Scope, job_id: str, now: datetime) -> None:
+    """Cancel every step of a job that has not ended."""
+    await tx.execute(
+        sa.update(steps)
+        .where(_of(steps, scope), steps.c.job_id == job_id, steps.c.status.in_((StepStatus.READY, StepStatus.LEASED)))
+        .values(status=StepStatus.CANCELLED, ended_at=now, lease_owner="", lease_until=None)
+    )
+
+
+async def jobs_by_id(tx: Tx, scope: Scope, job_ids: Sequence[str]) -> dict[str, Job]:
+    """Many jobs at once, by id; those that are missing are missing."""
+    if not job_ids:
+        return {}
+    rows = await tx.all(Job, sa.select(jobs).where(_of(jobs, scope), jobs.c.id.in_(tuple(job_ids))))
+    return {job.id: job for job in rows}
+
+
+async def move_job(tx: Tx, scope: Scope, job_id: str, status: JobStatus, now: datetime, **values: Any) -> None:
+    """Guarded change of a job's status; ended jobs give up their live key. Raises Conflict when it may not move so."""
+    changes: dict[str, Any] = {"status": status, **values}
+    if status == JobStatus.RUNNING:
+        changes["started_at"] = sa.func.coalesce(
+            jobs.c.started_at, sa.bindparam(None, now, type_=jobs.c.started_at.type)
+        )
+    if status not in LIVE_JOB:
+        changes |= {"completed_at": now, "live_key": None}
+    allowed = {*before(JOB, status), str(status)} if status in LIVE_JOB else set(before(JOB, status))
+    moved = await tx.execute(
+        sa.update(jobs).where(_of(jobs, scope), jobs.c.id == job_id, jobs.c.status.in_(allowed)).values(changes)
+    )
+    if moved.rowcount != 1:
+        raise Conflict(f"the job has ended or may not become {status} from where it stands")
+    tx.wake(job_channel(job_id))
+
+
+async def note_job(tx: Tx, scope: Scope, job_id: str, **values: Any) -> None:
+    """Change facts of a job that are not its status (attempts, last error, verification)."""
+    await tx.execute(sa.update(jobs).where(_of(jobs, scope), jobs.c.id == job_id).values(values))
+
+
+async def live_jobs(tx: Tx, scope: Scope, certificate_id: str, types: Sequence[JobType]) -> list[Job]:
+    """Jobs of a certificate that have not ended, of the given types."""
+    return await tx.all(
+        Job,
+        sa.select(jobs).where(
+            _of(jobs, scope),
+            jobs.c.certificate_id == certificate_id,
+            jobs.c.type.in_(tuple(types)),
+            jobs.c.status.in_(tuple(LIVE_JOB)),
+        ),
+    )
+
+
+async def job_count(tx: Tx, scope: Scope, idempotency_prefix: str) -> int:
+    """How many jobs carry an idempotency key that begins so: the next attempt's number."""
+    return int(
+        await tx.scalar(
+            sa.select(sa.func.count())
+            .select_from(jobs)
+            .where(_of(jobs, scope), jobs.c.idempotency_key.startswith(idempotency_prefix, autoescape=True))
+        )
+    )
+
+
+async def ended_badly(tx: Tx, scope: Scope, idempotency_prefix: str) -> int:
+    """How many jobs under this prefix failed or were cancelled: asking again after those is a new attempt."""
+    return int(
+        await tx.scalar(
+            sa.select(sa.func.count())
+            .select_from(jobs)
+            .where(
+                _of(jobs, scope),
+                jobs.c.idempotency_key.startswith(idempotency_prefix, autoescape=True),
+                jobs.c.status.in_((JobStatus.FAILED, JobStatus.CANCELLED)),
+            )
+        )
+    )
+
+
+async def next_run_at(tx: Tx, scope: Scope) -> datetime | None:
+    """When the next server step is due, or None: how long a worker may sleep."""
+    found: datetime | None = await tx.scalar(
+        sa.select(sa.func.min(steps.c.run_at, type_=steps.c.run_at.type)).where(
+            _of(steps, scope), steps.c.status == StepStatus.READY, steps.c.agent_id == ""
+        )
+    )
+    return found
+
+
+def _of(table: sa.Table, scope: Scope) -> sa.ColumnElement[bool]:
+    return table.c.tenant_id == scope.tenant_id
+
+
+def _held(scope: Scope, step_id: str, fence: int) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        steps.c.tenant_id == scope.tenant_id,
+        steps.c.id == step_id,
+        steps.c.fence == fence,
+        steps.c.status == StepStatus.LEASED,
+    )

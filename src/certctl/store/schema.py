@@ -1,0 +1,600 @@
+"""All tables, for SQLite and PostgreSQL alike. Changed only together with an Alembic revision.
+
+Times are aware UTC (SQLite keeps them as sortable text), serial numbers lowercase hex text, JSON is JSONB on
+PostgreSQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Dialect,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy import DateTime as SqlDateTime
+from sqlalchemy.dialects.postgresql import JSONB
+
+from certctl.core import status
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """Aware UTC datetimes in, aware UTC datetimes out, on both databases."""
+
+    impl = SqlDateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive times; SQLite stores UTC without an offset."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive datetime reached the store")
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give the zone back."""
+        del dialect
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
+def _key(name: str) -> Column[str]:
+    return Column(name, String(140), nullable=False)
+
+
+def _reference(name: str) -> Column[str]:
+    """A reference by id; empty text when there is none, so that unique keys work on both databases."""
+    return Column(name, String(140), nullable=False, server_default="")
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False, server_default="")
+
+
+def _flag(name: str) -> Column[bool]:
+    return Column(name, Boolean, nullable=False)
+
+
+def _count(name: str, default: int = 0) -> Column[int]:
+    return Column(name, Integer, nullable=False, server_default=str(default))
+
+
+def _json(name: str, *, nullable: bool = False) -> Column[Any]:
+    return Column(name, Json, nullable=nullable)
+
+
+def _time(name: str, *, nullable: bool = True) -> Column[datetime]:
+    return Column(name, UtcTime, nullable=nullable)
+
+
+def _born() -> Column[datetime]:
+    return _time("created_at", nullable=False)
+
+
+def _changed() -> Column[datetime]:
+    return _time("updated_at", nullable=False)
+
+
+def _one_of(column: str, words: Iterable[str]) -> CheckConstraint:
+    listed = ", ".join(f"'{word}'" for word in words)
+    return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_is_known")
+
+
+def _table(name: str, *items: Any) -> Table:
+    """A table whose rows belong to a tenant and are named by (tenant_id, id)."""
+    return Table(name, metadata, _key("tenant_id"), _key("id"), *items, PrimaryKeyConstraint("tenant_id", "id"))
+
+
+installation = Table(
+    "installation",
+    metadata,
+    _key("tenant_id"),
+    _key("name"),
+    Column("value", LargeBinary, nullable=False),
+    _born(),
+    PrimaryKeyConstraint("tenant_id", "name"),
+)
+
+teams = _table("teams", _text("name"), _text("description"), _born(), _changed(), UniqueConstraint("tenant_id", "name"))
+
+owners = _table(
+    "owners",
+    _text("name"),
+    _text("email"),
+    _reference("team_id"),
+    _born(),
+    _changed(),
+    UniqueConstraint("tenant_id", "name"),
+)
+
+profiles = _table(
+    "certificate_profiles",
+    _text("name"),
+    _text("description"),
+    _count("version", 1),
+    _json("allowed_key_algorithms"),
+    _count("max_ttl_seconds"),
+    _json("allowed_ekus"),
+    _json("required_san_patterns"),
+    _text("spiffe_uri_pattern"),
+    _flag("allow_short_lived"),
+    _flag("must_staple"),
+    _json("required_csr_attributes"),
+    _text("acme_auth_mode"),
+    _flag("requires_approval"),
+    _flag("enabled"),
+    _born(),
+    _changed(),
+    UniqueConstraint("tenant_id", "name"),
+)
+
+renewal_policies = _table(
+    "renewal_policies",
+    _text("name"),
+    Column("renewal_window_days", Integer),
+    Column("renewal_window_fraction", Float),
+    _flag("auto_renew"),
+    _count("max_retries", 3),
+    _count("retry_interval_seconds", 3600),
+    _json("alert_thresholds_days"),
+    _json("alert_channels"),
+    _json("alert_severity_map"),
+    _reference("certificate_profile_id"),
+    _born(),
+    _changed(),
+    UniqueConstraint("tenant_id", "name"),
+)
+
+issuers = _table(
+    "issuers",
+    _text("name"),
+    _text("type"),
+    _json("config"),
+    Column("sealed_config", LargeBinary),
+    _flag("enabled"),
+    _time("last_tested_at"),
+    _text("test_status"),
+    _text("source"),
+    _text("hierarchy_mode"),
+    _born(),
+    _changed(),
+    UniqueConstraint("tenant_id", "name"),
+)
+
+targets = _table(
+    "deployment_targets",
+    _text("name"),
+    _text("type"),
+    _reference("agent_id"),
+    _json("config"),
+    Column("sealed_config", LargeBinary),
+    _flag("enabled"),
+    _time("last_tested_at"),
+    _text("test_status"),
+    _text("source"),
+    _time("retired_at"),
+    _text("retired_reason"),
+    _born(),
+    _changed(),
+    UniqueConstraint("tenant_id", "name"),
+    Index(None, "tenant_id", "agent_id"),
+)
+
+agents = _table(
+    "agents",
+    _text("name"),
+    _text("hostname"),
+    _text("status"),
+    _time("last_heartbeat_at"),
+    _time("registered_at", nullable=False),
+    _text("os"),
+    _text("architecture"),
+    _text("ip_address"),
+    _text("version"),
+    _count("protocol"),
+    _json("capabilities"),
+    _text("agent_group"),
+    _text("boot_id"),
+    _text("credential_hash"),
+    _time("retired_at"),
+    _text("retired_reason"),
+    UniqueConstraint("tenant_id", "name"),
+    Index(None, "credential_hash", unique=True),
+    _one_of("status", status.AgentStatus),
+)
+
+enrolment_tokens = _table(
+    "enrolment_tokens",
+    _text("token_hash"),
+    _text("agent_name"),
+    _text("agent_group"),
+    _text("created_by"),
+    _born(),
+    _time("expires_at", nullable=False),
+    _time("used_at"),
+    _text("used_by"),
+    Index(None, "token_hash", unique=True),
+)
+
+api_keys = _table(
+    "api_keys",
+    _text("name"),
+    _text("prefix"),
+    _text("key_hash"),
+    _json("role_ids"),
+    _json("teams", nullable=True),
+    _json("profiles", nullable=True),
+    _json("issuers", nullable=True),
+    _text("created_by"),
+    _born(),
+    _time("expires_at"),
+    _time("last_used_at"),
+    _time("revoked_at"),
+    Index(None, "key_hash", unique=True),
+    UniqueConstraint("tenant_id", "name"),
+)
+
+ca_keys = _table(
+    "ca_keys",
+    _text("algorithm"),
+    Column("spki_der", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    _born(),
+)
+
+ca_certificates = _table(
+    "ca_certificates",
+    _reference("issuer_id"),
+    _reference("parent_id"),
+    _text("kind"),
+    _reference("key_ref"),
+    _text("key_algorithm"),
+    _text("state"),
+    _count("generation", 1),
+    _text("subject"),
+    _text("serial_number"),
+    Column("certificate_der", LargeBinary, nullable=False),
+    _time("not_before", nullable=False),
+    _time("not_after", nullable=False),
+    _born(),
+    UniqueConstraint("tenant_id", "issuer_id", "kind", "generation"),
+    _one_of("kind", ("root", "intermediate")),
+    _one_of("state", ("active", "retiring", "retired")),
+)
+
+ocsp_responders = _table(
+    "ocsp_responders",
+    _reference("ca_certificate_id"),
+    _reference("key_ref"),
+    _text("key_algorithm"),
+    Column("certificate_der", LargeBinary, nullable=False),
+    _time("not_before", nullable=False),
+    _time("not_after", nullable=False),
+    _born(),
+    Index(None, "tenant_id", "ca_certificate_id", "not_after"),
+)
+
+crls = _table(
+    "crls",
+    _reference("ca_certificate_id"),
+    Column("number", BigInteger, nullable=False),
+    _time("this_update", nullable=False),
+    _time("next_update", nullable=False),
+    _count("revoked_count"),
+    Column("crl_der", LargeBinary, nullable=False),
+    _born(),
+    UniqueConstraint("tenant_id", "ca_certificate_id", "number"),
+)
+
+certificates = _table(
+    "managed_certificates",
+    _text("name"),
+    _text("common_name"),
+    _json("sans"),
+    _text("environment"),
+    _reference("owner_id"),
+    _reference("team_id"),
+    _reference("issuer_id"),
+    _reference("renewal_policy_id"),
+    _reference("certificate_profile_id"),
+    Column("validity_seconds", Integer),
+    _text("status"),
+    _text("status_reason"),
+    _time("expires_at"),
+    _json("tags"),
+    _time("last_renewal_at"),
+    _time("last_deployment_at"),
+    _time("revoked_at"),
+    _text("revocation_reason"),
+    _time("next_check_at"),
+    _count("failures"),
+    _time("last_failure_at"),
+    _text("source"),
+    _count("row_version", 1),
+    _born(),
+    _changed(),
+    UniqueConstraint("tenant_id", "name"),
+    Index(None, "tenant_id", "status", "created_at", "id"),
+    Index(None, "tenant_id", "created_at", "id"),
+    Index(None, "tenant_id", "expires_at"),
+    Index(None, "tenant_id", "next_check_at"),
+    Index(None, "tenant_id", "common_name"),
+    _one_of("status", status.CertificateStatus),
+)
+
+certificate_targets = Table(
+    "certificate_target_mappings",
+    metadata,
+    _key("tenant_id"),
+    _key("certificate_id"),
+    _key("target_id"),
+    PrimaryKeyConstraint("tenant_id", "certificate_id", "target_id"),
+    Index(None, "tenant_id", "target_id"),
+)
+
+versions = _table(
+    "certificate_versions",
+    _reference("certificate_id"),
+    _reference("holder_id"),
+    _reference("job_id"),
+    _reference("issuer_id"),
+    _reference("ca_certificate_id"),
+    _reference("replaces_id"),
+    _text("status"),
+    _text("serial_number"),
+    _time("not_before", nullable=False),
+    _time("not_after", nullable=False),
+    _text("fingerprint_sha256"),
+    _text("spki_sha256"),
+    _text("key_algorithm"),
+    _count("key_size"),
+    Column("leaf_der", LargeBinary, nullable=False),
+    _text("chain_pem"),
+    Column("csr_der", LargeBinary, nullable=False),
+    _born(),
+    UniqueConstraint("tenant_id", "job_id"),
+    UniqueConstraint("tenant_id", "fingerprint_sha256"),
+    UniqueConstraint("tenant_id", "issuer_id", "ca_certificate_id", "serial_number"),
+    Index(None, "tenant_id", "certificate_id", "created_at"),
+    Index(
+        "ux_certificate_versions_current",
+        "tenant_id",
+        "certificate_id",
+        "holder_id",
+        unique=True,
+        sqlite_where=text("status = 'current'"),
+        postgresql_where=text("status = 'current'"),
+    ),
+    _one_of("status", status.VersionStatus),
+)
+
+orders = _table(
+    "orders",
+    _reference("job_id"),
+    _reference("issuer_id"),
+    _reference("ca_certificate_id"),
+    # NULL until the CA has chosen it: a unique key leaves NULLs alone on both databases
+    Column("serial_number", Text),
+    Column("tbs_der", LargeBinary),
+    _time("not_before"),
+    _time("not_after"),
+    Column("csr_der", LargeBinary, nullable=False),
+    _text("reference"),
+    _text("status"),
+    Column("leaf_der", LargeBinary),
+    _text("chain_pem"),
+    _born(),
+    UniqueConstraint("tenant_id", "job_id"),
+    UniqueConstraint("tenant_id", "ca_certificate_id", "serial_number"),
+    _one_of("status", status.OrderStatus),
+)
+
+revocations = _table(
+    "certificate_revocations",
+    _reference("certificate_id"),
+    _reference("version_id"),
+    _reference("issuer_id"),
+    _reference("ca_certificate_id"),
+    _text("serial_number"),
+    _text("reason"),
+    _text("revoked_by"),
+    _time("revoked_at", nullable=False),
+    _flag("issuer_notified"),
+    UniqueConstraint("tenant_id", "issuer_id", "ca_certificate_id", "serial_number"),
+    Index(None, "tenant_id", "ca_certificate_id"),
+    Index(None, "tenant_id", "version_id"),
+)
+
+jobs = _table(
+    "jobs",
+    _text("type"),
+    _reference("certificate_id"),
+    _reference("holder_id"),
+    _reference("version_id"),
+    _reference("target_id"),
+    _reference("agent_id"),
+    _reference("parent_id"),
+    _text("status"),
+    _count("attempts"),
+    _count("max_attempts", 3),
+    _text("last_error"),
+    _text("error_kind"),
+    _text("idempotency_key"),
+    # one live issuing job a holder, one live deployment a target: NULL when the job has ended
+    Column("live_key", Text),
+    _json("body"),
+    _text("requested_by"),
+    _time("scheduled_at", nullable=False),
+    _time("started_at"),
+    _time("completed_at"),
+    _text("verification_status"),
+    _time("verified_at"),
+    _text("verification_error"),
+    _text("verification_fingerprint"),
+    _born(),
+    UniqueConstraint("tenant_id", "idempotency_key"),
+    UniqueConstraint("tenant_id", "live_key"),
+    Index(None, "tenant_id", "status", "created_at", "id"),
+    Index(None, "tenant_id", "created_at", "id"),
+    Index(None, "tenant_id", "certificate_id", "created_at"),
+    Index(None, "tenant_id", "parent_id"),
+    _one_of("type", status.JobType),
+    _one_of("status", status.JobStatus),
+)
+
+steps = _table(
+    "steps",
+    _reference("job_id"),
+    _text("kind"),
+    _text("status"),
+    _reference("agent_id"),
+    _time("run_at", nullable=False),
+    _count("attempts"),
+    _text("lease_owner"),
+    _time("lease_until"),
+    Column("fence", BigInteger, nullable=False, server_default="0"),
+    _text("error_kind"),
+    _text("error"),
+    _born(),
+    _time("ended_at"),
+    Index(None, "tenant_id", "job_id"),
+    Index(
+        "ix_steps_ready",
+        "tenant_id",
+        "agent_id",
+        "run_at",
+        sqlite_where=text("status = 'ready'"),
+        postgresql_where=text("status = 'ready'"),
+    ),
+    Index(
+        "ix_steps_leased",
+        "tenant_id",
+        "lease_until",
+        sqlite_where=text("status = 'leased'"),
+        postgresql_where=text("status = 'leased'"),
+    ),
+    _one_of("kind", status.StepKind),
+    _one_of("status", status.StepStatus),
+)
+
+deployments = _table(
+    "deployments",
+    _reference("certificate_id"),
+    _reference("version_id"),
+    _reference("target_id"),
+    _reference("agent_id"),
+    _reference("job_id"),
+    _text("status"),
+    _text("error"),
+    _json("receipt", nullable=True),
+    _text("served_before"),
+    _text("observed_fingerprint"),
+    _time("applied_at"),
+    _time("verified_at"),
+    _born(),
+    _changed(),
+    UniqueConstraint("tenant_id", "job_id"),
+    Index(None, "tenant_id", "certificate_id", "created_at"),
+    Index(None, "tenant_id", "target_id", "created_at"),
+    _one_of("status", status.DeploymentStatus),
+)
+
+observations = _table(
+    "observations",
+    _reference("deployment_id"),
+    _reference("target_id"),
+    _text("expected_fingerprint"),
+    _text("observed_fingerprint"),
+    _text("error"),
+    _text("observed_by"),
+    _time("observed_at", nullable=False),
+    Index(None, "tenant_id", "target_id", "observed_at"),
+)
+
+notifications = _table(
+    "notification_events",
+    _text("type"),
+    _reference("certificate_id"),
+    _text("channel"),
+    _text("recipient"),
+    _text("severity"),
+    _text("message"),
+    _text("status"),
+    _text("dedup_key"),
+    _count("retry_count"),
+    _time("next_retry_at"),
+    _text("last_error"),
+    _time("sent_at"),
+    _born(),
+    UniqueConstraint("tenant_id", "dedup_key"),
+    Index(None, "tenant_id", "status", "created_at"),
+    _one_of("status", ("pending", "sent", "failed", "dead", "read", "skipped")),
+)
+
+events = Table(
+    "audit_events",
+    metadata,
+    # followers read below the oldest running transaction, never by the largest seq seen
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    _key("tenant_id"),
+    _key("id"),
+    Column("transaction_id", BigInteger, nullable=False, server_default="0"),
+    _text("type"),
+    _text("subject_type"),
+    _reference("subject_id"),
+    _text("actor"),
+    _text("actor_type"),
+    _text("request_id"),
+    _text("address"),
+    _json("details"),
+    _born(),
+    UniqueConstraint("tenant_id", "id"),
+    Index(None, "tenant_id", "subject_id", "seq"),
+    Index(None, "tenant_id", "type", "seq"),
+)
+
+ticks = Table(
+    "ticks",
+    metadata,
+    _key("tenant_id"),
+    _key("name"),
+    _text("lease_owner"),
+    _time("lease_until"),
+    _time("next_run_at"),
+    _time("last_run_at"),
+    Column("fence", BigInteger, nullable=False, server_default="0"),
+    PrimaryKeyConstraint("tenant_id", "name"),
+)

@@ -1,0 +1,262 @@
+"""Read models for the doors: lists, counts and joins. Nothing here writes, and no list loads certificate bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+
+from certctl.core.certificate import Certificate, Version
+from certctl.core.errors import NotFound
+from certctl.core.job import Job, Step
+from certctl.core.scope import Scope
+from certctl.core.target import Deployment, TargetRecord
+from certctl.store import catalogue, certificates, schema
+from certctl.store.tx import Tx
+
+RecordT = TypeVar("RecordT", bound=msgspec.Struct)
+
+
+class Page(msgspec.Struct, Generic[RecordT], frozen=True):
+    """One page of a list, with how many there are in all."""
+
+    data: list[RecordT]
+    total: int
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """Which part of a list: rows from `offset`, at most `limit`."""
+
+    limit: int = 50
+    offset: int = 0
+
+
+SORTS: dict[str, sa.Column[Any]] = {
+    "name": schema.certificates.c.name,
+    "commonName": schema.certificates.c.common_name,
+    "status": schema.certificates.c.status,
+    "environment": schema.certificates.c.environment,
+    "createdAt": schema.certificates.c.created_at,
+    "updatedAt": schema.certificates.c.updated_at,
+    "expiresAt": schema.certificates.c.expires_at,
+    "notAfter": schema.certificates.c.expires_at,
+}
+
+
+class CertificateFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """What a list of certificates is narrowed to; empty means all. Statuses match in any case."""
+
+    status: str = ""
+    environment: str = ""
+    owner_id: str = ""
+    team_id: str = ""
+    issuer_id: str = ""
+    profile_id: str = ""
+    agent_id: str = ""
+    q: str = ""
+    expires_before: datetime | None = None
+    expires_after: datetime | None = None
+    created_after: datetime | None = None
+    updated_after: datetime | None = None
+
+
+async def certificate_page(
+    tx: Tx, scope: Scope, wanted: CertificateFilter, part: Slice, *, sort: str = "createdAt", descending: bool = False
+) -> Page[Certificate]:
+    """One page of certificates."""
+    table = schema.certificates
+    where = sa.and_(certificates.in_scope(scope), *_narrow(wanted))
+    column = SORTS[sort]
+    order = column.desc() if descending else column.asc()
+    rows = await tx.all(
+        Certificate,
+        sa.select(table).where(where).order_by(order, table.c.id).limit(part.limit).offset(part.offset),
+    )
+    return Page(rows, await _count(tx, table, where))
+
+
+def _narrow(wanted: CertificateFilter) -> list[sa.ColumnElement[bool]]:
+    c = schema.certificates.c
+    conditions: list[sa.ColumnElement[bool]] = []
+    if wanted.status:
+        conditions.append(sa.func.lower(c.status) == wanted.status.lower())
+    plain = {
+        c.environment: wanted.environment,
+        c.owner_id: wanted.owner_id,
+        c.team_id: wanted.team_id,
+        c.issuer_id: wanted.issuer_id,
+        c.certificate_profile_id: wanted.profile_id,
+    }
+    conditions.extend(column == value for column, value in plain.items() if value)
+    if wanted.q:
+        conditions.append(
+            sa.or_(c.name.startswith(wanted.q, autoescape=True), c.common_name.startswith(wanted.q, autoescape=True))
+        )
+    if wanted.agent_id:
+        mapping, targets = schema.certificate_targets, schema.targets
+        mapped = (
+            sa.select(mapping.c.certificate_id)
+            .join(targets, sa.and_(targets.c.tenant_id == mapping.c.tenant_id, targets.c.id == mapping.c.target_id))
+            .where(targets.c.agent_id == wanted.agent_id, mapping.c.tenant_id == c.tenant_id)
+        )
+        conditions.append(c.id.in_(mapped))
+    moments = (
+        (c.expires_at, "<", wanted.expires_before),
+        (c.expires_at, ">", wanted.expires_after),
+        (c.created_at, ">", wanted.created_after),
+        (c.updated_at, ">", wanted.updated_after),
+    )
+    conditions.extend(column < moment if sign == "<" else column > moment for column, sign, moment in moments if moment)
+    return conditions
+
+
+async def target_ids(tx: Tx, scope: Scope, certificate_ids: Sequence[str]) -> dict[str, list[str]]:
+    """The mapped targets of many certificates."""
+    mapping = schema.certificate_targets
+    found: dict[str, list[str]] = {certificate_id: [] for certificate_id in certificate_ids}
+    if certificate_ids:
+        rows = await tx.execute(
+            sa.select(mapping.c.certificate_id, mapping.c.target_id)
+            .where(mapping.c.tenant_id == scope.tenant_id, mapping.c.certificate_id.in_(tuple(certificate_ids)))
+            .order_by(mapping.c.target_id)
+        )
+        for row in rows:
+            found[row.certificate_id].append(row.target_id)
+    return found
+
+
+async def version_page(tx: Tx, scope: Scope, certificate_id: str, part: Slice) -> Page[Version]:
+    """Versions of one certificate, newest first; NotFound outside the scope."""
+    await certificates.certificate(tx, scope, certificate_id)
+    table = schema.versions
+    where = sa.and_(table.c.tenant_id == scope.tenant_id, table.c.certificate_id == certificate_id)
+    order = (table.c.created_at.desc(), table.c.id.desc())
+    rows = await tx.all(Version, sa.select(table).where(where).order_by(*order).limit(part.limit).offset(part.offset))
+    return Page(rows, await _count(tx, table, where))
+
+
+class DeploymentView(msgspec.Struct, frozen=True):
+    """A mapped target and the newest deployment of the certificate on it, if there was one."""
+
+    target: TargetRecord
+    deployment: Deployment | None
+
+
+async def deployments_of(tx: Tx, scope: Scope, certificate_id: str) -> list[DeploymentView]:
+    """Where a certificate is mapped to, and what is known of it there."""
+    await certificates.certificate(tx, scope, certificate_id)
+    targets, mapping, deployments = schema.targets, schema.certificate_targets, schema.deployments
+    mapped = await tx.all(
+        TargetRecord,
+        sa.select(targets)
+        .join(mapping, sa.and_(mapping.c.tenant_id == targets.c.tenant_id, mapping.c.target_id == targets.c.id))
+        .where(mapping.c.tenant_id == scope.tenant_id, mapping.c.certificate_id == certificate_id)
+        .order_by(targets.c.id),
+    )
+    newest = await tx.all(
+        Deployment,
+        sa.select(deployments)
+        .where(deployments.c.tenant_id == scope.tenant_id, deployments.c.certificate_id == certificate_id)
+        .order_by(deployments.c.created_at, deployments.c.id),
+    )
+    by_target = {deployment.target_id: deployment for deployment in newest}
+    return [DeploymentView(target, by_target.get(target.id)) for target in mapped]
+
+
+async def current_versions(tx: Tx, scope: Scope, certificate_id: str) -> list[Version]:
+    """The current version of each key holder; NotFound outside the scope."""
+    await certificates.certificate(tx, scope, certificate_id)
+    return list((await certificates.current_versions(tx, scope, certificate_id)).values())
+
+
+async def certificate(tx: Tx, scope: Scope, certificate_id: str) -> Certificate:
+    """One certificate; NotFound outside the scope."""
+    return await certificates.certificate(tx, scope, certificate_id)
+
+
+async def version(tx: Tx, scope: Scope, certificate_id: str, version_id: str) -> Version:
+    """One version of one certificate; NotFound otherwise."""
+    await certificates.certificate(tx, scope, certificate_id)
+    found = await certificates.version(tx, scope, version_id)
+    if found.certificate_id != certificate_id:
+        raise NotFound(f"certificate {certificate_id} has no version {version_id}")
+    return found
+
+
+async def job_page(
+    tx: Tx, scope: Scope, equal: Mapping[str, str], part: Slice, *, descending: bool = True
+) -> Page[Job]:
+    """One page of jobs; `equal` narrows by status, type, certificate_id, agent_id, target_id, parent_id (case
+    folded).
+    """
+    table = schema.jobs
+    visible = sa.select(schema.certificates.c.id).where(certificates.in_scope(scope))
+    conditions = [table.c.tenant_id == scope.tenant_id]
+    if scope.teams is not None or scope.profiles is not None or scope.issuers is not None:
+        conditions.append(table.c.certificate_id.in_(visible))
+    for name, value in equal.items():
+        folded = name in {"status", "type"}
+        conditions.append(sa.func.lower(table.c[name]) == value.lower() if folded else table.c[name] == value)
+    where = sa.and_(*conditions)
+    order = (table.c.created_at.desc(), table.c.id.desc()) if descending else (table.c.created_at, table.c.id)
+    rows = await tx.all(Job, sa.select(table).where(where).order_by(*order).limit(part.limit).offset(part.offset))
+    return Page(rows, await _count(tx, table, where))
+
+
+async def job(tx: Tx, scope: Scope, job_id: str) -> Job:
+    """One job whose certificate the scope may see; NotFound otherwise."""
+    found = await tx.one(
+        Job, sa.select(schema.jobs).where(schema.jobs.c.tenant_id == scope.tenant_id, schema.jobs.c.id == job_id)
+    )
+    if found is None:
+        raise NotFound(f"no job {job_id}")
+    await certificates.certificate(tx, scope, found.certificate_id)
+    return found
+
+
+async def steps_of(tx: Tx, scope: Scope, job_id: str) -> list[Step]:
+    """The steps of a job, in order."""
+    table = schema.steps
+    return await tx.all(
+        Step,
+        sa.select(table)
+        .where(table.c.tenant_id == scope.tenant_id, table.c.job_id == job_id)
+        .order_by(table.c.created_at, table.c.id),
+    )
+
+
+async def record_page(tx: Tx, scope: Scope, kind: type[RecordT], part: Slice, **equal: Any) -> Page[RecordT]:
+    """One page of a kind of record that operators configure, by name."""
+    table, _ = catalogue.TABLES[kind]
+    conditions = [table.c[name].is_(None) if value is None else table.c[name] == value for name, value in equal.items()]
+    where = sa.and_(catalogue.in_scope(kind, scope), *conditions)
+    order = table.c.name if "name" in table.c else table.c.created_at
+    rows = await tx.all(
+        kind, sa.select(table).where(where).order_by(order, table.c.id).limit(part.limit).offset(part.offset)
+    )
+    return Page(rows, await _count(tx, table, where))
+
+
+async def _count(tx: Tx, table: sa.Table, where: sa.ColumnElement[bool]) -> int:
+    return int(await tx.scalar(sa.select(sa.func.count()).select_from(table).where(where)))
+
+
+class StatusCount(msgspec.Struct, frozen=True):
+    """How many certificates read so."""
+
+    status: str
+    number: int
+
+
+async def certificates_by_status(tx: Tx, scope: Scope) -> list[StatusCount]:
+    """Counts by SQL, for the whole scope."""
+    table = schema.certificates
+    rows = await tx.execute(
+        sa.select(table.c.status, sa.func.count().label("number"))
+        .where(certificates.in_scope(scope))
+        .group_by(table.c.status)
+    )
+    return [StatusCount(row.status, row.number) for row in rows]

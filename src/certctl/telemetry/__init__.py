@@ -1,0 +1,1 @@
+"""Logging, metric names, fault points; no business words."""

@@ -1,0 +1,153 @@
+"""The agent protocol, version 1: JSON over HTTPS, the reference product's routes and fields plus lease and fence.
+
+Every request carries `Certctl-Agent-Protocol: 1`. A work item is one leased step; its result is refused unless step id and
+fence are still the ones leased. Unknown fields are ignored both ways, so neighbours of one minor version work together.
+
+    POST /api/v1/agents                                 enrol (bearer: one-time enrolment token)  -> 201 Enrolled
+    POST /api/v1/agents/{id}/heartbeat                  Heartbeat -> 200 HeartbeatReply; 410 when retired
+    GET  /api/v1/agents/{id}/work?wait=25&boot_id=...   long poll -> 200 Work
+    POST /api/v1/agents/{id}/csr                        CsrReport -> 202 {"status": "csr_accepted" | "csr_signed"}
+    GET  /api/v1/agents/{id}/certificates/{cert_id}     -> 200 {"certificate_pem"}
+    POST /api/v1/agents/{id}/jobs/{job_id}/status       StatusReport -> 200 {"status": "updated"}
+    POST /api/v1/jobs/{job_id}/verify                   VerifyReport -> 200 {job_id, verified, verified_at}
+
+A result answered 409 (stale fence) or any other 4xx is final: the agent drops it; anything else it keeps and sends again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+PROTOCOL_VERSION = 1
+PROTOCOL_HEADER = "Certctl-Agent-Protocol"
+
+
+class Enrolment(Struct, kw_only=True):
+    """What an agent says of itself when it enrols."""
+
+    name: str
+    hostname: str
+    os: str = ""
+    architecture: str = ""
+    ip_address: str = ""
+    version: str = ""
+    protocol: int = PROTOCOL_VERSION
+    capabilities: list[str] = []
+
+
+class Enrolled(Struct, kw_only=True):
+    """Who the agent now is; `credential` is shown this once and works for this agent id alone."""
+
+    id: str
+    name: str
+    credential: str
+    status: str = ""
+    heartbeat_seconds: int = 30
+
+
+class LeaseRef(Struct, frozen=True):
+    """A step in hand: heartbeats extend its lease."""
+
+    step_id: str
+    fence: int
+
+
+class Heartbeat(Struct, kw_only=True):
+    """A sign of life. `leases` are the steps being worked on, `boot_id` names this run of the agent."""
+
+    version: str = ""
+    hostname: str = ""
+    os: str = ""
+    architecture: str = ""
+    ip_address: str = ""
+    boot_id: str = ""
+    protocol: int = PROTOCOL_VERSION
+    capabilities: list[str] = []
+    leases: list[LeaseRef] = []
+
+
+class HeartbeatReply(Struct, kw_only=True):
+    """`lost` are leases that have passed on: stop working on those steps."""
+
+    status: str = "heartbeat_recorded"
+    lost: list[LeaseRef] = []
+    server_time: str = ""
+
+
+class WorkItem(Struct, kw_only=True):
+    """One leased step. `id` is the job; `step_kind` is prepare, deploy or verify.
+
+    prepare: make (or find again) the key staged under `id`, answer with a CsrReport for `common_name` and `sans`.
+    deploy:  put `certificate_pem` + `chain_pem` with the key staged under `key_job_id` on the target; plan id = `plan_id`.
+    verify:  look at what the target serves; answer with a VerifyReport against `fingerprint_sha256`.
+    """
+
+    id: str
+    type: str
+    certificate_id: str
+    status: str = ""
+    common_name: str = ""
+    sans: list[str] = []
+    target_id: str = ""
+    target_type: str = ""
+    target_config: dict[str, Any] = {}
+    step_id: str = ""
+    step_kind: str = ""
+    fence: int = 0
+    lease_seconds: float = 30
+    attempt: int = 1
+    key_algorithm: str = "ECDSA-P256"
+    must_staple: bool = False
+    version_id: str = ""
+    key_job_id: str = ""
+    plan_id: str = ""
+    certificate_pem: str = ""
+    chain_pem: str = ""
+    fingerprint_sha256: str = ""
+
+
+class Work(Struct, kw_only=True):
+    """The answer to a poll. `confirmed` are key job ids whose certificate is confirmed and `retired_keys` those that may go."""
+
+    jobs: list[WorkItem] = []
+    count: int = 0
+    server_time: str = ""
+
+
+class CsrReport(Struct, kw_only=True):
+    """A CSR for one prepare step. Without step id (reference agents) the server resolves the one open job."""
+
+    csr_pem: str
+    certificate_id: str = ""
+    job_id: str = ""
+    step_id: str = ""
+    fence: int = 0
+
+
+class StatusReport(Struct, kw_only=True):
+    """How a deploy (or a failed prepare) went. `status` is Running, Completed or Failed.
+
+    `error_kind` is the code of the ConnectorError family (temporary, rejected, misconfigured, unsupported, ...).
+    """
+
+    status: str
+    error: str = ""
+    error_kind: str = ""
+    step_id: str = ""
+    fence: int = 0
+    receipt: dict[str, Any] | None = None
+
+
+class VerifyReport(Struct, kw_only=True):
+    """What the target was seen to serve. `actual_fingerprint` is empty when nothing answered."""
+
+    target_id: str
+    expected_fingerprint: str
+    actual_fingerprint: str = ""
+    verified: bool = False
+    error: str = ""
+    error_kind: str = ""
+    step_id: str = ""
+    fence: int = 0

@@ -1,0 +1,1 @@
+"""Runs steps and ticks: claim, lease, drain."""

@@ -1,0 +1,95 @@
+"""Ticks: each takes a database lease, so that N replicas run one of each; they enqueue, and leave the work to the
+steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+
+import structlog
+from msgspec import Struct
+
+from certctl.core.errors import CertctlError
+from certctl.lifecycle import observe, publish, renew
+from certctl.lifecycle.context import Context
+from certctl.store import jobs, ticks
+
+log = structlog.get_logger(__name__)
+
+_LOOK_SECONDS = 0.5
+
+
+class Tick(Struct, frozen=True):
+    """Something that is looked at every so often. `run` returns how much it found; a full batch is followed at once."""
+
+    name: str
+    every: timedelta
+    run: Callable[[Context], Awaitable[int]]
+
+
+def standard_ticks(
+    *, renewal: timedelta, agent_health: timedelta, crl: timedelta, lapsed: timedelta = timedelta(seconds=1)
+) -> tuple[Tick, ...]:
+    """The ticks of a control plane."""
+    return (
+        Tick("leases", lapsed, _release_lapsed),
+        Tick("renew", renewal, _renew_all),
+        Tick("observe", agent_health, observe.tick),
+        Tick("publish", crl, publish.tick),
+    )
+
+
+async def _release_lapsed(ctx: Context) -> int:
+    async with ctx.database.begin("lapsed") as tx:
+        return await jobs.release_lapsed(tx, ctx.scope, ctx.now())
+
+
+async def _renew_all(ctx: Context) -> int:
+    looked = 0
+    while found := await renew.tick(ctx):
+        looked += found
+    return looked
+
+
+class Schedule:
+    """Runs the ticks of one tenant until told to stop."""
+
+    def __init__(self, ctx: Context, every: Sequence[Tick]) -> None:
+        self._ctx = ctx
+        self._ticks = every
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Start no further tick."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Each tick in a task of its own: a slow one delays no other."""
+        async with asyncio.TaskGroup() as group:
+            for tick in self._ticks:
+                group.create_task(self._keep(tick), name=f"tick-{tick.name}")
+
+    async def _keep(self, tick: Tick) -> None:
+        pause = min(_LOOK_SECONDS, tick.every.total_seconds() / 2)
+        while not self._stop.is_set():
+            try:
+                if await self._take(tick):
+                    await tick.run(self._ctx)
+            except CertctlError as error:
+                log.warning("tick_failed", tick=tick.name, error=error.message, detail=error.detail)
+            except Exception:
+                log.exception("tick_failed", tick=tick.name)
+            await self._rest(pause)
+
+    async def _take(self, tick: Tick) -> bool:
+        async with self._ctx.database.begin("tick") as tx:
+            return await ticks.take(tx, self._ctx.scope, tick.name, self._ctx.owner, tick.every, self._ctx.now())
+
+    async def _rest(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,61 @@
+"""The tables are exactly what the code says they are, made by Alembic alone, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from certctl.core.errors import Misconfigured
+from certctl.store import migrate
+from certctl.store.schema import metadata
+from certctl.store.tx import Database
+
+
+async def test_migrated_tables_are_the_declared_ones(database_url):
+    database = Database(database_url)
+    try:
+        assert await migrate.current(database) is None
+        assert await migrate.migrate(database) == migrate.head()
+
+        def differences(connection):
+            return compare_metadata(MigrationContext.configure(connection), metadata)
+
+        async with database.engine.connect() as connection:
+            assert await connection.run_sync(differences) == []
+    finally:
+        await database.close()
+
+
+async def test_many_replicas_migrate_one_empty_database_at_once(postgres_server):
+    url = postgres_server.new_database()
+    databases = [Database(url, max_connections=2) for _ in range(4)]
+    try:
+        heads = await asyncio.gather(*(migrate.migrate(database) for database in databases))
+        assert set(heads) == {migrate.head()}
+    finally:
+        for database in databases:
+            await database.close()
+
+
+async def test_a_database_of_a_newer_release_is_refused(database_url):
+    database = Database(database_url)
+    try:
+        await migrate.migrate(database)
+        async with database.engine.begin() as connection:
+            await connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        with pytest.raises(Misconfigured, match="newer certctl"):
+            await migrate.migrate(database)
+    finally:
+        await database.close()
+
+
+async def test_every_table_puts_the_tenant_first():
+    for table in metadata.tables.values():
+        assert "tenant_id" in table.c, table.name
+        for constraint in table.constraints:
+            if isinstance(constraint, sa.UniqueConstraint):
+                assert constraint.columns[0].name == "tenant_id", (table.name, constraint.name)

@@ -59,15 +59,16 @@ class MoodyIssuer:
         self.submitted: list[Order] = []
 
     async def draft(self, order: Order) -> Intent:
-        if self.wrong:
-            stranger = generate_private_key(KeyAlgorithm.ECDSA_P256)
-            order = msgspec.structs.replace(order, csr_der=build_csr(stranger, order.common_name, order.names))
         return await self.real.draft(order)
 
     async def submit(self, order: Order) -> Issued | Pending:
         if self.down:
             raise Temporary("the CA does not answer")
         self.submitted.append(order)
+        if self.wrong:
+            stranger = generate_private_key(KeyAlgorithm.ECDSA_P256)
+            order = msgspec.structs.replace(order, csr_der=build_csr(stranger, order.common_name, order.names), intent=None)
+            order = msgspec.structs.replace(order, intent=await self.real.draft(order))
         return await self.real.submit(order)
 
     async def collect(self, reference: str, order: Order) -> Issued | Pending:

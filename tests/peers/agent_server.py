@@ -116,6 +116,7 @@ class AgentServer:
         self.boot_ids: list[str] = []
         self.answers: dict[str, int] = {}  # last part of a path -> a status to answer instead
         self.attempts: list[str] = []
+        self.bugs: list[str] = []
         self.lost: list[dict[str, Any]] = []
         self.port = 0
         self._server: uvicorn.Server | None = None
@@ -132,6 +133,7 @@ class AgentServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        assert self.bugs == []
 
     def start(self) -> None:
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -140,6 +142,7 @@ class AgentServer:
         self.port = listener.getsockname()[1]
         config = uvicorn.Config(
             self._app,
+            interface="asgi3",
             lifespan="off",
             log_level="critical",
             loop="asyncio",
@@ -186,7 +189,11 @@ class AgentServer:
         self.sent.append(line + headers + b"\r\n" + body)
         self.calls.append((scope["method"], scope["path"]))
         self.connections.add(scope["client"][1])
-        status, answer = await self._answer(scope, json.loads(body) if body else {})
+        try:
+            status, answer = await self._answer(scope, json.loads(body) if body else {})
+        except Exception as error:
+            self.bugs.append(repr(error))
+            raise
         payload = msgspec.json.encode(answer)
         await send(
             {"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]}

@@ -6,7 +6,6 @@ Every answer becomes data or one error: Gone (410), NotAuthenticated (401), NotA
 
 from __future__ import annotations
 
-import ssl
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +17,7 @@ from certctl import __version__
 from certctl.agent.outbox import Entry
 from certctl.connectors.dial import DialPolicy
 from certctl.connectors.http import client as open_client
+from certctl.connectors.http import retry_after, transport_error
 from certctl.core.errors import (
     CertctlError,
     Gone,
@@ -53,7 +53,7 @@ class Server:
         self._credential = credential
         self._agent_id = agent_id
         # The operator named this server; wherever it stands, it is meant.
-        policy = DialPolicy(purpose="agent.server", allow=(), allow_private=True, allow_loopback=True)
+        policy = DialPolicy(purpose="agent.server", allow_private=True, allow_loopback=True)
         self._client = open_client(policy, ca_file=ca_file, timeout=timedelta(seconds=CALL_SECONDS))
 
     async def aclose(self) -> None:
@@ -124,6 +124,9 @@ class Server:
             response = await self._client.request(method, url, content=content, headers=all_headers, timeout=timeout)
         except httpx.HTTPError as error:
             raise _transport_error(error, self._base_url) from error
+        except Rejected as error:
+            # The transport refused the answer's form (too long, compressed): that says nothing final of what was sent.
+            raise Temporary(error.message) from error
         if response.is_success:
             return response.content
         raise _status_error(response, f"{method} {_shown(path)}")
@@ -140,7 +143,7 @@ def _status_error(response: httpx.Response, call: str) -> CertctlError:
     if status == httpx.codes.FORBIDDEN:
         return NotAllowed(f"{message}; the credential is not allowed to do this: look at the agent's role and id")
     if status in {408, 425, 429} or status >= 500:  # RFC 9110 15.5.9, RFC 8470, RFC 6585: come back later
-        return Temporary(message, retry_after=_retry_after(response))
+        return Temporary(message, retry_after=retry_after(response))
     return Rejected(message)
 
 
@@ -156,21 +159,13 @@ def _said(response: httpx.Response) -> str:
     return " ".join(text.split())[:300]
 
 
-def _retry_after(response: httpx.Response) -> timedelta | None:
-    text = response.headers.get("Retry-After", "")
-    return timedelta(seconds=int(text)) if text.isascii() and text.isdigit() and len(text) < 7 else None
-
-
-def _transport_error(error: httpx.HTTPError, base_url: str) -> CertctlError:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return Misconfigured(
-                f"the certificate of {base_url} is not trusted ({cause.verify_message}); name the CA that signed it "
-                "in CERTCTL_SERVER_CA_BUNDLE_PATH (-ca-bundle)"
-            )
-        cause = cause.__cause__ or cause.__context__
-    return Temporary(f"{base_url} does not answer: {type(error).__name__} {error}".rstrip())
+def _transport_error(error: httpx.HTTPError, url: str) -> CertctlError:
+    told = transport_error(error, url)
+    if isinstance(told, Misconfigured):
+        return Misconfigured(
+            f"{told.message}; name the CA that signed it in CERTCTL_SERVER_CA_BUNDLE_PATH (-ca-bundle)"
+        )
+    return told
 
 
 def _shown(path: str) -> str:

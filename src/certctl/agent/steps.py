@@ -182,7 +182,7 @@ class Steps:
             allow=load_allow_file(self._allow_file),
             state_dir=private_folder(self._targets_dir / check_id(target_id, "target_id")),
             # The agent looks at servers of its own host and network: that is what it is for.
-            dial_policy=DialPolicy(purpose="agent.probe", allow=(), allow_private=True, allow_loopback=True),
+            dial_policy=DialPolicy(purpose="agent.probe", allow_private=True, allow_loopback=True),
         )
 
 

@@ -84,21 +84,18 @@ async def make_crl(
 
 
 def _merge(entries: Iterable[RevokedEntry]) -> list[RevokedEntry]:
-    merged: dict[int, RevokedEntry] = {}
+    last: dict[int, RevokedEntry] = {}
+    since: dict[int, datetime] = {}
     for entry in entries:
-        other = merged.get(entry.serial_number)
-        merged[entry.serial_number] = entry if other is None else _joined(other, entry)
-    return sorted(merged.values(), key=_serial_number)
-
-
-def _serial_number(entry: RevokedEntry) -> int:
-    return entry.serial_number
-
-
-def _joined(one: RevokedEntry, other: RevokedEntry) -> RevokedEntry:
-    # What was signed since the first date is in doubt; why is known best to whoever spoke last.
-    first, last = sorted((one, other), key=lambda entry: entry.revoked_at)
-    return RevokedEntry(one.serial_number, first.revoked_at, last.reason)
+        other = last.setdefault(entry.serial_number, entry)
+        if other is not entry:
+            # What was signed since the first date is in doubt; why is known best to whoever spoke last.
+            since[entry.serial_number] = min(since.get(entry.serial_number, other.revoked_at), entry.revoked_at)
+            last[entry.serial_number] = max(other, entry, key=lambda one: one.revoked_at)
+    return [
+        RevokedEntry(serial, since[serial], entry.reason) if serial in since else entry
+        for serial, entry in sorted(last.items())
+    ]
 
 
 def _write_tbs(
@@ -122,9 +119,7 @@ def _write_tbs(
 
 
 def _write_entry(entry: RevokedEntry) -> bytes:
-    return der.sequence(
-        der.integer(entry.serial_number), der.time(entry.revoked_at), _entry_extensions(entry.reason)
-    )
+    return der.sequence(der.integer(entry.serial_number), der.time(entry.revoked_at), _entry_extensions(entry.reason))
 
 
 @lru_cache(maxsize=64)

@@ -8,6 +8,7 @@ RFC 9110 (status codes, Retry-After), RFC 6585 (429).
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl as tls
 from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -37,8 +38,8 @@ def client(
 ) -> httpx.AsyncClient:
     """A keep-alive client for one purpose. `ca_file` (PEM) replaces the system's roots; `context` replaces both.
 
-    Its calls raise httpx errors, and Misconfigured or Temporary from `dial`; `fetch` maps them all. Raises Misconfigured
-    when `ca_file` cannot be read.
+    Its calls raise httpx errors, and Misconfigured or Temporary from `dial`; `fetch` maps them all. Raises
+    Misconfigured when `ca_file` cannot be read.
     """
     transport = _Transport(policy, context or tls_context(ca_file), most_body_bytes, resolver)
     return httpx.AsyncClient(
@@ -204,29 +205,32 @@ class _Backend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,  # noqa: ARG002 - the interface's
     ) -> httpcore.AsyncNetworkStream:
         span = timedelta(seconds=timeout if timeout is not None else _DIAL_SECONDS)
-        connected = await connect(host, port, self._policy, span, resolver=self._resolver)
-        try:
-            reader, writer = await asyncio.open_connection(sock=connected)
-        except BaseException:
-            connected.close()
-            raise
-        return _Stream(reader, writer)
+        return _Stream(await connect(host, port, self._policy, span, resolver=self._resolver))
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
 
 class _Stream(httpcore.AsyncNetworkStream):
-    """A connection as httpcore wants it."""
+    """A connection as httpcore wants it: a bare socket until the first byte or the TLS handshake decides what it is."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def _open(
+        self, context: tls.SSLContext | None = None, server_hostname: str | None = None
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._streams is None:
+            name = (server_hostname or "") if context is not None else None
+            self._streams = await asyncio.open_connection(sock=self._socket, ssl=context, server_hostname=name)
+        return self._streams
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         try:
             async with asyncio.timeout(timeout):
-                return await self._reader.read(max_bytes)
+                reader, _ = await self._open()
+                return await reader.read(max_bytes)
         except TimeoutError as error:
             raise httpcore.ReadTimeout("no answer in time") from error
         except OSError as error:
@@ -235,16 +239,20 @@ class _Stream(httpcore.AsyncNetworkStream):
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         try:
             async with asyncio.timeout(timeout):
-                self._writer.write(buffer)
-                await self._writer.drain()
+                _, writer = await self._open()
+                writer.write(buffer)
+                await writer.drain()
         except TimeoutError as error:
             raise httpcore.WriteTimeout("the other side does not read") from error
         except OSError as error:
             raise httpcore.WriteError(error.strerror or str(error)) from error
 
     async def aclose(self) -> None:
-        # The peer may be gone: there is nobody left to tell, so the socket is simply let go.
-        self._writer.close()
+        # The peer may be gone and there is nobody left to tell: the connection is simply let go.
+        if self._streams is None:
+            self._socket.close()
+        else:
+            self._streams[1].close()
 
     async def start_tls(
         self,
@@ -252,23 +260,27 @@ class _Stream(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.AsyncNetworkStream:
+        if self._streams is not None:
+            raise httpcore.ConnectError("TLS must come before the first byte")
         try:
             async with asyncio.timeout(timeout):
-                await self._writer.start_tls(ssl_context, server_hostname=server_hostname)
+                await self._open(ssl_context, server_hostname)
         except TimeoutError as error:
-            self._writer.transport.abort()
+            self._socket.close()
             raise httpcore.ConnectTimeout("no TLS handshake in time") from error
         except OSError as error:
-            self._writer.transport.abort()
+            self._socket.close()
             raise httpcore.ConnectError(f"TLS failed: {getattr(error, 'reason', None) or error}") from error
         return self
 
     def get_extra_info(self, info: str) -> Any:
-        if info == "ssl_object":
-            return self._writer.get_extra_info("ssl_object")
+        if info == "socket":
+            return self._socket
+        if self._streams is None:
+            return None
+        reader, writer = self._streams
         if info == "is_readable":
-            # httpcore asks before it reuses an idle connection: anything to read there means it was closed.
-            return self._reader.at_eof() or self._writer.transport.is_closing()
-        if info in {"client_addr", "server_addr"}:
-            return self._writer.get_extra_info("sockname" if info == "client_addr" else "peername")
-        return None
+            # httpcore asks before it reuses an idle connection: an end to read there means it was closed.
+            return reader.at_eof() or writer.transport.is_closing()
+        names = {"ssl_object": "ssl_object", "client_addr": "sockname", "server_addr": "peername"}
+        return writer.get_extra_info(names[info]) if info in names else None

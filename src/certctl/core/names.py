@@ -17,7 +17,8 @@ from msgspec import Struct
 from certctl.core.errors import Malformed, Violation
 
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
-_LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}")
+# RFC 5321 4.1.2: a dot-string, atoms between single dots; at most 64 octets (4.5.3.1.1).
+_LOCAL_PART = re.compile(r"(?=.{1,64}\Z)[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 
 
 class NameKind(StrEnum):
@@ -53,6 +54,8 @@ def parse_name(text: str, field: str = "sans") -> Name:
     try:
         return Name(NameKind.IP, _canonical_ip(stripped, field))
     except Malformed:
+        if ":" in stripped:
+            raise  # no DNS name has a colon: what is wrong with it as an address is what helps
         return Name(NameKind.DNS, canonical_dns(stripped, field))
 
 
@@ -83,7 +86,7 @@ def canonical_dns(text: str, field: str = "dns") -> str:
                 "dns_name_is_not_idna", f"{text!r} is no valid internationalised name: {error}", field
             ) from error
     labels = base.split(".")
-    if not base or len(base) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+    if len(base) + 2 * wildcard > 253 or not all(_LABEL.fullmatch(label) for label in labels):
         raise _fault("dns_name_has_wrong_form", f"{text!r} is no valid DNS name", field)
     if labels[-1].isdigit():
         raise _fault("dns_name_ends_in_number", f"{text!r} ends in a number and is no IP address", field)
@@ -101,13 +104,19 @@ def _check_a_labels(text: str, labels: list[str], field: str) -> None:
 
 
 def _canonical_ip(text: str, field: str) -> str:
+    value = text.strip()
+    bracketed = value.startswith("[") and value.endswith("]")
     try:
-        address = ipaddress.ip_address(text.strip().strip("[]"))
-        if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
-            raise _fault("ip_address_has_a_zone", f"{text!r} names a zone, which no certificate can hold", field)
-        return str(address)
+        address = ipaddress.IPv6Address(value[1:-1]) if bracketed else ipaddress.ip_address(value)
     except ValueError as error:
         raise _fault("ip_address_has_wrong_form", f"{text!r} is no IP address", field) from error
+    if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
+        raise _fault("ip_address_has_a_zone", f"{text!r} names a zone, which no certificate can hold", field)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        # Nobody connects to such a name, and its text differs between Python versions: it has no one canonical form.
+        message = f"{text!r} is an IPv4 address in IPv6 form; write {address.ipv4_mapped}"
+        raise _fault("ip_address_is_mapped", message, field)
+    return str(address)
 
 
 def _canonical_uri(text: str, field: str) -> str:
@@ -129,7 +138,7 @@ def _canonical_uri(text: str, field: str) -> str:
 
 def _canonical_email(text: str, field: str) -> str:
     local, _, domain = text.strip().rpartition("@")
-    if not _LOCAL_PART.fullmatch(local):
+    if not _LOCAL_PART.fullmatch(local) or domain.startswith("*."):
         raise _fault("email_has_wrong_form", f"{text!r} is no e-mail address", field)
     return f"{local}@{canonical_dns(domain, field)}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from typing import Any
 
 
@@ -26,10 +27,15 @@ class Secret:
         return bool(self._value)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
+        # constant time: how long it takes says nothing of how much was right
+        return isinstance(other, Secret) and hmac.compare_digest(_octets(other._value), _octets(self._value))
 
     def __hash__(self) -> int:
         return hash(self._value)
 
     def __reduce__(self) -> Any:
         raise TypeError("a Secret is never serialised")
+
+
+def _octets(value: str) -> bytes:
+    return value.encode("utf-8", "surrogatepass")

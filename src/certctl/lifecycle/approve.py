@@ -22,7 +22,7 @@ from certctl.core.status import JobStatus, StepKind, StepStatus
 from certctl.ledger import append
 from certctl.lifecycle import facts, settle
 from certctl.lifecycle.context import Context
-from certctl.policy.approval import decision_hash
+from certctl.policy.approval import decision_hash, needs_approval
 from certctl.policy.issuance import judge_request
 from certctl.store import catalogue, jobs
 from certctl.store.tx import Tx
@@ -51,6 +51,11 @@ async def _approve(tx: Tx, ctx: Context, step: Step, job: Job) -> None:
         body, decision_hash=hash_of(body, profile_version=profile.version), profile_version=profile.version
     )
     await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, now)
+    if needs_approval(profile):
+        # nobody can decide yet, so nothing is issued: waiting is the safe end
+        body_decided = msgspec.to_builtins(decided)
+        await jobs.move_job(tx, ctx.scope, job.id, JobStatus.AWAITING_APPROVAL, now, body=body_decided)
+        return
     by_client = job.holder_id == CLIENT_HOLDER
     status = JobStatus.RUNNING if by_client else JobStatus.AWAITING_CSR
     await jobs.move_job(tx, ctx.scope, job.id, status, now, body=msgspec.to_builtins(decided))

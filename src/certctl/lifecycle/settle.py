@@ -59,6 +59,8 @@ async def fail(tx: Tx, ctx: Context, step: Step, error: Exception, *, actor: Act
         return
     await jobs.retry_step(tx, ctx.scope, step, verdict.at, kind=code, error=message)
     await jobs.note_job(tx, ctx.scope, job.id, last_error=message, error_kind=code, attempts=step.attempts)
+    if job.type in standing.ISSUING:
+        await standing.refresh(tx, ctx, job.certificate_id)
     details = {"stage": str(step.kind), "error": message, "error_kind": code, "again_at": verdict.at.isoformat()}
     await append(tx, ctx.scope, now, _event(EventType.JOB_RETRY, job, actor or ctx.actor, details))
 

@@ -85,7 +85,7 @@ def needs(standing: Standing, now: datetime) -> tuple[list[Need], datetime | Non
             moments.append(judged.next_check_at)
     for holder_id in standing.holders:
         if holder_id not in standing.current and not standing.holder_is_busy(holder_id):
-            again = _first_issue_again_at(certificate)
+            again: datetime = _first_issue_again_at(certificate)
             if again <= now:
                 found.append(Need(holder_id, "", "holder_has_no_certificate"))
             else:
@@ -103,7 +103,7 @@ def _first_issue_again_at(certificate: Certificate) -> datetime:
     """A first issuance that failed is tried again with doubling patience, up to a day."""
     if certificate.failures == 0 or certificate.last_failure_at is None:
         return certificate.created_at
-    wait = min(_FIRST_RETRY * 2 ** min(certificate.failures - 1, 12), _LONGEST_RETRY)
+    wait = min(_FIRST_RETRY * (1 << min(certificate.failures - 1, 12)), _LONGEST_RETRY)
     return certificate.last_failure_at + wait
 
 
@@ -183,5 +183,7 @@ def _status(standing: Standing, now: datetime) -> tuple[CertificateStatus, str]:
 
 
 def _live_reason(standing: Standing) -> str:
-    job = standing.live[0]
-    return job.last_error or f"job {job.id} is {job.status}"
+    job, certificate = standing.live[0], standing.certificate
+    if job.last_error:
+        return job.last_error
+    return certificate.status_reason if certificate.failures else f"job {job.id} is under way"

@@ -1,7 +1,7 @@
 """What an approval binds to, and whether a person must give it.
 
-The hash covers everything a decision was about: names, profile and its version, issuer, lifetime, key rule. Whoever issues
-compares it again, so an approval never covers a request that has changed since. Pure.
+The hash covers everything a decision was about: names, profile and its version, issuer, lifetime, key rule. Whoever
+issues compares it again, so an approval never covers a request that has changed since. Pure.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Ordered rules: each is a function named as a sentence that looks at facts and may name one violation.
 
-Every rule of a list is asked, so that a caller learns all that is wrong at once. Pure: a rule sees nothing but its facts,
-has no clock and no side effect, and the same facts always give the same verdict.
+Every rule of a list is asked, so that a caller learns all that is wrong at once. Pure: a rule sees nothing but its
+facts, has no clock and no side effect, and the same facts always give the same verdict.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """May it be issued? Each rule is a sentence that names its violation; all are asked, all violations are told.
 
-`judge_request` judges what was asked, `judge_csr` the same once more with the holder's key and names beside it: between the
-two a profile may have changed, and the stricter one holds. Pure; a CSR never widens a request (RFC 2986, RFC 5280 4.2.1.6).
+`judge_request` judges what was asked, `judge_csr` the same once more with the holder's key and names beside it: between
+the two a profile may have changed, and it is the present one that holds. Pure; a CSR never widens a request (RFC 2986,
+RFC 5280 4.2.1.6).
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def judge_csr(
 
 
 def choose_key_algorithm(profile: ProfileFacts) -> KeyAlgorithm:
-    """The key that a holder should make under this profile. Raises PolicyDenied when it allows none that certctl makes."""
+    """The key that a holder should make under this profile. Raises PolicyDenied when it allows none that we make."""
     for algorithm, kind, size_bits in _PREFERRED:
         if _allowed(profile, kind, size_bits):
             return algorithm
@@ -245,14 +246,16 @@ def key_is_too_small(facts: IssuanceFacts) -> Violation | None:
 
 
 def key_is_weak(facts: IssuanceFacts) -> Violation | None:
-    """No profile can allow these: RSA under 2048 bits, a curve other than P-256, P-384, P-521, any other kind of key."""
+    """No profile can allow these: RSA under 2048 bits, a curve but P-256, P-384, P-521, any other kind of key."""
     kind, size = facts.key_kind, facts.key_size_bits or 0
     if kind is None or kind == "Ed25519" or (kind == "RSA" and size >= _LEAST_RSA_BITS):
         return None
     if kind == "ECDSA" and facts.key_curve in _STRONG_CURVES:
         return None
     shown = facts.key_curve or f"{size} bits"
-    message = f"{kind} key ({shown}) is too weak or unknown; RSA of 2048 bits, P-256, P-384, P-521, Ed25519 are accepted"
+    message = (
+        f"{kind} key ({shown}) is too weak or unknown; RSA of 2048 bits, P-256, P-384, P-521, Ed25519 are accepted"
+    )
     return Violation("key_is_weak", message, "key")
 
 

@@ -1,9 +1,9 @@
-"""Patterns of names as people write them into a profile, and whether a canonical name matches one.
+r"""Patterns of names as people write them into a profile, and whether a canonical name matches one.
 
     www.example.com      that DNS name          10.0.0.0/8             an IP address of that network
     *.example.com        one label before it    *@example.com          an e-mail address of that domain
     **.example.com       one label or more      spiffe://td/ns/*/**    a URI; * within a path segment, ** across
-    re:[a-z]+\\.corp     the whole name, bounded in length and in quantifiers
+    re:[a-z]+\.corp     the whole name, bounded in length and in quantifiers
 
 A wildcard name counts as the label `*`. A pattern that cannot be read raises Malformed; it never matches by accident.
 """
@@ -23,13 +23,14 @@ Matcher: TypeAlias = Callable[[Name], bool]
 
 MAX_PATTERN_CHARACTERS = 200
 MAX_REGEX_SUBJECT_CHARACTERS = 253
-# Python's regex engine backtracks: the work grows with the subject's length to the power of the quantifiers. Three on 253
-# characters are some millions of steps; more, or one inside another, could hold a worker for hours.
+MAX_URI_CHARACTERS = 512
+# Python's regex engine backtracks: the work grows with the subject's length to the power of the quantifiers. Three on
+# these lengths are at worst some millions of steps; more, or one inside another, could hold a worker for hours.
 MAX_REGEX_QUANTIFIERS = 3
 MAX_REGEX_ALTERNATIVES = 8
 
 _ESCAPE_OR_CLASS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]")
-_GROUP_QUANTIFIED = re.compile(r"\)[*+?{]")
+_GROUP_REPEATED = re.compile(r"\)[*+{]")
 _GLOB_PART = re.compile(r"\*\*|\*|[^*]+")
 
 
@@ -77,7 +78,7 @@ def _regex(text: str) -> Matcher:
     bare = _ESCAPE_OR_CLASS.sub("x", text)
     if "(?" in bare.replace("(?:", "("):
         raise _fault(text, "(?...) groups other than (?:...) are not allowed")
-    if _GROUP_QUANTIFIED.search(bare):
+    if _GROUP_REPEATED.search(bare):
         raise _fault(text, "a group may not be repeated")
     if re.search(r"\\[1-9]", text):
         raise _fault(text, "back-references are not allowed")
@@ -90,15 +91,17 @@ def _regex(text: str) -> Matcher:
         compiled = re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:
         raise _fault(text, f"it is no regular expression: {error}") from error
-    return lambda name: (
-        len(name.value) <= MAX_REGEX_SUBJECT_CHARACTERS and compiled.fullmatch(name.value) is not None
-    )
+    return lambda name: len(name.value) <= MAX_REGEX_SUBJECT_CHARACTERS and compiled.fullmatch(name.value) is not None
 
 
 def _uri(text: str) -> Matcher:
     scheme, _, rest = text.removeprefix("uri:").partition("://")
     compiled = glob(f"{scheme.lower()}://{rest}")
-    return lambda name: name.kind is NameKind.URI and compiled.fullmatch(name.value) is not None
+    return lambda name: (
+        name.kind is NameKind.URI
+        and len(name.value) <= MAX_URI_CHARACTERS
+        and compiled.fullmatch(name.value) is not None
+    )
 
 
 def _email(text: str) -> Matcher:

@@ -1,8 +1,8 @@
 """When to try a failed step again, or whether to give up: a table by error code, and nothing else.
 
-What may pass by itself is tried again with growing patience. What cannot pass by itself (a refusal, a wrong configuration, a
-wrong answer) ends at once, so that a person hears of it now. An unknown outcome is asked about soon and never acted on
-blindly. A result under a lapsed lease is never retried: the step belongs to another. Pure: the jitter comes from the seed.
+What may pass by itself is tried again with growing patience. What cannot (a refusal, a wrong configuration, a wrong
+answer) ends at once, so that a person hears of it now. An unknown outcome is asked about soon, never acted on
+blindly. A result under a lapsed lease is never retried: the step is another's. Pure: the jitter comes from the seed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class GiveUp(Struct, frozen=True):
 
 
 class Patience(Struct, frozen=True):
-    """The wait after the first failure, how it grows and up to where, and after how many failures it ends in any case."""
+    """The wait after the first failure, how it grows and up to where, and after how many failures it ends anyway."""
 
     first: timedelta
     factor: int
@@ -44,7 +44,7 @@ _BY_ASKING = Patience(timedelta(seconds=1), 2, timedelta(minutes=1), ask_first=T
 # A bug seldom mends itself, but a race or a restart half way does: two more tries, then a person reads the trace.
 _A_BUG = Patience(timedelta(seconds=5), 5, timedelta(minutes=1), most_attempts=3)
 
-# Codes that may pass by themselves. 1 s, 2 s, 4 s ... 10 min: eight tries take about two minutes, twelve about half an hour.
+# Codes that may pass by themselves. 1 s, 2 s, 4 s ... 10 min: eight tries take a minute or two, twelve about twenty.
 _RETRIED = {
     "temporary": _SOON,
     "rate_limited": _SOON,
@@ -81,7 +81,8 @@ def decide(
 ) -> RetryAt | GiveUp:
     """What to do after `attempts` tries (this one included) of at most `max_attempts` failed with `error_code`.
 
-    A code that is not known is treated as a bug. `retry_after` is what the other side asked for: never sooner, at most a day.
+    A code that is not known is treated as a bug. `retry_after` is what the other side asked for: never sooner, but at
+    most a day is granted.
     """
     if error_code in _FINAL:
         return GiveUp(_FINAL[error_code])
@@ -99,5 +100,6 @@ def decide(
 
 
 def _grown(patience: Patience, attempts: int) -> timedelta:
-    # 2**20 of any first wait is past every longest one; the bound keeps the power small
-    return min(patience.first * patience.factor ** min(max(attempts - 1, 0), 20), patience.longest)
+    # 20 doublings of any first wait are past every longest one; the bound keeps the power small
+    growth: int = patience.factor ** min(max(attempts - 1, 0), 20)
+    return min(patience.first * growth, patience.longest)

@@ -1,7 +1,7 @@
 """Reasons for revoking, in the spelling of RFC 5280 5.3.1, and their CRL codes.
 
-certificateHold is known, so that CRLs of others can be read, but refused: certctl cannot lift a hold, and a revocation that
-reads as temporary and is not would be a lie.
+certificateHold is known, so that CRLs of others can be read, but refused: certctl cannot lift a hold, and a revocation
+that reads as temporary and is not would be a lie.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ USABLE = tuple(reason for reason in RevocationReason if reason is not Revocation
 
 
 def parse_reason(text: str) -> RevocationReason:
-    """The reason that `text` names, in any case, with or without `_` and `-`. Raises Malformed naming the known ones."""
+    """The reason that `text` names, in any case, with or without `_` and `-`. Raises Malformed naming the known."""
     reason = _OF_FOLDED.get(text.strip().lower().replace("_", "").replace("-", ""))
     if reason is None:
         raise _fault("reason_is_unknown", f"{text[:64]!r} is no revocation reason; known are {', '.join(USABLE)}")

@@ -194,15 +194,18 @@ async def revoked_serials(
 
 
 async def known_serials(tx: Tx, scope: Scope, ca_certificate_id: str, serials: Sequence[str]) -> list[KnownSerial]:
-    """Which of `serials` a CA generation has issued."""
-    return await tx.all(
-        KnownSerial,
-        sa.select(versions.c.serial_number, versions.c.not_after).where(
-            versions.c.tenant_id == scope.tenant_id,
-            versions.c.ca_certificate_id == ca_certificate_id,
-            versions.c.serial_number.in_(tuple(serials)),
-        ),
+    """Which of `serials` a CA generation has issued, to leaves and to CAs below it."""
+    leaves = sa.select(versions.c.serial_number, versions.c.not_after).where(
+        versions.c.tenant_id == scope.tenant_id,
+        versions.c.ca_certificate_id == ca_certificate_id,
+        versions.c.serial_number.in_(tuple(serials)),
     )
+    below = sa.select(ca_certificates.c.serial_number, ca_certificates.c.not_after).where(
+        ca_certificates.c.tenant_id == scope.tenant_id,
+        ca_certificates.c.parent_id == ca_certificate_id,
+        ca_certificates.c.serial_number.in_(tuple(serials)),
+    )
+    return await tx.all(KnownSerial, sa.union_all(leaves, below))
 
 
 async def signing_cas(tx: Tx, scope: Scope) -> list[CaCertificate]:

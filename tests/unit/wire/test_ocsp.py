@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -174,10 +175,8 @@ SAMPLE = ocsp.write_request((ONE, CertId(ocsp.SHA256_OID, b"a" * 32, b"b" * 32, 
 
 @given(st.integers(0, len(SAMPLE) - 1), st.binary(max_size=4), st.integers(0, 4))
 def test_mutations_give_nothing_but_malformed(at: int, inserted: bytes, cut: int) -> None:
-    try:
+    with contextlib.suppress(Malformed):
         ocsp.read_request(SAMPLE[:at] + inserted + SAMPLE[at + cut :])
-    except Malformed:
-        pass
 
 
 @pytest.mark.parametrize(

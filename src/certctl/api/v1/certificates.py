@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-import msgspec
 from litestar import Response, delete, get, post, put
 from litestar.params import Parameter
 
@@ -31,7 +30,8 @@ from certctl.control import exports
 from certctl.core.certificate import Certificate, Version
 from certctl.core.errors import Malformed, Violation
 from certctl.doors.paging import Paging
-from certctl.lifecycle import deploy, renew, request, revoke
+from certctl.lifecycle import deploy, renew, revoke
+from certctl.lifecycle import request as request_stage
 from certctl.pki.csr import csr_pem
 from certctl.pki.pem import certificate_pem
 from certctl.store import views
@@ -111,17 +111,13 @@ async def _shown(request: ApiRequest, certificate_id: str) -> CertificateView:
 @post("/certificates", status_code=201, opt=needs("cert.issue"), summary="Request a certificate")
 async def create_certificate(request: ApiRequest, data: CertificateWrite) -> CertificateView:
     """One issuing job a key holder: each agent of `target_ids`, or the caller when `csr_pem` is given."""
-    certificate, jobs = await _request(request, data)
-    await drive(request.door, ids(jobs))
-    return await _shown(request, certificate.id)
-
-
-async def _request(call: ApiRequest, data: CertificateWrite) -> tuple[Certificate, list[request.Job]]:
     if not data.common_name:
         message = "common_name is needed"
         raise Malformed(message, violations=(Violation("field_is_missing", message, "common_name"),))
-    wanted = request.NewCertificate(**given(data), source="API")
-    return await request.create(call.ctx, call.visible, call.actor, wanted)
+    wanted = request_stage.NewCertificate(**given(data), source="API")
+    certificate, jobs = await request_stage.create(request.ctx, request.visible, request.actor, wanted)
+    await drive(request.door, ids(jobs))
+    return await _shown(request, certificate.id)
 
 
 @get("/certificates/{certificate_id:str}", opt=needs("cert.read"), summary="One certificate")
@@ -133,28 +129,20 @@ async def show_certificate(request: ApiRequest, certificate_id: str) -> Certific
 @put("/certificates/{certificate_id:str}", opt=needs("cert.edit"), summary="Change a certificate")
 async def update_certificate(request: ApiRequest, certificate_id: str, data: CertificateWrite) -> CertificateView:
     """Field by field; names change with the next version. Targets newly mapped get a version."""
-    await _change(request, certificate_id, data)
-    await drive_pending(request.door, certificate_id)
-    return await _shown(request, certificate_id)
-
-
-async def _change(call: ApiRequest, certificate_id: str, data: CertificateWrite) -> None:
     refuse_other_id(data.id, certificate_id)
     if data.csr_pem:
         message = f"send a CSR to POST /api/v1/certificates/{certificate_id}/csr"
         raise Malformed(message, violations=(Violation("not_on_update", message, "csr_pem"),))
-    changes = request.CertificateChanges(**given(data, but=("id", "csr_pem")))
-    await request.update(call.ctx, call.visible, call.actor, certificate_id, changes)
+    changes = request_stage.CertificateChanges(**given(data, but=("id", "csr_pem")))
+    await request_stage.update(request.ctx, request.visible, request.actor, certificate_id, changes)
+    await drive_pending(request.door, certificate_id)
+    return await _shown(request, certificate_id)
 
 
 @delete("/certificates/{certificate_id:str}", status_code=204, opt=needs("cert.delete"), summary="Archive a certificate")
 async def archive_certificate(request: ApiRequest, certificate_id: str) -> None:
     """What was issued stays valid until it is revoked."""
-    await _archive(request, certificate_id)
-
-
-async def _archive(call: ApiRequest, certificate_id: str) -> None:
-    await request.archive(call.ctx, call.visible, call.actor, certificate_id)
+    await request_stage.archive(request.ctx, request.visible, request.actor, certificate_id)
 
 
 @get("/certificates/{certificate_id:str}/versions", opt=needs("cert.read"), summary="Versions of a certificate")
@@ -242,13 +230,11 @@ async def revoke_certificate(
 @post("/certificates/{certificate_id:str}/csr", status_code=202, opt=needs("cert.issue"), summary="Send a CSR")
 async def submit_csr(request: ApiRequest, certificate_id: str, data: CsrBody) -> StatusAnswer:
     """The caller keeps the key; names and life come from the certificate, the CSR gives its public key."""
-    job = await _submit(request, certificate_id, data.csr_pem)
+    job = await request_stage.submit_csr(
+        request.ctx, request.visible, request.actor, certificate_id, data.csr_pem
+    )
     await drive(request.door, [job.id])
     return StatusAnswer(status="csr_accepted", job_id=job.id)
-
-
-async def _submit(call: ApiRequest, certificate_id: str, pem: str) -> request.Job:
-    return await request.submit_csr(call.ctx, call.visible, call.actor, certificate_id, pem)
 
 
 @get("/certificates/{certificate_id:str}/export/pem", opt=needs("cert.read"), summary="Export as PEM")
@@ -284,5 +270,3 @@ HANDLERS = (
     submit_csr,
     export_pem,
 )
-
-__all__ = ["HANDLERS", "msgspec"]

@@ -1,4 +1,4 @@
-"""Run an action that the host's allow-file lists: exactly its argument list, never a shell, never a word of the server's.
+"""Run an action that the host's allow-file lists: exactly that argument list, no shell, no word of the server's.
 
 The command sees a clean environment, an empty input, `/` as its folder and a process group of its own; its output is
 bounded and it is killed, group and all, when its time is up. Must never run anything that is not in the allow-file.

@@ -1,0 +1,56 @@
+"""Teams: owners who work together. A team that is still named by an owner or a certificate is not deleted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from certctl.control.changes import check_name, note
+from certctl.core.actor import Actor
+from certctl.core.catalogue import Team
+from certctl.core.errors import Conflict
+from certctl.core.events import EventType
+from certctl.core.ids import check_id, new_id
+from certctl.core.scope import Scope
+from certctl.lifecycle.context import Context
+from certctl.store import catalogue, schema
+
+
+async def create(
+    ctx: Context, scope: Scope, actor: Actor, *, name: str, id: str = "", description: str = ""  # noqa: A002 - the API's word
+) -> Team:
+    """A new team; Conflict when its id or name is taken."""
+    now = ctx.now()
+    team = Team(
+        tenant_id=scope.tenant_id,
+        id=check_id(id) if id else new_id("team"),
+        name=check_name(name),
+        description=description,
+        created_at=now,
+        updated_at=now,
+    )
+    async with ctx.database.begin("config.team") as tx:
+        await catalogue.insert(tx, scope, team)
+        await note(tx, ctx, actor, EventType.CONFIG_CREATED, "team", team.id)
+    return team
+
+
+async def update(ctx: Context, scope: Scope, actor: Actor, team_id: str, changes: dict[str, Any]) -> Team:
+    """Change `name` or `description`; absent fields stay."""
+    if "name" in changes:
+        changes = changes | {"name": check_name(changes["name"])}
+    async with ctx.database.begin("config.team") as tx:
+        await catalogue.change(tx, scope, Team, team_id, updated_at=ctx.now(), **changes)
+        await note(tx, ctx, actor, EventType.CONFIG_UPDATED, "team", team_id, changes)
+        return await catalogue.get(tx, scope, Team, team_id)
+
+
+async def delete(ctx: Context, scope: Scope, actor: Actor, team_id: str) -> None:
+    """Delete a team nobody names; Conflict otherwise."""
+    async with ctx.database.begin("config.team") as tx:
+        await catalogue.get(tx, scope, Team, team_id)
+        owners = await catalogue.uses(tx, scope, schema.owners, "team_id", team_id)
+        certificates = await catalogue.uses(tx, scope, schema.certificates, "team_id", team_id)
+        if owners or certificates:
+            raise Conflict(f"team {team_id} is still named by {owners} owners and {certificates} certificates")
+        await catalogue.remove(tx, scope, Team, team_id)
+        await note(tx, ctx, actor, EventType.CONFIG_DELETED, "team", team_id)

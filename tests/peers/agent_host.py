@@ -75,17 +75,25 @@ class AgentHost:
         assert process.wait(20) == -signal.SIGKILL, self.log()
 
     def stop(self, process: subprocess.Popen[bytes], seconds: float = 10) -> int:
+        """SIGTERM once it is up (before that, there is nothing to stop politely); the exit code."""
+        if process.poll() is None:
+            self.said("agent.started")
         process.terminate()
         return process.wait(seconds)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, str(_LAUNCHER), *arguments], env=self.env, capture_output=True, text=True, timeout=60, check=False
+            [sys.executable, str(_LAUNCHER), *arguments],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
 
     def log(self) -> str:
         """What the last agent said."""
-        return self._log_path(self._logs).read_text()
+        return self._log_path(self._logs).read_text() if self._logs else ""
 
     def events(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]

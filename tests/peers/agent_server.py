@@ -55,7 +55,9 @@ class TestCa:
         leaf = self._sign(subject, public_key, ca=False, names=general)
         return leaf.public_bytes(serialization.Encoding.PEM).decode()
 
-    def _sign(self, subject: x509.Name, public_key: Any, *, ca: bool, names: list[x509.GeneralName]) -> x509.Certificate:
+    def _sign(
+        self, subject: x509.Name, public_key: Any, *, ca: bool, names: list[x509.GeneralName]
+    ) -> x509.Certificate:
         now = dt.datetime.now(dt.UTC)
         builder = (
             x509.CertificateBuilder()
@@ -67,9 +69,7 @@ class TestCa:
             .not_valid_after(now + dt.timedelta(days=30))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
         )
         if ca:
             usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
@@ -119,6 +119,7 @@ class AgentServer:
         self.bugs: list[str] = []
         self.lost: list[dict[str, Any]] = []
         self.port = 0
+        self._stopping = False
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -136,6 +137,7 @@ class AgentServer:
         assert self.bugs == []
 
     def start(self) -> None:
+        self._stopping = False
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", self.port))
@@ -160,6 +162,7 @@ class AgentServer:
 
     def stop(self) -> None:
         if self._server is not None and self._thread is not None:
+            self._stopping = True
             self._server.should_exit = True
             self._thread.join(10)
             self._server = None
@@ -236,7 +239,7 @@ class AgentServer:
         while True:
             with self._lock:
                 jobs = [self._lease(s) for s in self.steps.values() if s.result is None and not s.leased]
-            if jobs or time.monotonic() > until:
+            if jobs or time.monotonic() > until or self._stopping:
                 return {"jobs": jobs, "count": len(jobs)}
             await asyncio.sleep(0.01)
 

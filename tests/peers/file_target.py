@@ -54,7 +54,9 @@ class FileTarget:
         with log.open("a") as file:
             file.write(plan.plan_id + "\n")
         (self._folder / "begun").unlink()
-        return Receipt(plan.plan_id, plan.fingerprint_sha256, "", plan.fingerprint_sha256, False, (), (), datetime.now(UTC), 1)
+        return Receipt(
+            plan.plan_id, plan.fingerprint_sha256, "", plan.fingerprint_sha256, False, (), (), datetime.now(UTC), 1
+        )
 
     async def recover(self) -> tuple[str, ...]:
         (self._folder / "begun").unlink(missing_ok=True)

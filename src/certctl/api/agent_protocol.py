@@ -1,7 +1,7 @@
 """The agents' routes as a plain ASGI app: enrolment, heartbeat, long poll, CSR, results (see `wire.agent`).
 
-An agent speaks for its own id alone (403), a retired one is told so (410), a protocol version we do not speak is refused
-(400). Nothing is decided here: decode, authenticate, call the stage, encode. Errors leave as exceptions for the edge.
+An agent speaks for its own id alone (403), a retired one is told so (410), a protocol version that we do not speak is
+refused with 400. Nothing is decided here: decode, authenticate, call the stage, encode. Errors are the edge's to answer.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def _seconds(text: str) -> float:
 
 
 async def _wait_for_work(call: Call, agent: AgentRecord, boot_id: str, seconds: float) -> list[WorkItem]:
-    """Register, then look, then wait: nothing falls between. A hint wakes us; a look each second makes hints dispensable."""
+    """Register, then look, then wait, so that nothing falls between; a look each second makes up for lost hints."""
     ctx, clock = call.state.ctx, asyncio.get_running_loop()
     deadline = clock.time() + seconds
     with call.state.wakeups.watch(agent_channel(agent.id)) as watch:

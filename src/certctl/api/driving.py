@@ -19,7 +19,7 @@ BUDGET = timedelta(seconds=1.5)
 
 
 async def drive(state: AppState, job_ids: Sequence[str]) -> None:
-    """Drive these jobs one after the other. What fails is settled by its stage; the caller's write stands either way."""
+    """Drive these jobs one after the other. What fails is settled by its stage; the caller's write stands anyway."""
     clock = asyncio.get_running_loop()
     deadline = clock.time() + BUDGET.total_seconds()
     for job_id in job_ids:

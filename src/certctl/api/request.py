@@ -10,7 +10,6 @@ from typing import Any, cast
 import msgspec
 from litestar import Request
 from litestar.datastructures import State
-from litestar.handlers.http_handlers import HTTPRouteHandler
 
 from certctl.core.actor import Actor
 from certctl.core.errors import NotAuthenticated
@@ -58,7 +57,7 @@ class ApiRequest(Request[Any, Any, State]):
         return decode_body(await self.body(), self.headers.get("content-type", ""), self._body_kind())
 
     def _body_kind(self) -> type[msgspec.Struct]:
-        field = cast("HTTPRouteHandler", self.route_handler).parsed_data_field
+        field = self.route_handler.parsed_data_field
         if field is None:
             raise TypeError("this route takes no body")
         kinds = [field.annotation, *(inner.annotation for inner in field.inner_types)]

@@ -17,29 +17,20 @@ from certctl.store import catalogue, schema
 from certctl.store.tx import Tx
 
 
-async def create(
-    ctx: Context,
-    scope: Scope,
-    actor: Actor,
-    *,
-    name: str,
-    id: str = "",  # noqa: A002 - the API's word
-    email: str = "",
-    team_id: str = "",
-) -> Owner:
-    """A new owner; Conflict when its id or name is taken, Malformed when its team is unknown."""
+async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any]) -> Owner:
+    """A new owner; `wanted` has the API's fields. Conflict when its id or name is taken."""
     now = ctx.now()
     owner = Owner(
         tenant_id=scope.tenant_id,
-        id=check_id(id) if id else new_id("owner"),
-        name=check_name(name),
-        email=_email(email),
-        team_id=team_id,
+        id=check_id(wanted["id"]) if wanted.get("id") else new_id("owner"),
+        name=check_name(wanted.get("name", "")),
+        email=_email(wanted.get("email", "")),
+        team_id=wanted.get("team_id", ""),
         created_at=now,
         updated_at=now,
     )
     async with ctx.database.begin("config.owner") as tx:
-        await _check_team(tx, scope, team_id)
+        await _check_team(tx, scope, owner.team_id)
         await catalogue.insert(tx, scope, owner)
         await note(tx, ctx, actor, EventType.CONFIG_CREATED, "owner", owner.id)
     return owner

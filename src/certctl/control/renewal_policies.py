@@ -47,12 +47,10 @@ async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any
     return policy
 
 
-async def update(
-    ctx: Context, scope: Scope, actor: Actor, policy_id: str, changes: dict[str, Any]
-) -> RenewalPolicy:
+async def update(ctx: Context, scope: Scope, actor: Actor, policy_id: str, changes: dict[str, Any]) -> RenewalPolicy:
     """Change fields; absent ones stay. A window in days replaces a fraction, and the other way round.
 
-    Certificates take it up when they are next looked at; those of this policy are looked at now.
+    Each certificate takes it up when it is next looked at.
     """
     if "name" in changes:
         changes = changes | {"name": check_name(changes["name"])}

@@ -15,16 +15,14 @@ from certctl.lifecycle.context import Context
 from certctl.store import catalogue, schema
 
 
-async def create(
-    ctx: Context, scope: Scope, actor: Actor, *, name: str, id: str = "", description: str = ""  # noqa: A002 - the API's word
-) -> Team:
-    """A new team; Conflict when its id or name is taken."""
+async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any]) -> Team:
+    """A new team; `wanted` has the API's fields. Conflict when its id or name is taken."""
     now = ctx.now()
     team = Team(
         tenant_id=scope.tenant_id,
-        id=check_id(id) if id else new_id("team"),
-        name=check_name(name),
-        description=description,
+        id=check_id(wanted["id"]) if wanted.get("id") else new_id("team"),
+        name=check_name(wanted.get("name", "")),
+        description=wanted.get("description", ""),
         created_at=now,
         updated_at=now,
     )

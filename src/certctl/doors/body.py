@@ -23,8 +23,8 @@ _WHERE = re.compile(r" - at `\$\.?(.*)`$")
 def decode_body(raw: bytes, content_type: str, kind: type[BodyT], *, strict: bool = True) -> BodyT:
     """Read a body as `kind`, whose `read_only` (a class attribute) names fields to ignore.
 
-    Raises Malformed and UnsupportedMediaType. `strict=False` ignores unknown fields altogether: the agent protocol, where
-    neighbours of one version meet.
+    Raises Malformed and UnsupportedMediaType. `strict=False` ignores unknown fields altogether: the agent protocol,
+    where neighbours of one version meet.
     """
     check_json(content_type)
     data = _parse(raw)

@@ -13,7 +13,7 @@ from certctl.core.certificate import Certificate, Version
 from certctl.core.errors import NotFound
 from certctl.core.job import Job, Step
 from certctl.core.scope import Scope
-from certctl.core.target import Deployment, TargetRecord
+from certctl.core.target import AgentRecord, Deployment, TargetRecord
 from certctl.store import catalogue, certificates, schema
 from certctl.store.tx import Tx
 
@@ -237,6 +237,15 @@ async def record_page(tx: Tx, scope: Scope, kind: type[RecordT], part: Slice, **
     rows = await tx.all(
         kind, sa.select(table).where(where).order_by(order, table.c.id).limit(part.limit).offset(part.offset)
     )
+    return Page(rows, await _count(tx, table, where))
+
+
+async def retired_agents(tx: Tx, scope: Scope, part: Slice) -> Page[AgentRecord]:
+    """One page of agents that were retired, the latest first."""
+    table = schema.agents
+    where = sa.and_(catalogue.in_scope(AgentRecord, scope), table.c.retired_at.is_not(None))
+    order = (table.c.retired_at.desc(), table.c.id)
+    rows = await tx.all(AgentRecord, sa.select(table).where(where).order_by(*order).limit(part.limit).offset(part.offset))
     return Page(rows, await _count(tx, table, where))
 
 

@@ -139,7 +139,9 @@ async def update_certificate(request: ApiRequest, certificate_id: str, data: Cer
     return await _shown(request, certificate_id)
 
 
-@delete("/certificates/{certificate_id:str}", status_code=204, opt=needs("cert.delete"), summary="Archive a certificate")
+@delete(
+    "/certificates/{certificate_id:str}", status_code=204, opt=needs("cert.delete"), summary="Archive a certificate"
+)
 async def archive_certificate(request: ApiRequest, certificate_id: str) -> None:
     """What was issued stays valid until it is revoked."""
     await request_stage.archive(request.ctx, request.visible, request.actor, certificate_id)
@@ -190,9 +192,7 @@ async def renew_certificate(
 
 
 @post("/certificates/{certificate_id:str}/deploy", status_code=202, opt=needs("cert.edit"), summary="Deploy now")
-async def deploy_certificate(
-    request: ApiRequest, certificate_id: str, data: DeployBody | None = None
-) -> StatusAnswer:
+async def deploy_certificate(request: ApiRequest, certificate_id: str, data: DeployBody | None = None) -> StatusAnswer:
     """The current version of each holder, or the named one (a rollback)."""
     wanted = data or DeployBody()
     jobs = await deploy.trigger(
@@ -207,9 +207,7 @@ async def deploy_certificate(
 
 
 @post("/certificates/{certificate_id:str}/revoke", status_code=200, opt=needs("cert.revoke"), summary="Revoke")
-async def revoke_certificate(
-    request: ApiRequest, certificate_id: str, data: RevokeBody | None = None
-) -> StatusAnswer:
+async def revoke_certificate(request: ApiRequest, certificate_id: str, data: RevokeBody | None = None) -> StatusAnswer:
     """Every version that could still be trusted, or the named one. OCSP and CRL speak of it at once."""
     wanted = data or RevokeBody()
     job = await revoke.trigger(
@@ -230,9 +228,7 @@ async def revoke_certificate(
 @post("/certificates/{certificate_id:str}/csr", status_code=202, opt=needs("cert.issue"), summary="Send a CSR")
 async def submit_csr(request: ApiRequest, certificate_id: str, data: CsrBody) -> StatusAnswer:
     """The caller keeps the key; names and life come from the certificate, the CSR gives its public key."""
-    job = await request_stage.submit_csr(
-        request.ctx, request.visible, request.actor, certificate_id, data.csr_pem
-    )
+    job = await request_stage.submit_csr(request.ctx, request.visible, request.actor, certificate_id, data.csr_pem)
     await drive(request.door, [job.id])
     return StatusAnswer(status="csr_accepted", job_id=job.id)
 

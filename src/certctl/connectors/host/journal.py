@@ -1,7 +1,7 @@
 """The journal of one group swap: what was meant, how far it came, and by hashes which bytes are which.
 
-One file a plan, replaced in whole (temporary name, fsync, rename, fsync of the folder) and headed by its own SHA-256, so
-that a torn write is seen and never believed. It names files and hashes; it must never hold a key or a certificate.
+One file a plan, replaced in whole (temporary name, fsync, rename, fsync of the folder) and headed by its own SHA-256,
+so that a torn write is seen and never believed. It names files and hashes; it must never hold a key or a certificate.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class JournalFile(Struct, frozen=True):
 
 
 class Journal(Struct, frozen=True, kw_only=True):
-    """One swap. `expect_new` and `expect_old` are fingerprints: what is to be seen served after it, or after its undoing.
+    """One swap. `expect_new` and `expect_old` are fingerprints: what must be served after it, or after its undoing.
 
-    staged: nothing is in place yet. swapping: some may be. swapped: all are. rolling_back: the old ones are on their way
-    back. confirmed: the new ones are in place and seen to be served, only leftovers remain. `where` is the target's own.
+    staged: nothing is in place yet. swapping: some may be. swapped: all are. rolling_back: the old ones are on their
+    way back. confirmed: the new ones are seen to be served, only leftovers remain. `where` is the target's own.
     """
 
     plan_id: str
@@ -78,7 +78,8 @@ class Journals:
         """The plan ids that have a journal, readable or not; half-written ones that were never named are removed."""
         names = sorted(entry.name for entry in self._folder.iterdir())
         for name in names:
-            if name.startswith(".tmp-"):
+            # One of this process may be in the making.
+            if name.startswith(".tmp-") and not name.startswith(f".tmp-{os.getpid()}-"):
                 with contextlib.suppress(FileNotFoundError):
                     (self._folder / name).unlink()
         return tuple(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX) and name[0] != ".")

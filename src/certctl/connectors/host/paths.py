@@ -67,7 +67,7 @@ class Place:
         return self._folder_fd
 
     def facts(self, name: str = "") -> FileFacts | None:
-        """Facts of the file (or of `name` beside it), None when there is none. Raises Misconfigured for anything else."""
+        """Facts of the file (or of `name` beside it), None when absent. Raises Misconfigured if it is anything else."""
         try:
             found = os.stat(name or self.path.name, dir_fd=self._folder_fd, follow_symlinks=False)
         except FileNotFoundError:
@@ -121,8 +121,8 @@ class Place:
             os.fchown(descriptor, uid, gid)
         except PermissionError as error:
             raise Misconfigured(
-                f"{self._beside(name)} cannot be given to user {uid}, group {gid} by user {os.geteuid()}; run the agent "
-                "as root, or set an owner and group that it may give"
+                f"{self._beside(name)} cannot be given to user {uid}, group {gid} by user {os.geteuid()}; "
+                "run the agent as root, or set an owner and group that it may give"
             ) from error
 
     def keep_as(self, backup: str) -> None:
@@ -168,7 +168,7 @@ class Place:
 
     def names(self) -> tuple[str, ...]:
         """Every name in the folder."""
-        return tuple(os.listdir(self._folder_fd))
+        return tuple(os.listdir(self._folder_fd))  # noqa: PTH208 - pathlib cannot list a descriptor
 
     def sync(self) -> None:
         """Flush the folder: names made, moved or removed in it survive a power cut."""

@@ -1,0 +1,162 @@
+"""The REST API: Litestar for the resources, a plain ASGI app for agents, one edge around both.
+
+`create_api` is what the composition root serves; `openapi_document` tells the same routes without starting anything.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, cast
+
+from litestar import Litestar, Request, Response, Router
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.exceptions import HTTPException, MethodNotAllowedException, ValidationException
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.params import Parameter
+
+from certctl import __version__
+from certctl.api.agent_document import agent_paths
+from certctl.api.agent_protocol import AgentProtocol, serves
+from certctl.api.guard import SIGNED_IN, guard
+from certctl.api.request import ApiRequest
+from certctl.api.v1 import (
+    agents,
+    auth,
+    certificates,
+    issuers,
+    jobs,
+    owners,
+    profiles,
+    renewal_policies,
+    system,
+    targets,
+    teams,
+)
+from certctl.core.errors import CertctlError, Malformed, Violation
+from certctl.doors.edge import AsgiApp, Edge, HttpScope, Receive, Send, note_refusal, refuse, request_id_of
+from certctl.doors.errors import Refusal, plain_refusal
+from certctl.doors.paging import Paging, read_paging
+from certctl.doors.state import AppState
+
+_RESOURCES = (
+    agents,
+    auth,
+    certificates,
+    issuers,
+    jobs,
+    owners,
+    profiles,
+    renewal_policies,
+    system,
+    targets,
+    teams,
+)
+_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+def create_api(state: AppState) -> AsgiApp:
+    """The whole API as one ASGI app."""
+    rest = create_rest(state)
+    agents_app = AgentProtocol(state)
+
+    async def dispatch(scope: HttpScope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and serves(scope):
+            await agents_app(scope, receive, send)
+        else:
+            await rest(cast("Any", scope), cast("Any", receive), cast("Any", send))
+
+    return Edge(dispatch, state)
+
+
+def create_rest(state: AppState | None) -> Litestar:
+    """The resources; without a state only the document can be told."""
+    handlers = [handler for resource in _RESOURCES for handler in resource.HANDLERS]
+    return Litestar(
+        route_handlers=[Router("/api/v1", route_handlers=handlers), *system.PROBES],
+        guards=[guard],
+        request_class=ApiRequest,
+        dependencies={"paging": Provide(_paging, sync_to_thread=False)},
+        exception_handlers={
+            CertctlError: _answer_error,
+            HTTPException: _answer_http,
+            Exception: _answer_error,
+        },
+        openapi_config=_openapi(),
+        logging_config=None,
+        request_max_body_size=None,  # the edge counts
+        state=State({"door": state}),
+    )
+
+
+def _paging(
+    page: Annotated[int, Parameter(description="from 1")] = 1,
+    per_page: Annotated[int, Parameter(description="1 to 500")] = 50,
+) -> Paging:
+    return read_paging(page, per_page)
+
+
+def _openapi() -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="certctl",
+        version=__version__,
+        description="Runs the whole life of X.509 certificates. Refusals are problem documents (RFC 9457).",
+        components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
+        security=[{"bearer": []}],
+        use_handler_docstrings=True,
+        openapi_router=Router("/api/v1/openapi", route_handlers=[], include_in_schema=False, opt=dict(SIGNED_IN)),
+    )
+
+
+_DOCUMENT: dict[str, Any] = {}
+
+
+def openapi_document() -> dict[str, Any]:
+    """The API as OpenAPI 3.1, agents' routes included; starts nothing."""
+    if not _DOCUMENT:
+        document = create_rest(None).openapi_schema.to_schema()
+        for path, methods in agent_paths(document.setdefault("components", {})).items():
+            document["paths"].setdefault(path, {}).update(methods)
+        document["paths"] = dict(sorted(document["paths"].items()))
+        _DOCUMENT.update(document)
+    return _DOCUMENT
+
+
+def _answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    return _response(refuse(cast("HttpScope", request.scope), error))
+
+
+def _answer_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """Litestar's own refusals: an unknown path, a wrong method, a query that cannot be read."""
+    scope = cast("HttpScope", request.scope)
+    if isinstance(error, ValidationException):
+        return _response(refuse(scope, _query_fault(error)))
+    status = error.status_code
+    if status not in _CODES:
+        return _response(refuse(scope, Malformed(str(error.detail)) if status < 500 else error))
+    message = f"there is nothing at {scope['path'][:200]}"
+    if isinstance(error, MethodNotAllowedException):
+        message = f"{scope['path'][:200]} does not take {scope['method']}"
+    headers = tuple((error.headers or {}).items())
+    return _response(
+        note_refusal(scope, plain_refusal(status, _CODES[status], message, request_id_of(scope), headers=headers))
+    )
+
+
+def _query_fault(error: ValidationException) -> Malformed:
+    told = error.extra if isinstance(error.extra, list) else []
+    violations = tuple(
+        Violation(
+            "wrong_value", f"{each.get('key', '')}: {each.get('message', '')}".replace("`", ""), each.get("key", "")
+        )
+        for each in told
+        if isinstance(each, dict)
+    )
+    message = "; ".join(each.message for each in violations) or "a body is needed, or a parameter is missing"
+    return Malformed(message, violations=violations)
+
+
+def _response(answer: Refusal) -> Response[bytes]:
+    headers = dict(answer.headers)
+    media_type = headers.pop("Content-Type")
+    return Response(answer.body, status_code=answer.status, headers=headers, media_type=media_type)

@@ -1,0 +1,65 @@
+"""/api/v1/issuers: the CAs that may be asked."""
+
+from __future__ import annotations
+
+from litestar import delete, get, post, put
+
+from certctl.api.guard import needs
+from certctl.api.request import ApiRequest
+from certctl.api.shown import given, page_of, refuse_other_id, shown
+from certctl.client.models.issuers import IssuerView, IssuerWrite
+from certctl.client.models.page import PageOf
+from certctl.client.models.targets import TestAnswer
+from certctl.control import issuers
+from certctl.core.catalogue import IssuerRecord
+from certctl.doors.paging import Paging
+from certctl.store import catalogue, views
+
+
+def _view(issuer: IssuerRecord) -> IssuerView:
+    return shown(IssuerView, issuer)
+
+
+@get("/issuers", opt=needs("issuer.read"), summary="List issuers")
+async def list_issuers(request: ApiRequest, paging: Paging) -> PageOf[IssuerView]:
+    """By name."""
+    async with request.ctx.database.read() as tx:
+        found = await views.record_page(tx, request.visible, IssuerRecord, paging.part)
+    return page_of(found, paging, _view)
+
+
+@post("/issuers", status_code=201, opt=needs("issuer.edit"), summary="Create an issuer")
+async def create_issuer(request: ApiRequest, data: IssuerWrite) -> IssuerView:
+    """Its `config` is judged by its type."""
+    return _view(await issuers.create(request.ctx, request.visible, request.actor, given(data)))
+
+
+@get("/issuers/{issuer_id:str}", opt=needs("issuer.read"), summary="One issuer")
+async def show_issuer(request: ApiRequest, issuer_id: str) -> IssuerView:
+    """One issuer."""
+    async with request.ctx.database.read() as tx:
+        return _view(await catalogue.get(tx, request.visible, IssuerRecord, issuer_id))
+
+
+@put("/issuers/{issuer_id:str}", opt=needs("issuer.edit"), summary="Change an issuer")
+async def update_issuer(request: ApiRequest, issuer_id: str, data: IssuerWrite) -> IssuerView:
+    """What is absent stays; a `config` that is given replaces the whole."""
+    refuse_other_id(data.id, issuer_id)
+    changes = given(data, but=("id",))
+    return _view(await issuers.update(request.ctx, request.visible, request.actor, issuer_id, changes))
+
+
+@delete("/issuers/{issuer_id:str}", status_code=204, opt=needs("issuer.delete"), summary="Delete an issuer")
+async def delete_issuer(request: ApiRequest, issuer_id: str) -> None:
+    """One that has issued, or is named, is kept (409)."""
+    await issuers.delete(request.ctx, request.visible, request.actor, issuer_id)
+
+
+@post("/issuers/{issuer_id:str}/test", status_code=200, opt=needs("issuer.edit"), summary="Test an issuer")
+async def try_issuer(request: ApiRequest, issuer_id: str) -> TestAnswer:
+    """Tries its set-up without issuing; a failure answers 502 or 503 with the reason."""
+    said = await issuers.test(request.ctx, request.visible, request.actor, issuer_id)
+    return TestAnswer(status="connection_successful", message=said)
+
+
+HANDLERS = (list_issuers, create_issuer, show_issuer, update_issuer, delete_issuer, try_issuer)

@@ -1,0 +1,57 @@
+"""/api/v1/owners: who answers for certificates."""
+
+from __future__ import annotations
+
+from litestar import delete, get, post, put
+
+from certctl.api.guard import needs
+from certctl.api.request import ApiRequest
+from certctl.api.shown import given, page_of, refuse_other_id, shown
+from certctl.client.models.people import OwnerView, OwnerWrite
+from certctl.client.models.page import PageOf
+from certctl.control import owners
+from certctl.core.catalogue import Owner
+from certctl.doors.paging import Paging
+from certctl.store import catalogue, views
+
+
+def _view(owner: Owner) -> OwnerView:
+    return shown(OwnerView, owner)
+
+
+@get("/owners", opt=needs("owner.read"), summary="List owners")
+async def list_owners(request: ApiRequest, paging: Paging) -> PageOf[OwnerView]:
+    """By name."""
+    async with request.ctx.database.read() as tx:
+        found = await views.record_page(tx, request.visible, Owner, paging.part)
+    return page_of(found, paging, _view)
+
+
+@post("/owners", status_code=201, opt=needs("owner.edit"), summary="Create an owner")
+async def create_owner(request: ApiRequest, data: OwnerWrite) -> OwnerView:
+    """An id or name that is taken answers 409."""
+    return _view(await owners.create(request.ctx, request.visible, request.actor, given(data)))
+
+
+@get("/owners/{owner_id:str}", opt=needs("owner.read"), summary="One owner")
+async def show_owner(request: ApiRequest, owner_id: str) -> OwnerView:
+    """One owner."""
+    async with request.ctx.database.read() as tx:
+        return _view(await catalogue.get(tx, request.visible, Owner, owner_id))
+
+
+@put("/owners/{owner_id:str}", opt=needs("owner.edit"), summary="Change an owner")
+async def update_owner(request: ApiRequest, owner_id: str, data: OwnerWrite) -> OwnerView:
+    """What is absent stays."""
+    refuse_other_id(data.id, owner_id)
+    changes = given(data, but=("id",))
+    return _view(await owners.update(request.ctx, request.visible, request.actor, owner_id, changes))
+
+
+@delete("/owners/{owner_id:str}", status_code=204, opt=needs("owner.delete"), summary="Delete an owner")
+async def delete_owner(request: ApiRequest, owner_id: str) -> None:
+    """One that is still named is kept (409)."""
+    await owners.delete(request.ctx, request.visible, request.actor, owner_id)
+
+
+HANDLERS = (list_owners, create_owner, show_owner, update_owner, delete_owner)

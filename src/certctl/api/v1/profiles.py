@@ -1,0 +1,68 @@
+"""/api/v1/profiles: the rules a certificate must keep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from litestar import delete, get, post, put
+
+from certctl.api.guard import needs
+from certctl.api.request import ApiRequest
+from certctl.api.shown import given, page_of, refuse_other_id, shown
+from certctl.client.models.profiles import KeyRuleView, ProfileView, ProfileWrite
+from certctl.client.models.page import PageOf
+from certctl.control import profiles
+from certctl.core.catalogue import Profile
+from certctl.doors.paging import Paging
+from certctl.store import catalogue, views
+
+
+def _values(data: ProfileWrite, but: tuple[str, ...] = ()) -> dict[str, Any]:
+    values = given(data, but=but)
+    if "allowed_key_algorithms" in values:
+        values["allowed_key_algorithms"] = msgspec.to_builtins(values["allowed_key_algorithms"])
+    return values
+
+
+def _view(profile: Profile) -> ProfileView:
+    rules = msgspec.convert(profile.allowed_key_algorithms, list[KeyRuleView])
+    return shown(ProfileView, profile, allowed_key_algorithms=rules)
+
+
+@get("/profiles", opt=needs("profile.read"), summary="List profiles")
+async def list_profiles(request: ApiRequest, paging: Paging) -> PageOf[ProfileView]:
+    """By name."""
+    async with request.ctx.database.read() as tx:
+        found = await views.record_page(tx, request.visible, Profile, paging.part)
+    return page_of(found, paging, _view)
+
+
+@post("/profiles", status_code=201, opt=needs("profile.edit"), summary="Create a profile")
+async def create_profile(request: ApiRequest, data: ProfileWrite) -> ProfileView:
+    """An id or name that is taken answers 409."""
+    return _view(await profiles.create(request.ctx, request.visible, request.actor, _values(data)))
+
+
+@get("/profiles/{profile_id:str}", opt=needs("profile.read"), summary="One profile")
+async def show_profile(request: ApiRequest, profile_id: str) -> ProfileView:
+    """One profile."""
+    async with request.ctx.database.read() as tx:
+        return _view(await catalogue.get(tx, request.visible, Profile, profile_id))
+
+
+@put("/profiles/{profile_id:str}", opt=needs("profile.edit"), summary="Change a profile")
+async def update_profile(request: ApiRequest, profile_id: str, data: ProfileWrite) -> ProfileView:
+    """What is absent stays."""
+    refuse_other_id(data.id, profile_id)
+    changes = _values(data, but=("id",))
+    return _view(await profiles.update(request.ctx, request.visible, request.actor, profile_id, changes))
+
+
+@delete("/profiles/{profile_id:str}", status_code=204, opt=needs("profile.delete"), summary="Delete a profile")
+async def delete_profile(request: ApiRequest, profile_id: str) -> None:
+    """One that is still named is kept (409)."""
+    await profiles.delete(request.ctx, request.visible, request.actor, profile_id)
+
+
+HANDLERS = (list_profiles, create_profile, show_profile, update_profile, delete_profile)

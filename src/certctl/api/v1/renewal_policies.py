@@ -1,0 +1,59 @@
+"""/api/v1/renewal-policies: when certificates are renewed."""
+
+from __future__ import annotations
+
+from litestar import delete, get, post, put
+
+from certctl.api.guard import needs
+from certctl.api.request import ApiRequest
+from certctl.api.shown import given, page_of, refuse_other_id, shown
+from certctl.client.models.renewal_policies import RenewalPolicyView, RenewalPolicyWrite
+from certctl.client.models.page import PageOf
+from certctl.control import renewal_policies
+from certctl.core.catalogue import RenewalPolicy
+from certctl.doors.paging import Paging
+from certctl.store import catalogue, views
+
+
+def _view(policy: RenewalPolicy) -> RenewalPolicyView:
+    return shown(RenewalPolicyView, policy)
+
+
+@get("/renewal-policies", opt=needs("policy.read"), summary="List renewal policies")
+async def list_renewal_policies(request: ApiRequest, paging: Paging) -> PageOf[RenewalPolicyView]:
+    """By name."""
+    async with request.ctx.database.read() as tx:
+        found = await views.record_page(tx, request.visible, RenewalPolicy, paging.part)
+    return page_of(found, paging, _view)
+
+
+@post("/renewal-policies", status_code=201, opt=needs("policy.edit"), summary="Create a renewal policy")
+async def create_policy(request: ApiRequest, data: RenewalPolicyWrite) -> RenewalPolicyView:
+    """An id or name that is taken answers 409."""
+    return _view(await renewal_policies.create(request.ctx, request.visible, request.actor, given(data)))
+
+
+@get("/renewal-policies/{policy_id:str}", opt=needs("policy.read"), summary="One renewal policy")
+async def show_policy(request: ApiRequest, policy_id: str) -> RenewalPolicyView:
+    """One renewal policy."""
+    async with request.ctx.database.read() as tx:
+        return _view(await catalogue.get(tx, request.visible, RenewalPolicy, policy_id))
+
+
+@put("/renewal-policies/{policy_id:str}", opt=needs("policy.edit"), summary="Change a renewal policy")
+async def update_policy(request: ApiRequest, policy_id: str, data: RenewalPolicyWrite) -> RenewalPolicyView:
+    """What is absent stays."""
+    refuse_other_id(data.id, policy_id)
+    changes = given(data, but=("id",))
+    return _view(await renewal_policies.update(request.ctx, request.visible, request.actor, policy_id, changes))
+
+
+@delete(
+    "/renewal-policies/{policy_id:str}", status_code=204, opt=needs("policy.delete"), summary="Delete a renewal policy"
+)
+async def delete_policy(request: ApiRequest, policy_id: str) -> None:
+    """One that is still named is kept (409)."""
+    await renewal_policies.delete(request.ctx, request.visible, request.actor, policy_id)
+
+
+HANDLERS = (list_renewal_policies, create_policy, show_policy, update_policy, delete_policy)

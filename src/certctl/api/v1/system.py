@@ -1,0 +1,69 @@
+"""/health, /ready, /api/v1/version, counts, and the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Response, get
+
+from certctl.api.guard import PUBLIC, SIGNED_IN, needs
+from certctl.api.request import ApiRequest
+from certctl.client.models.system import Health, Readiness, StatusCount, VersionInfo
+from certctl.core.errors import CertctlError
+from certctl.store import migrate, views
+from certctl.telemetry.logging import get_logger
+from certctl.wire.agent import PROTOCOL_VERSION
+
+log = get_logger(__name__)
+
+
+@get("/health", opt=PUBLIC, summary="Is the process alive?")
+async def show_health() -> Health:
+    """The process answers; nothing else is looked at."""
+    return Health(status="healthy")
+
+
+@get("/ready", opt=PUBLIC, summary="Can the process work?")
+async def show_readiness(request: ApiRequest) -> Response[Readiness]:
+    """503 while the database does not answer, its schema is not ours, or the process is stopping."""
+    if request.door.draining.is_set():
+        return _not_ready("unknown", "this process is stopping")
+    try:
+        present = await migrate.current(request.ctx.database)
+    except (CertctlError, OSError) as error:
+        log.warning("not_ready", error=error)
+        return _not_ready("unreachable", "the database does not answer")
+    if present != migrate.head():
+        return _not_ready("wrong_schema", "the database is not at this release's schema")
+    return Response(Readiness(status="ready", db="connected"), status_code=200)
+
+
+def _not_ready(db: str, error: str) -> Response[Readiness]:
+    return Response(Readiness(status="not_ready", db=db, error=error), status_code=503)
+
+
+@get("/version", opt=PUBLIC, summary="What runs here?")
+async def show_version(request: ApiRequest) -> VersionInfo:
+    """The release."""
+    return VersionInfo(version=request.door.version, agent_protocol=PROTOCOL_VERSION)
+
+
+@get("/stats/certificates-by-status", opt=needs("stats.read"), summary="Certificates by status")
+async def count_certificates(request: ApiRequest) -> list[StatusCount]:
+    """Exact counts of what the caller may see."""
+    async with request.ctx.database.read() as tx:
+        found = await views.certificates_by_status(tx, request.visible)
+    return [StatusCount(status=row.status, count=row.number) for row in found]
+
+
+@get("/openapi.json", opt=SIGNED_IN, include_in_schema=False)
+async def show_openapi(request: ApiRequest) -> dict[str, Any]:
+    """This API as OpenAPI 3.1."""
+    from certctl.api.app import openapi_document  # the document describes the app that holds this route
+
+    del request
+    return openapi_document()
+
+
+PROBES = (show_health, show_readiness)
+HANDLERS = (show_version, count_certificates, show_openapi)

@@ -1,0 +1,57 @@
+"""/api/v1/teams: owners who work together."""
+
+from __future__ import annotations
+
+from litestar import delete, get, post, put
+
+from certctl.api.guard import needs
+from certctl.api.request import ApiRequest
+from certctl.api.shown import given, page_of, refuse_other_id, shown
+from certctl.client.models.people import TeamView, TeamWrite
+from certctl.client.models.page import PageOf
+from certctl.control import teams
+from certctl.core.catalogue import Team
+from certctl.doors.paging import Paging
+from certctl.store import catalogue, views
+
+
+def _view(team: Team) -> TeamView:
+    return shown(TeamView, team)
+
+
+@get("/teams", opt=needs("team.read"), summary="List teams")
+async def list_teams(request: ApiRequest, paging: Paging) -> PageOf[TeamView]:
+    """By name."""
+    async with request.ctx.database.read() as tx:
+        found = await views.record_page(tx, request.visible, Team, paging.part)
+    return page_of(found, paging, _view)
+
+
+@post("/teams", status_code=201, opt=needs("team.edit"), summary="Create a team")
+async def create_team(request: ApiRequest, data: TeamWrite) -> TeamView:
+    """An id or name that is taken answers 409."""
+    return _view(await teams.create(request.ctx, request.visible, request.actor, given(data)))
+
+
+@get("/teams/{team_id:str}", opt=needs("team.read"), summary="One team")
+async def show_team(request: ApiRequest, team_id: str) -> TeamView:
+    """One team."""
+    async with request.ctx.database.read() as tx:
+        return _view(await catalogue.get(tx, request.visible, Team, team_id))
+
+
+@put("/teams/{team_id:str}", opt=needs("team.edit"), summary="Change a team")
+async def update_team(request: ApiRequest, team_id: str, data: TeamWrite) -> TeamView:
+    """What is absent stays."""
+    refuse_other_id(data.id, team_id)
+    changes = given(data, but=("id",))
+    return _view(await teams.update(request.ctx, request.visible, request.actor, team_id, changes))
+
+
+@delete("/teams/{team_id:str}", status_code=204, opt=needs("team.delete"), summary="Delete a team")
+async def delete_team(request: ApiRequest, team_id: str) -> None:
+    """One that is still named is kept (409)."""
+    await teams.delete(request.ctx, request.visible, request.actor, team_id)
+
+
+HANDLERS = (list_teams, create_team, show_team, update_team, delete_team)

@@ -1,0 +1,110 @@
+"""Issuers: the CAs that may be asked. One that a certificate or a version still names is not deleted.
+
+Configuration is decoded by the connector's own class: unknown fields and wrong types are refused at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from certctl.connectors.base.issuer import Inspects
+from certctl.connectors.registry import ISSUERS, check_issuer_config, find_entry
+from certctl.control.changes import check_name, fault, note
+from certctl.control.installation import BUILT_IN_ISSUER
+from certctl.core.actor import Actor
+from certctl.core.catalogue import IssuerRecord
+from certctl.core.errors import CertctlError, Conflict, Unsupported
+from certctl.core.events import EventType
+from certctl.core.ids import check_id, new_id
+from certctl.core.scope import Scope
+from certctl.lifecycle.context import Context
+from certctl.store import catalogue, schema
+
+# kinds whose CA is made by the installation itself: a second one would have no CA behind it
+_BUILT_IN_KINDS = {"local", "genericca"}
+
+
+async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any]) -> IssuerRecord:
+    """A new issuer; `wanted` has the API's fields. Malformed for a kind or configuration that cannot work."""
+    kind = _kind(wanted.get("type", ""))
+    if kind.casefold() in _BUILT_IN_KINDS:
+        message = f"the built-in CA is there already as {BUILT_IN_ISSUER}; a further one is not supported yet"
+        raise fault("one_built_in_ca", message, "type")
+    now = ctx.now()
+    issuer = IssuerRecord(
+        tenant_id=scope.tenant_id,
+        id=check_id(wanted["id"]) if wanted.get("id") else new_id("iss"),
+        name=check_name(wanted.get("name", "")),
+        type=kind,
+        config=wanted.get("config", {}),
+        sealed_config=None,
+        enabled=wanted.get("enabled", True),
+        last_tested_at=None,
+        test_status="untested",
+        source="database",
+        hierarchy_mode="",
+        created_at=now,
+        updated_at=now,
+    )
+    check_issuer_config(kind, issuer.config)
+    async with ctx.database.begin("config.issuer") as tx:
+        await catalogue.insert(tx, scope, issuer)
+        await note(tx, ctx, actor, EventType.CONFIG_CREATED, "issuer", issuer.id)
+    return issuer
+
+
+async def update(ctx: Context, scope: Scope, actor: Actor, issuer_id: str, changes: dict[str, Any]) -> IssuerRecord:
+    """Change `name`, `config` or `enabled`; absent fields stay. A type never changes."""
+    if "name" in changes:
+        changes = changes | {"name": check_name(changes["name"])}
+    async with ctx.database.begin("config.issuer") as tx:
+        before = await catalogue.get(tx, scope, IssuerRecord, issuer_id)
+        if changes.pop("type", before.type).casefold() != before.type.casefold():
+            raise fault("type_never_changes", f"issuer {issuer_id} is of type {before.type}", "type")
+        if "config" in changes:
+            check_issuer_config(before.type, changes["config"])
+            changes |= {"test_status": "untested", "last_tested_at": None}
+        await catalogue.change(tx, scope, IssuerRecord, issuer_id, updated_at=ctx.now(), **changes)
+        await note(tx, ctx, actor, EventType.CONFIG_UPDATED, "issuer", issuer_id, changes)
+        return await catalogue.get(tx, scope, IssuerRecord, issuer_id)
+
+
+async def delete(ctx: Context, scope: Scope, actor: Actor, issuer_id: str) -> None:
+    """Delete an issuer that has issued nothing and that nothing names; Conflict otherwise."""
+    async with ctx.database.begin("config.issuer") as tx:
+        await catalogue.get(tx, scope, IssuerRecord, issuer_id)
+        certificates = await catalogue.uses(tx, scope, schema.certificates, "issuer_id", issuer_id)
+        versions = await catalogue.uses(tx, scope, schema.versions, "issuer_id", issuer_id)
+        if certificates or versions:
+            raise Conflict(f"issuer {issuer_id} is still named by {certificates} certificates and {versions} versions")
+        if issuer_id == BUILT_IN_ISSUER:
+            raise Conflict("the built-in CA is not deleted; disable it (enabled=false) to issue nothing from it")
+        await catalogue.remove(tx, scope, IssuerRecord, issuer_id)
+        await note(tx, ctx, actor, EventType.CONFIG_DELETED, "issuer", issuer_id)
+
+
+async def test(ctx: Context, scope: Scope, actor: Actor, issuer_id: str) -> str:
+    """Try the issuer's set-up without issuing; a sentence on success, the connector's error otherwise; both kept."""
+    async with ctx.database.read() as tx:
+        record = await catalogue.get(tx, scope, IssuerRecord, issuer_id)
+    try:
+        issuer = await ctx.open_issuer(record)
+        said = await issuer.inspect() if isinstance(issuer, Inspects) else "the configuration is complete"
+    except CertctlError:
+        await _tested(ctx, scope, actor, issuer_id, "failed")
+        raise
+    await _tested(ctx, scope, actor, issuer_id, "success")
+    return said
+
+
+async def _tested(ctx: Context, scope: Scope, actor: Actor, issuer_id: str, status: str) -> None:
+    async with ctx.database.begin("config.issuer") as tx:
+        await catalogue.change(tx, scope, IssuerRecord, issuer_id, test_status=status, last_tested_at=ctx.now())
+        await note(tx, ctx, actor, EventType.CONFIG_UPDATED, "issuer", issuer_id, ("test_status",))
+
+
+def _kind(text: str) -> str:
+    try:
+        return find_entry(ISSUERS, text, "issuer").kind
+    except Unsupported as error:
+        raise fault("unknown_type", error.message, "type") from error

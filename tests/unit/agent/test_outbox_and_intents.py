@@ -1,0 +1,76 @@
+"""What must survive a crash: waiting results and begun deployments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from certctl.agent import outbox as outbox_module
+from certctl.agent.intents import DeployIntent, Intents
+from certctl.agent.outbox import Outbox, read_entries
+from certctl.core.errors import Malformed
+from certctl.wire.agent import CsrReport, StatusReport, VerifyReport
+
+
+def test_order_holds_per_job_and_over_restarts(tmp_path: Path) -> None:
+    box = Outbox(tmp_path)
+    first = box.add("job-1", "step-1", CsrReport(csr_pem="x", step_id="step-1", fence=3))
+    box.add("job-2", "step-2", StatusReport(status="Failed", fence=1))
+    third = box.add("job-1", "step-3", VerifyReport(target_id="t", expected_fingerprint="ab", fence=4))
+    again = Outbox(tmp_path)
+    assert len(again) == 3
+    assert again.jobs() == ("job-1", "job-2")
+    assert again.first_of("job-1") == first
+    again.remove(first)
+    assert again.first_of("job-1") == third
+    assert again.holds("step-3", 4)
+    assert not again.holds("step-3", 5)
+    newest = again.add("job-1", "step-4", StatusReport(status="Completed"))
+    assert newest.sequence == 4
+    assert [entry.step_id for entry in read_entries(tmp_path)] == ["step-2", "step-3", "step-4"]
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "outbox").iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", '{"sequence": "x"}', "[]", "\x00\xff"])
+def test_corrupt_entries_are_set_aside(tmp_path: Path, text: str) -> None:
+    Outbox(tmp_path).add("job-1", "step-1", StatusReport(status="Failed"))
+    (tmp_path / "outbox" / "000000000009-step-9.json").write_text(text)
+    renamed = (tmp_path / "outbox" / "000000000001-step-1.json").read_bytes()
+    (tmp_path / "outbox" / "000000000008-step-8.json").write_bytes(renamed)
+    box = Outbox(tmp_path)
+    assert len(box) == 1
+    assert len(list((tmp_path / "outbox").glob("*.corrupt-*"))) == 2
+    assert len(Outbox(tmp_path)) == 1
+
+
+def test_full_outbox_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "MOST_ENTRIES", 2)
+    box = Outbox(tmp_path)
+    for number in range(2):
+        assert not box.full
+        box.add("job-1", f"step-{number}", StatusReport(status="Failed"))
+    assert box.full
+
+
+def test_ids_are_never_paths(tmp_path: Path) -> None:
+    with pytest.raises(Malformed):
+        Outbox(tmp_path).add("job-1", "../step", StatusReport(status="Failed"))
+    intent = DeployIntent(
+        plan_id="../x", certificate_id="mc", key_job_id="j", target_id="t", target_type="NGINX", target_config={}
+    )
+    with pytest.raises(Malformed):
+        Intents(tmp_path).begin(intent)
+
+
+def test_intents_open_and_settle(tmp_path: Path) -> None:
+    intent = DeployIntent(
+        plan_id="dep-1", certificate_id="mc", key_job_id="j", target_id="t", target_type="NGINX", target_config={"a": 1}
+    )
+    Intents(tmp_path).begin(intent)
+    (tmp_path / "deploys" / "dep-2.json").write_text("{")
+    intents = Intents(tmp_path)
+    assert intents.open() == (intent,)
+    intents.settle("dep-1")
+    intents.settle("dep-1")
+    assert intents.open() == ()

@@ -213,7 +213,7 @@ def test_killed_in_deploy_settles_without_the_server(server: AgentServer, host: 
     host.run_until_killed("file.half")
     server.stop()
     process = host.start()
-    wait_for(lambda: (host.served / "recovered").exists(), 10, "the half-done pair to be finished")
+    wait_for((host.served / "recovered").exists, 10, "the half-done pair to be finished")
     assert_pair_is_whole(host)
     assert host.stop(process) == 0
 
@@ -224,7 +224,7 @@ def test_results_outlive_a_server_that_is_down(server: AgentServer, host: AgentH
     process = host.start()
     leaf_pem = issue(server.took(step))
     deploying = add_deploy(server, host, leaf_pem, config={"seconds": 1.0})
-    wait_for(lambda: (host.served / "begun").exists(), 10, "the deployment to begin")
+    wait_for((host.served / "begun").exists, 10, "the deployment to begin")
     server.stop()
     wait_for(lambda: len(host.outbox()) == 1, 10, "the result to be kept")
     assert host.outbox()[0].stat().st_mode & 0o777 == 0o600
@@ -295,7 +295,7 @@ def test_sigterm_lets_steps_finish(server: AgentServer, host: AgentHost) -> None
     prepared = add_prepare(server)
     process = host.start()
     step = add_deploy(server, host, issue(server.took(prepared)), config={"seconds": 1.0})
-    wait_for(lambda: (host.served / "begun").exists(), 10, "the deployment to begin")
+    wait_for((host.served / "begun").exists, 10, "the deployment to begin")
     assert host.stop(process) == 0
     assert step.result is not None
     assert step.result["status"] == "Completed"
@@ -459,7 +459,7 @@ def test_lost_lease_of_a_waiting_step_is_not_worked(server: AgentServer, host: A
     process = host.start()
     leaf_pem = issue(server.took(prepared))
     first = add_deploy(server, host, leaf_pem, 1, config={"seconds": 2.0}, lease_seconds=3)
-    wait_for(lambda: (host.served / "begun").exists(), 10, "the deployment to begin")
+    wait_for((host.served / "begun").exists, 10, "the deployment to begin")
     second = add_deploy(server, host, leaf_pem, 2, key_job_id="job-1", lease_seconds=3)
     wait_for(lambda: second.leased, 10, "the second step to be leased")
     server.lost = [{"step_id": "step-d2", "fence": 1}]

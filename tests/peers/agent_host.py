@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from peers.agent_server import AgentServer, wait_for
 
@@ -32,7 +32,7 @@ class AgentHost:
         self.running: list[subprocess.Popen[bytes]] = []
         self._logs = 0
 
-    def __enter__(self) -> AgentHost:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs
 
 import msgspec
@@ -128,7 +128,7 @@ class AgentServer:
     def url(self) -> str:
         return f"https://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> AgentServer:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

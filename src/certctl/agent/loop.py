@@ -212,9 +212,10 @@ class Loop:
 
     async def _work_and_keep(self, held: Held, bound: FilteringBoundLogger) -> None:
         """Work one step and keep its result in the outbox, whatever it is."""
-        item, begun, settled = held.item, time.monotonic(), True
+        item, begun, done = held.item, time.monotonic(), False
         try:
             report = await self._steps.work(item)
+            done = True
             bound.info("agent.step_done", seconds=round(time.monotonic() - begun, 3))
         except CertctlError as error:
             bound.warning("agent.step_failed", error=error)
@@ -222,14 +223,15 @@ class Loop:
         except Exception as error:
             bound.exception("agent.step_met_a_bug")
             report = failure_report(item, error)
-            settled = False  # nobody knows in what state the target is: its journal is looked at again
         report.fence = held.fence
         self._outbox.add(item.id, item.step_id, report)
         reach(f"agent.{item.step_kind}.kept")
         self._send_results_of(item.id)
-        if settled:
+        if done:
             self._steps.settle(item)
         if item.step_kind == DEPLOY:
+            # A failure may have left a journal: it is looked at now, and if that fails too, at the next start.
+            await self._steps.recover(item.plan_id)
             self._steps.prune(datetime.now(UTC))
 
     @contextlib.asynccontextmanager

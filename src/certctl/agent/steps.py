@@ -137,9 +137,11 @@ class Steps:
         in_hand = frozenset((intent.certificate_id, intent.key_job_id) for intent in self._intents.open())
         self._keystore.prune(now, in_hand)
 
-    async def recover(self) -> None:
-        """Settle every deployment that a crash left half done; one that cannot be settled is logged and kept."""
+    async def recover(self, plan_id: str = "") -> None:
+        """Settle every deployment (or this one) that was left half done; what cannot be settled is logged and kept."""
         for intent in self._intents.open():
+            if plan_id not in {"", intent.plan_id}:
+                continue
             try:
                 target = self._open(intent.target_type, intent.target_config, intent.target_id)
                 if isinstance(target, Recovers):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"certctl-server: {error.message}\n")
         raise SystemExit(4) from error
     configure_logging(chosen.log_level, "text" if chosen.log_format == "text" else "json")
+    for library in ("alembic", "uvicorn", "httpx"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    os.umask(0o077)  # whatever is written is ours alone, unless it says otherwise
     try:
         raise SystemExit(_run(asked, chosen))
     except CertctlError as error:

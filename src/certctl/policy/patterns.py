@@ -30,6 +30,8 @@ MAX_REGEX_QUANTIFIERS = 3
 MAX_REGEX_ALTERNATIVES = 8
 
 _ESCAPE_OR_CLASS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]")
+# Python warns that these will one day mean nested sets and set operations.
+_CLASS_OF_THE_FUTURE = re.compile(r"(?<!\\)\[|--|&&|\|\||~~")
 _GROUP_REPEATED = re.compile(r"\)[*+{]")
 _GLOB_PART = re.compile(r"\*\*|\*|[^*]+")
 
@@ -76,10 +78,14 @@ def glob(pattern: str) -> re.Pattern[str]:
 
 def _regex(text: str) -> Matcher:
     bare = _ESCAPE_OR_CLASS.sub("x", text)
+    if "[" in bare:
+        raise _fault(text, "a character class is not closed")
     if "(?" in bare.replace("(?:", "("):
         raise _fault(text, "(?...) groups other than (?:...) are not allowed")
     if _GROUP_REPEATED.search(bare):
         raise _fault(text, "a group may not be repeated")
+    if any(_CLASS_OF_THE_FUTURE.search(part[1:]) for part in _ESCAPE_OR_CLASS.findall(text) if part.startswith("[")):
+        raise _fault(text, "write \\[, \\-, \\&, \\| and \\~ within a class")
     if re.search(r"\\[1-9]", text):
         raise _fault(text, "back-references are not allowed")
     quantifiers = re.findall(r"[*+?]|\{\d*,?\d*\}", bare.replace("(?:", "("))
@@ -145,7 +151,10 @@ def _dns(text: str) -> Matcher:
         return lambda name: name.kind is NameKind.DNS and (deep or "." not in name.value)
     for lead, deep in (("**.", True), ("*.", False)):
         if text.startswith(lead):
-            return _below(canonical_dns(text.removeprefix(lead)), deep=deep)
+            base = canonical_dns(text.removeprefix(lead))
+            if base.startswith("*"):
+                raise _fault(text, "only its front may be a wildcard")
+            return _below(base, deep=deep)
     exact = canonical_dns(text)
     return lambda name: name.kind is NameKind.DNS and name.value == exact
 

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from certctl.authority.crl import RevokedEntry, make_crl, reason_code
 from certctl.core.errors import Malformed, TrustError
+from certctl.pki import der
 from certctl.pki.algorithms import KeyAlgorithm
+from certctl.pki.der import Reader
 from made_ca import MadeCA, make_ca
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -49,6 +51,9 @@ async def test_empty_list_has_no_entries_field(ca: MadeCA) -> None:
     crl = await made(ca)
     assert len(crl) == 0
     assert crl.get_revoked_certificate_by_serial_number(1) is None
+    fields = [found.tag for found in Reader(Reader(crl.tbs_certlist_bytes).next(der.SEQUENCE).content)]
+    # RFC 5280 5.1: version, signature, issuer, two times, extensions; no revokedCertificates.
+    assert fields == [der.INTEGER, der.SEQUENCE, der.SEQUENCE, der.UTC_TIME, der.UTC_TIME, 0xA0]
 
 
 async def test_reasons(ca: MadeCA) -> None:

@@ -22,7 +22,7 @@ def test_no_rendering_shows_it() -> None:
         str(secret),
         f"{secret}",
         f"{secret!r}",
-        "{} {!r}".format(secret, secret),
+        " ".join(map(str, [secret])),
         f"{[secret]} { {'k': secret} }",
         repr(secret.__class__),
     ]

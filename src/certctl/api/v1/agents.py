@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from litestar import Response, delete, get, post
+from litestar.di import NamedDependency
 
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
@@ -22,7 +23,7 @@ def _view(agent: AgentRecord) -> AgentView:
 
 
 @get("/agents", opt=needs("agent.read"), summary="List agents")
-async def list_agents(request: ApiRequest, paging: Paging) -> PageOf[AgentView]:
+async def list_agents(request: ApiRequest, paging: NamedDependency[Paging]) -> PageOf[AgentView]:
     """By name, without retired ones."""
     async with request.ctx.database.read() as tx:
         found = await views.record_page(tx, request.visible, AgentRecord, paging.part, retired_at=None)
@@ -30,7 +31,7 @@ async def list_agents(request: ApiRequest, paging: Paging) -> PageOf[AgentView]:
 
 
 @get("/agents/retired", opt=needs("agent.read"), summary="List retired agents")
-async def list_retired_agents(request: ApiRequest, paging: Paging) -> PageOf[AgentView]:
+async def list_retired_agents(request: ApiRequest, paging: NamedDependency[Paging]) -> PageOf[AgentView]:
     """The latest first."""
     async with request.ctx.database.read() as tx:
         found = await views.retired_agents(tx, request.visible, paging.part)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated
 
 from litestar import Response, delete, get, post, put
+from litestar.di import NamedDependency
 from litestar.params import Parameter
 
 from certctl.api.driving import drive, drive_pending, ids
@@ -43,7 +44,7 @@ Flag = Annotated[bool, Parameter(description="true or false")]
 @get("/certificates", opt=needs("cert.read"), summary="List certificates")
 async def list_certificates(
     request: ApiRequest,
-    paging: Paging,
+    paging: NamedDependency[Paging],
     status: str = "",
     environment: str = "",
     owner_id: str = "",
@@ -148,7 +149,9 @@ async def archive_certificate(request: ApiRequest, certificate_id: str) -> None:
 
 
 @get("/certificates/{certificate_id:str}/versions", opt=needs("cert.read"), summary="Versions of a certificate")
-async def list_versions(request: ApiRequest, certificate_id: str, paging: Paging) -> PageOf[VersionView]:
+async def list_versions(
+    request: ApiRequest, certificate_id: str, paging: NamedDependency[Paging]
+) -> PageOf[VersionView]:
     """Newest first."""
     async with request.ctx.database.read() as tx:
         found = await views.version_page(tx, request.visible, certificate_id, paging.part)

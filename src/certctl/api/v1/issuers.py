@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import delete, get, post, put
+from litestar.di import NamedDependency
 
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
@@ -21,7 +22,7 @@ def _view(issuer: IssuerRecord) -> IssuerView:
 
 
 @get("/issuers", opt=needs("issuer.read"), summary="List issuers")
-async def list_issuers(request: ApiRequest, paging: Paging) -> PageOf[IssuerView]:
+async def list_issuers(request: ApiRequest, paging: NamedDependency[Paging]) -> PageOf[IssuerView]:
     """By name."""
     async with request.ctx.database.read() as tx:
         found = await views.record_page(tx, request.visible, IssuerRecord, paging.part)

@@ -6,6 +6,7 @@ import asyncio
 from typing import Annotated
 
 from litestar import get, post
+from litestar.di import NamedDependency
 from litestar.params import Parameter
 
 from certctl.api.guard import needs
@@ -30,7 +31,7 @@ Wait = Annotated[float, Parameter(ge=0, le=LONGEST_WAIT_SECONDS, description="se
 @get("/jobs", opt=needs("job.read"), summary="List jobs")
 async def list_jobs(
     request: ApiRequest,
-    paging: Paging,
+    paging: NamedDependency[Paging],
     status: str = "",
     type: str = "",  # noqa: A002 - the reference product's word
     certificate_id: str = "",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from litestar import delete, get, post, put
+from litestar.di import NamedDependency
 
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
 from certctl.api.shown import given, page_of, refuse_other_id, shown
-from certctl.client.models.people import OwnerView, OwnerWrite
 from certctl.client.models.page import PageOf
+from certctl.client.models.people import OwnerView, OwnerWrite
 from certctl.control import owners
 from certctl.core.catalogue import Owner
 from certctl.doors.paging import Paging
@@ -20,7 +21,7 @@ def _view(owner: Owner) -> OwnerView:
 
 
 @get("/owners", opt=needs("owner.read"), summary="List owners")
-async def list_owners(request: ApiRequest, paging: Paging) -> PageOf[OwnerView]:
+async def list_owners(request: ApiRequest, paging: NamedDependency[Paging]) -> PageOf[OwnerView]:
     """By name."""
     async with request.ctx.database.read() as tx:
         found = await views.record_page(tx, request.visible, Owner, paging.part)

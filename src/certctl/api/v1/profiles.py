@@ -6,12 +6,13 @@ from typing import Any
 
 import msgspec
 from litestar import delete, get, post, put
+from litestar.di import NamedDependency
 
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
 from certctl.api.shown import given, page_of, refuse_other_id, shown
-from certctl.client.models.profiles import KeyRuleView, ProfileView, ProfileWrite
 from certctl.client.models.page import PageOf
+from certctl.client.models.profiles import KeyRuleView, ProfileView, ProfileWrite
 from certctl.control import profiles
 from certctl.core.catalogue import Profile
 from certctl.doors.paging import Paging
@@ -31,7 +32,7 @@ def _view(profile: Profile) -> ProfileView:
 
 
 @get("/profiles", opt=needs("profile.read"), summary="List profiles")
-async def list_profiles(request: ApiRequest, paging: Paging) -> PageOf[ProfileView]:
+async def list_profiles(request: ApiRequest, paging: NamedDependency[Paging]) -> PageOf[ProfileView]:
     """By name."""
     async with request.ctx.database.read() as tx:
         found = await views.record_page(tx, request.visible, Profile, paging.part)

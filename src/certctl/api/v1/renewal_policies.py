@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from litestar import delete, get, post, put
+from litestar.di import NamedDependency
 
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
 from certctl.api.shown import given, page_of, refuse_other_id, shown
-from certctl.client.models.renewal_policies import RenewalPolicyView, RenewalPolicyWrite
 from certctl.client.models.page import PageOf
+from certctl.client.models.renewal_policies import RenewalPolicyView, RenewalPolicyWrite
 from certctl.control import renewal_policies
 from certctl.core.catalogue import RenewalPolicy
 from certctl.doors.paging import Paging
@@ -20,7 +21,7 @@ def _view(policy: RenewalPolicy) -> RenewalPolicyView:
 
 
 @get("/renewal-policies", opt=needs("policy.read"), summary="List renewal policies")
-async def list_renewal_policies(request: ApiRequest, paging: Paging) -> PageOf[RenewalPolicyView]:
+async def list_renewal_policies(request: ApiRequest, paging: NamedDependency[Paging]) -> PageOf[RenewalPolicyView]:
     """By name."""
     async with request.ctx.database.read() as tx:
         found = await views.record_page(tx, request.visible, RenewalPolicy, paging.part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import delete, get, post, put
+from litestar.di import NamedDependency
 
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
@@ -20,7 +21,7 @@ def _view(target: TargetRecord) -> TargetView:
 
 
 @get("/targets", opt=needs("target.read"), summary="List targets")
-async def list_targets(request: ApiRequest, paging: Paging) -> PageOf[TargetView]:
+async def list_targets(request: ApiRequest, paging: NamedDependency[Paging]) -> PageOf[TargetView]:
     """By name; retired ones too."""
     async with request.ctx.database.read() as tx:
         found = await views.record_page(tx, request.visible, TargetRecord, paging.part)

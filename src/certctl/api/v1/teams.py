@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from litestar import delete, get, post, put
+from litestar.di import NamedDependency
 
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
 from certctl.api.shown import given, page_of, refuse_other_id, shown
-from certctl.client.models.people import TeamView, TeamWrite
 from certctl.client.models.page import PageOf
+from certctl.client.models.people import TeamView, TeamWrite
 from certctl.control import teams
 from certctl.core.catalogue import Team
 from certctl.doors.paging import Paging
@@ -20,7 +21,7 @@ def _view(team: Team) -> TeamView:
 
 
 @get("/teams", opt=needs("team.read"), summary="List teams")
-async def list_teams(request: ApiRequest, paging: Paging) -> PageOf[TeamView]:
+async def list_teams(request: ApiRequest, paging: NamedDependency[Paging]) -> PageOf[TeamView]:
     """By name."""
     async with request.ctx.database.read() as tx:
         found = await views.record_page(tx, request.visible, Team, paging.part)

@@ -92,7 +92,7 @@ class _Request(Struct, frozen=True):
     headers: dict[str, str]
 
 
-class _MethodNotAllowedError(CallerError):
+class _MethodNotAllowed(CallerError):
     """The route is there, the method is not; `allow` tells those that are."""
 
     code = "method_not_allowed"
@@ -102,7 +102,7 @@ class _MethodNotAllowedError(CallerError):
         self.allow = allow
 
 
-class _ClientGone(Exception):  # noqa: N818 - no error, only an end
+class _ClientGone(Exception):
     """The client hung up while its body was read; nobody is left to answer."""
 
 
@@ -232,7 +232,7 @@ def _read_request(scope: Scope) -> _Request:
 
 def _allow(request: _Request, methods: str) -> None:
     if request.method not in methods.split(", "):
-        raise _MethodNotAllowedError(methods)
+        raise _MethodNotAllowed(methods)
 
 
 def _decode_base64(text: str) -> bytes:
@@ -292,14 +292,14 @@ _STATUS: dict[type[CertctlError], int] = {
     NotFound: 404,
     TooLarge: 413,
     UnsupportedMediaType: 415,
-    _MethodNotAllowedError: 405,
+    _MethodNotAllowed: 405,
     # Another process is publishing at this moment; asking again is all it takes.
     Conflict: 503,
 }
 
 
 def _refusal(error: CallerError) -> _Reply:
-    allow = (("allow", error.allow),) if isinstance(error, _MethodNotAllowedError) else ()
+    allow = (("allow", error.allow),) if isinstance(error, _MethodNotAllowed) else ()
     return _text(_STATUS.get(type(error), 400), error.message, allow)
 
 

@@ -32,11 +32,12 @@ from certctl.control import own_tls
 from certctl.control.installation import BUILT_IN_ISSUER
 from certctl.core.errors import CertctlError, Misconfigured
 from certctl.doors.state import AppState
+from certctl.lifecycle import flow
 from certctl.protocols.pki import PkiApp
 from certctl.protocols.pki.facts import LifecycleFacts
 from certctl.settings import Settings
 from certctl.store.wake import listening
-from certctl.worker.runner import Runner, release_own_past
+from certctl.worker.runner import Runner
 from certctl.worker.schedule import Schedule, standard_ticks
 
 log = structlog.get_logger(__name__)
@@ -89,7 +90,7 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
     tls = uvicorn.Config(_with_pki(create_api(state), pki), **_uvicorn(), ssl_certfile=cert_path, ssl_keyfile=key_path)
     plain = uvicorn.Config(pki, **_uvicorn())
     if settings.embedded:
-        await release_own_past(ctx, SERVER_OWNER)
+        await flow.free_earlier_runs(ctx, SERVER_OWNER)
     runner, schedule = Runner(ctx, house.wakeups), Schedule(ctx, _ticks(settings))
     servers = [(_Server(tls), tls_socket), (_Server(plain), pki_socket)]
     stop = asyncio.Event()
@@ -103,8 +104,7 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
         watcher = group.create_task(_first_ended(tasks, stop), name="watcher")
         await stop.wait()
         log.info("draining")
-        state.draining.set()
-        house.wakeups.tell_all()
+        state.drain()
         for server, _ in servers:
             server.should_exit = True
         runner.stop()

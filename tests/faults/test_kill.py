@@ -71,7 +71,9 @@ def _start(town: Fleet, **dies: str) -> Prober:
     return prober
 
 
-@pytest.mark.parametrize(("kind", "point"), list(zip(itertools.cycle(["sqlite", "postgresql"]), SERVER_POINTS, strict=False)))
+@pytest.mark.parametrize(
+    ("kind", "point"), list(zip(itertools.cycle(["sqlite", "postgresql"]), SERVER_POINTS, strict=False))
+)
 def test_the_server_dies(kind, point, tmp_path, request):
     with fleet(tmp_path, _database(kind, request)) as town:
         prober = _start(town, server_dies=point)
@@ -81,7 +83,9 @@ def test_the_server_dies(kind, point, tmp_path, request):
         assert town.server.returncode == -9
         town.start_server()
         if point == "commit.request.before":
-            assert town.call("GET", f"/api/v1/certificates/{certificate_id}").status_code == 404, "half a request stands"
+            assert town.call("GET", f"/api/v1/certificates/{certificate_id}").status_code == 404, (
+                "half a request stands"
+            )
             town.request()
         town.wait(lambda: town.verified(certificate_id), f"the story ends after the server died at {point}")
         _judge(town, prober, certificate_id)

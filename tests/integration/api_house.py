@@ -47,7 +47,9 @@ class Api:
     http: httpx.AsyncClient
     admin: str = ""
 
-    async def call(self, method: str, path: str, body: Any = None, *, key: str | None = None, **more: Any) -> httpx.Response:
+    async def call(
+        self, method: str, path: str, body: Any = None, *, key: str | None = None, **more: Any
+    ) -> httpx.Response:
         headers = dict(more.pop("headers", {}))
         value = self.admin if key is None else key
         if value:
@@ -149,7 +151,9 @@ class Agent:
 @contextlib.asynccontextmanager
 async def open_api(data_dir: Path, url: str = "") -> AsyncIterator[Api]:
     """An API with its first administrator's key."""
-    environment = {"CERTCTL_DATA_DIR": str(data_dir), "CERTCTL_DATABASE_URL": url} if url else {"CERTCTL_DATA_DIR": str(data_dir)}
+    environment = (
+        {"CERTCTL_DATA_DIR": str(data_dir), "CERTCTL_DATABASE_URL": url} if url else {"CERTCTL_DATA_DIR": str(data_dir)}
+    )
     if url and not url.startswith("sqlite"):
         environment["CERTCTL_CONFIG_ENCRYPTION_KEY"] = "a-key-of-the-test-that-is-long-enough"
     clock = HeldClock()

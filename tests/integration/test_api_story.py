@@ -18,7 +18,9 @@ async def api(database_url, tmp_path):
 async def test_a_certificate_from_request_to_verified_and_beyond(api):
     agent = await api.agent()
     target_id = await api.target(agent)
-    made = await api.made("/api/v1/certificates", {"id": "mc-shop", "common_name": "shop.example", "target_ids": [target_id]})
+    made = await api.made(
+        "/api/v1/certificates", {"id": "mc-shop", "common_name": "shop.example", "target_ids": [target_id]}
+    )
     assert made["status"] == "Pending"
     assert made["target_ids"] == [target_id]
     jobs = (await api.get("/api/v1/jobs?certificate_id=mc-shop"))["data"]

@@ -67,7 +67,9 @@ class MoodyIssuer:
         self.submitted.append(order)
         if self.wrong:
             stranger = generate_private_key(KeyAlgorithm.ECDSA_P256)
-            order = msgspec.structs.replace(order, csr_der=build_csr(stranger, order.common_name, order.names), intent=None)
+            order = msgspec.structs.replace(
+                order, csr_der=build_csr(stranger, order.common_name, order.names), intent=None
+            )
             order = msgspec.structs.replace(order, intent=await self.real.draft(order))
         return await self.real.submit(order)
 
@@ -116,20 +118,26 @@ class Host:
     async def _prepare(self, item: WorkItem) -> None:
         key = self.keys.setdefault(item.id, generate_private_key(KeyAlgorithm(item.key_algorithm)))
         csr = csr_pem(build_csr(key, item.common_name, parse_names(item.sans), item.must_staple))
-        report = CsrReport(csr_pem=csr, certificate_id=item.certificate_id, job_id=item.id, step_id=item.step_id, fence=item.fence)
+        report = CsrReport(
+            csr_pem=csr, certificate_id=item.certificate_id, job_id=item.id, step_id=item.step_id, fence=item.fence
+        )
         job = await prepare.accept_csr(self.world.ctx, self.record, self.actor, report)
         await flow.drive(self.world.ctx, job.id)
 
     async def _deploy(self, item: WorkItem) -> None:
         if item.target_id in self.broken:
-            report = StatusReport(status="Failed", error="reload failed", error_kind="rejected", step_id=item.step_id, fence=item.fence)
+            report = StatusReport(
+                status="Failed", error="reload failed", error_kind="rejected", step_id=item.step_id, fence=item.fence
+            )
             await deploy.report(self.world.ctx, self.record, self.actor, item.id, report)
             return
         (leaf,) = read_certificates(item.certificate_pem)
         from certctl.pki.certs import read_certificate
         from certctl.pki.keys import spki_sha256
 
-        assert read_certificate(leaf).spki_sha256 == spki_sha256(spki_der(self.keys[item.key_job_id])), "the pair does not match"
+        assert read_certificate(leaf).spki_sha256 == spki_sha256(spki_der(self.keys[item.key_job_id])), (
+            "the pair does not match"
+        )
         before, self.serves[item.target_id] = self.serves.get(item.target_id, ""), sha256_hex(leaf)
         receipt = {"plan_id": item.plan_id, "served_before": before, "served_after": self.serves[item.target_id]}
         report = StatusReport(status="Completed", step_id=item.step_id, fence=item.fence, receipt=receipt)
@@ -171,7 +179,9 @@ class World:
         return await self.ctx.open_issuer(record)
 
     async def host(self, name: str) -> Host:
-        _, token = await enrolment.create_token(self.ctx, PERSON, agent_name=name, agent_group="", ttl=timedelta(hours=1))
+        _, token = await enrolment.create_token(
+            self.ctx, PERSON, agent_name=name, agent_group="", ttl=timedelta(hours=1)
+        )
         record, _ = await enrolment.enrol(self.ctx, token, Enrolment(name=name, hostname=name), "127.0.0.1")
         host = Host(self, record)
         self.hosts.append(host)
@@ -233,11 +243,17 @@ class World:
 
     async def current(self, certificate_id: str) -> dict[str, Version]:
         async with self.ctx.database.read() as tx:
-            return {version.holder_id: version for version in await views.current_versions(tx, self.ctx.scope, certificate_id)}
+            return {
+                version.holder_id: version
+                for version in await views.current_versions(tx, self.ctx.scope, certificate_id)
+            }
 
     async def deployments(self, certificate_id: str):
         async with self.ctx.database.read() as tx:
-            return {view.target.id: view.deployment for view in await views.deployments_of(tx, self.ctx.scope, certificate_id)}
+            return {
+                view.target.id: view.deployment
+                for view in await views.deployments_of(tx, self.ctx.scope, certificate_id)
+            }
 
     async def jobs(self, **equal):
         async with self.ctx.database.read() as tx:

@@ -237,6 +237,8 @@ class AgentServer:
                     step.leased = False  # a new run: the leases of the last one are free
         until = time.monotonic() + min(float(query["wait"][0]), 5.0)
         while True:
+            if boot_id != self.boot_ids[-1]:
+                return {"jobs": [], "count": 0}  # the poll of a run that is over must not lease anything
             with self._lock:
                 jobs = [self._lease(s) for s in self.steps.values() if s.result is None and not s.leased]
             if jobs or time.monotonic() > until or self._stopping:

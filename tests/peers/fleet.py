@@ -90,7 +90,9 @@ class Fleet:
 
     def _spawn(self, name: str, command: list[str], environ: dict[str, str]) -> subprocess.Popen[bytes]:
         with (self.directory / f"{name}.log").open("ab") as log:
-            return subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+            return subprocess.Popen(
+                command, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
 
     def start_server(self, die_at: str = "") -> None:
         environ = self._environ(die_at) | {
@@ -188,7 +190,9 @@ class Fleet:
             if ready():
                 return
             time.sleep(0.02)
-        raise AssertionError(f"not within {seconds} s: {what}\n--- server\n{self.log('server')}\n--- agent\n{self.log('agent')}")
+        raise AssertionError(
+            f"not within {seconds} s: {what}\n--- server\n{self.log('server')}\n--- agent\n{self.log('agent')}"
+        )
 
     def verified(self, certificate_id: str, versions: int = 1) -> bool:
         """Whether so many versions exist and the newest is verified on the target."""

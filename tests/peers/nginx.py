@@ -94,6 +94,7 @@ class Nginx:
         self.key_path = self.tls_dir / "key.pem"
         self.conf = dir / "nginx.conf"
         self.allow_file = dir / "allow.toml"
+        self.user: int | None = None  # the user it runs as, if not ours
         self._process: subprocess.Popen[bytes] | None = None
         self.tls_dir.mkdir(parents=True, exist_ok=True)
         certificate_pem, key_pem = make_pair(name)
@@ -149,6 +150,9 @@ class Nginx:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
+            user=self.user,
+            group=self.user,
+            extra_groups=None if self.user is None else [],
         )
         deadline = time.monotonic() + 10
         while True:

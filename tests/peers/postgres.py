@@ -43,7 +43,19 @@ class Postgres:
 
     def sql(self, statement: str, database: str = "postgres") -> str:
         return subprocess.run(
-            [_binary("psql"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "certctl", "-d", database, "-Atqc", statement],
+            [
+                _binary("psql"),
+                "-h",
+                "127.0.0.1",
+                "-p",
+                str(self.port),
+                "-U",
+                "certctl",
+                "-d",
+                database,
+                "-Atqc",
+                statement,
+            ],
             check=True,
             capture_output=True,
             text=True,
@@ -69,7 +81,19 @@ def postgres() -> Iterator[Postgres]:
     data, port = directory / "data", free_port()
     try:
         subprocess.run(
-            [_binary("initdb"), "-D", str(data), "-U", "certctl", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"],
+            [
+                _binary("initdb"),
+                "-D",
+                str(data),
+                "-U",
+                "certctl",
+                "-A",
+                "trust",
+                "--no-sync",
+                "-E",
+                "UTF8",
+                "--locale=C",
+            ],
             check=True,
             capture_output=True,
             timeout=120,

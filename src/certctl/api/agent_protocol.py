@@ -1,7 +1,7 @@
 """The agents' routes as a plain ASGI app: enrolment, heartbeat, long poll, CSR, results (see `wire.agent`).
 
 An agent speaks for its own id alone (403), a retired one is told so (410), a protocol version that we do not speak is
-refused with 400. Nothing is decided here: decode, authenticate, call the stage, encode. Errors are the edge's to answer.
+refused with 400. Nothing is decided here: decode, authenticate, call the stage, encode. The edge answers errors.
 """
 
 from __future__ import annotations

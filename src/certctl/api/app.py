@@ -13,7 +13,7 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException, MethodNotAllowedException, ValidationException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from certctl import __version__
 from certctl.api.agent_document import agent_paths
@@ -90,8 +90,8 @@ def create_rest(state: AppState | None) -> Litestar:
 
 
 def _paging(
-    page: Annotated[int, Parameter(description="from 1")] = 1,
-    per_page: Annotated[int, Parameter(description="1 to 500")] = 50,
+    page: Annotated[int, QueryParameter(description="from 1")] = 1,
+    per_page: Annotated[int, QueryParameter(description="1 to 500")] = 50,
 ) -> Paging:
     return read_paging(page, per_page)
 

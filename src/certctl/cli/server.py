@@ -1,4 +1,6 @@
-"""`certctl-server`: run the control plane, migrate, print the API's document. argparse only, so that errors come at once."""
+"""`certctl-server`: run the control plane, migrate, print the API's document. argparse only, so that errors come
+at once.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXITS,
     )
     parser.add_argument("--version", action="version", version=f"certctl-server {__version__}")
-    parser.add_argument("--migrate-only", action="store_true", help="bring the database to this release, seed it, and end")
+    parser.add_argument("--migrate-only", action="store_true", help="migrate and seed the database, then end")
     parser.add_argument("command", nargs="?", choices=("serve", "openapi"), default="serve", help="default: serve")
     return parser
 

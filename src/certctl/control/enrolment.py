@@ -20,8 +20,9 @@ from certctl.core.secret import Secret
 from certctl.core.status import AgentStatus
 from certctl.core.target import AgentRecord
 from certctl.ledger import append
+from certctl.lifecycle import flow
 from certctl.lifecycle.context import Context
-from certctl.store import agents, catalogue, jobs
+from certctl.store import agents, catalogue
 from certctl.wire.agent import PROTOCOL_VERSION, Enrolment, Heartbeat, HeartbeatReply
 
 _LONGEST_TTL = timedelta(days=30)
@@ -140,14 +141,10 @@ async def heartbeat(ctx: Context, agent: AgentRecord, said: Heartbeat) -> Heartb
     refuse_retired(agent)
     now = ctx.now()
     owner = f"agent:{agent.id}:{said.boot_id}"
+    held: set[str] = set()
+    if said.leases:
+        held = await flow.keep_leases(ctx, owner, [(lease.step_id, lease.fence) for lease in said.leases[:256]])
     async with ctx.database.begin("heartbeat") as tx:
-        held = await jobs.extend_leases(
-            tx,
-            ctx.scope,
-            [(lease.step_id, lease.fence) for lease in said.leases[:256]],
-            owner,
-            now + ctx.patience.lease,
-        )
         told = {
             "version": said.version[:64],
             "hostname": said.hostname[:255],

@@ -60,6 +60,7 @@ def renewal_facts(
         version_id=version.id,
         not_before=version.not_before,
         not_after=version.not_after,
+        issued_at=version.created_at,
         policy=RenewalPolicyFacts(
             window_days=policy.renewal_window_days,
             window_fraction=policy.renewal_window_fraction,

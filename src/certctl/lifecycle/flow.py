@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 
 import structlog
@@ -21,7 +21,7 @@ from certctl.core.status import StepKind
 from certctl.core.target import AgentRecord
 from certctl.lifecycle import approve, deploy, issue, prepare, publish, record, revoke, settle, verify
 from certctl.lifecycle.context import Context
-from certctl.store import jobs
+from certctl.store import catalogue, jobs
 from certctl.store.tx import Tx
 from certctl.wire.agent import WorkItem
 
@@ -125,8 +125,34 @@ async def _one_by_one(ctx: Context, kind: StepKind, batch: Sequence[Step], error
         log.warning("step_left_to_its_lease", step_id=batch[0].id, error=again.message, detail=again.detail)
 
 
+STEPS_CHANNEL = jobs.SERVER_CHANNEL
+
+
+async def keep_leases(ctx: Context, owner: str, held: Iterable[tuple[str, int]]) -> set[str]:
+    """Push the end of the leases that `owner` still has on these (step id, fence) pairs; returns the step ids it
+    has.
+    """
+    async with ctx.database.begin("leases") as tx:
+        return await jobs.extend_leases(tx, ctx.scope, held, owner, ctx.now() + ctx.patience.lease)
+
+
+async def free_lapsed(ctx: Context) -> int:
+    """Give back every step whose lease has run out; returns how many."""
+    async with ctx.database.begin("lapsed") as tx:
+        return await jobs.release_lapsed(tx, ctx.scope, ctx.now())
+
+
+async def free_earlier_runs(ctx: Context, owner_prefix: str) -> int:
+    """At the start of the only server process: what its earlier runs held is free at once."""
+    async with ctx.database.begin("release") as tx:
+        return await jobs.release_of_earlier_boots(tx, ctx.scope, owner_prefix, ctx.owner)
+
+
 async def claim(ctx: Context, limit: int, *, job_id: str | None = None) -> list[Step]:
     """Lease due server steps in a transaction of their own."""
+    async with ctx.database.read() as tx:
+        if not await jobs.has_due(tx, ctx.scope, "", ctx.now()):
+            return []
     async with ctx.database.begin("claim") as tx:
         return await jobs.claim(
             tx, ctx.scope, owner=ctx.owner, lease=ctx.patience.lease, now=ctx.now(), limit=limit, job_id=job_id
@@ -146,27 +172,29 @@ async def drive(ctx: Context, job_id: str, budget: timedelta = timedelta(seconds
 
 
 async def work_for(ctx: Context, agent: AgentRecord, boot_id: str, limit: int) -> list[WorkItem]:
-    """Lease an agent's due steps and say what each needs. A new boot frees what the last one held."""
+    """Lease an agent's due steps and say what each needs; `agent` is as its caller last saw it.
+
+    A new boot frees what the last one held; a poll left over from an earlier boot gets nothing.
+    """
+    async with ctx.database.read() as tx:
+        now_known = await catalogue.get(tx, ctx.scope, AgentRecord, agent.id)
+        due = await jobs.has_due(tx, ctx.scope, agent.id, ctx.now())
+    is_new_boot = boot_id != agent.boot_id
+    if now_known.retired_at is not None or (not is_new_boot and now_known.boot_id not in ("", boot_id)):
+        return []
+    if not due and not is_new_boot:
+        return []
     owner = f"agent:{agent.id}:{boot_id}"
     async with ctx.database.begin("work") as tx:
-        if boot_id and boot_id != agent.boot_id:
+        if is_new_boot:
+            await catalogue.change(tx, ctx.scope, AgentRecord, agent.id, boot_id=boot_id)
             await jobs.release_of_earlier_boots(tx, ctx.scope, f"agent:{agent.id}:", owner)
         claimed = await jobs.claim(
-            tx,
-            ctx.scope,
-            owner=owner,
-            lease=ctx.patience.lease,
-            now=ctx.now(),
-            limit=limit,
-            agent_id=agent.id,
+            tx, ctx.scope, owner=owner, lease=ctx.patience.lease, now=ctx.now(), limit=limit, agent_id=agent.id
         )
         known = await jobs.jobs_by_id(tx, ctx.scope, [step.job_id for step in claimed])
-        items: list[WorkItem] = []
-        for step in claimed:
-            made = await _item(tx, ctx, step, known[step.job_id])
-            if made is not None:
-                items.append(made)
-    return items
+        made = [await _item(tx, ctx, step, known[step.job_id]) for step in claimed]
+    return [item for item in made if item is not None]
 
 
 async def _item(tx: Tx, ctx: Context, step: Step, job: Job) -> WorkItem | None:

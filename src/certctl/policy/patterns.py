@@ -29,7 +29,7 @@ MAX_URI_CHARACTERS = 512
 MAX_REGEX_QUANTIFIERS = 3
 MAX_REGEX_ALTERNATIVES = 8
 
-_ESCAPE_OR_CLASS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]")
+_ESCAPE_OR_CLASS = re.compile(r"\\.|\[\^?+\]?+(?:\\.|[^\]\\])*\]")
 # Python warns that these will one day mean nested sets and set operations.
 _CLASS_OF_THE_FUTURE = re.compile(r"(?<!\\)\[|--|&&|\|\||~~")
 _GROUP_REPEATED = re.compile(r"\)[*+{]")

@@ -260,14 +260,16 @@ async def ended_badly(tx: Tx, scope: Scope, idempotency_prefix: str) -> int:
     )
 
 
-async def next_run_at(tx: Tx, scope: Scope) -> datetime | None:
-    """When the next server step is due, or None: how long a worker may sleep."""
-    found: datetime | None = await tx.scalar(
-        sa.select(sa.func.min(steps.c.run_at, type_=steps.c.run_at.type)).where(
-            _of(steps, scope), steps.c.status == StepStatus.READY, steps.c.agent_id == ""
+async def has_due(tx: Tx, scope: Scope, agent_id: str, now: datetime) -> bool:
+    """Whether a step of this agent (or of the server, when empty) waits to be claimed: a look that locks nothing."""
+    found = await tx.scalar(
+        sa.select(steps.c.id)
+        .where(
+            _of(steps, scope), steps.c.status == StepStatus.READY, steps.c.agent_id == agent_id, steps.c.run_at <= now
         )
+        .limit(1)
     )
-    return found
+    return found is not None
 
 
 def _of(table: sa.Table, scope: Scope) -> sa.ColumnElement[bool]:

@@ -245,7 +245,9 @@ async def retired_agents(tx: Tx, scope: Scope, part: Slice) -> Page[AgentRecord]
     table = schema.agents
     where = sa.and_(catalogue.in_scope(AgentRecord, scope), table.c.retired_at.is_not(None))
     order = (table.c.retired_at.desc(), table.c.id)
-    rows = await tx.all(AgentRecord, sa.select(table).where(where).order_by(*order).limit(part.limit).offset(part.offset))
+    rows = await tx.all(
+        AgentRecord, sa.select(table).where(where).order_by(*order).limit(part.limit).offset(part.offset)
+    )
     return Page(rows, await _count(tx, table, where))
 
 

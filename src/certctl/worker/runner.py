@@ -15,7 +15,6 @@ from certctl.core.errors import CertctlError
 from certctl.core.job import Step
 from certctl.lifecycle import flow
 from certctl.lifecycle.context import Context
-from certctl.store import jobs
 from certctl.store.wake import Wakeups
 
 log = structlog.get_logger(__name__)
@@ -37,13 +36,13 @@ class Runner:
     def stop(self) -> None:
         """Finish the batch in hand, claim no more."""
         self._stopping = True
-        self._wakeups.tell((jobs.SERVER_CHANNEL,))
+        self._wakeups.tell((flow.STEPS_CHANNEL,))
 
     async def run(self) -> None:
         """Claim and run until stopped; errors of the database are waited out."""
         keeper = asyncio.create_task(self._keep_leases(), name="leases")
         try:
-            with self._wakeups.watch(jobs.SERVER_CHANNEL) as watch:
+            with self._wakeups.watch(flow.STEPS_CHANNEL) as watch:
                 while not self._stopping:
                     try:
                         busy = await self._once()
@@ -80,18 +79,10 @@ class Runner:
             held = list(self._in_hand.items())
             if held:
                 try:
-                    async with self._ctx.database.begin("leases") as tx:
-                        until = self._ctx.now() + self._ctx.patience.lease
-                        await jobs.extend_leases(tx, self._ctx.scope, held, self._ctx.owner, until)
+                    await flow.keep_leases(self._ctx, self._ctx.owner, held)
                 except CertctlError as error:
                     log.warning("leases_not_kept", error=error.message)
 
 
 def _fences(steps: Iterable[Step]) -> dict[str, int]:
     return {step.id: step.fence for step in steps}
-
-
-async def release_own_past(ctx: Context, owner_prefix: str) -> int:
-    """At the start of the only server process: what its earlier runs held is free at once."""
-    async with ctx.database.begin("release") as tx:
-        return await jobs.release_of_earlier_boots(tx, ctx.scope, owner_prefix, ctx.owner)

@@ -12,9 +12,9 @@ import structlog
 from msgspec import Struct
 
 from certctl.core.errors import CertctlError
-from certctl.lifecycle import observe, publish, renew
+from certctl.lifecycle import flow, observe, publish, renew
 from certctl.lifecycle.context import Context
-from certctl.store import jobs, ticks
+from certctl.store import ticks
 
 log = structlog.get_logger(__name__)
 
@@ -34,16 +34,11 @@ def standard_ticks(
 ) -> tuple[Tick, ...]:
     """The ticks of a control plane."""
     return (
-        Tick("leases", lapsed, _release_lapsed),
+        Tick("leases", lapsed, flow.free_lapsed),
         Tick("renew", renewal, _renew_all),
         Tick("observe", agent_health, observe.tick),
         Tick("publish", crl, publish.tick),
     )
-
-
-async def _release_lapsed(ctx: Context) -> int:
-    async with ctx.database.begin("lapsed") as tx:
-        return await jobs.release_lapsed(tx, ctx.scope, ctx.now())
 
 
 async def _renew_all(ctx: Context) -> int:

@@ -16,7 +16,7 @@ from certctl.authority.sign import Draft, LeafTemplate, LintedTbs, approve_tbs, 
 from certctl.authority.signer import IssuingCA
 from certctl.authority.tbs import new_serial_number
 from certctl.core.errors import Malformed, Misconfigured, Rejected, TrustError
-from certctl.core.names import parse_names
+from certctl.core.names import Name, NameKind, parse_names
 from certctl.pki.algorithms import KeyAlgorithm, SignatureAlgorithm
 from certctl.pki.certs import read_certificate
 from certctl.pki.chain import verify_chain
@@ -200,7 +200,7 @@ async def test_a_common_name_is_written_in_the_sans_spelling() -> None:
         ({"ekus": ("OCSPSigning",)}, "ekus_are_not_the_approved"),
         ({"ekus": ("serverAuth", "anyExtendedKeyUsage")}, "ekus_are_not_the_approved"),
         ({"ekus": ("nonsense",)}, "cannot be written"),
-        ({"names": parse_names(["shop.example", "fe80::1%eth0"])}, "cannot be written"),
+        ({"names": (Name(NameKind.DNS, "shop.example"), Name(NameKind.IP, "fe80::1%eth0"))}, "cannot be written"),
         ({"spki_der": b"nonsense"}, "cannot be written"),
     ],
 )

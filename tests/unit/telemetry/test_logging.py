@@ -57,7 +57,7 @@ def test_secrets_never_show(stream: io.StringIO, log_format: str) -> None:
     log.info("a", token=secret, deep={"list": [secret, (secret,)]}, error=Misconfigured("mend it", detail="more"))
     logging.getLogger("lib").info("b %s", secret, extra={"token": secret})
     try:
-        raise ValueError("broken")
+        raise ValueError("broken")  # noqa: TRY301
     except ValueError:
         log.exception("c", token=secret)
     assert "hunter2" not in stream.getvalue()

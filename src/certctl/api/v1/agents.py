@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from litestar import Response, delete, get, post
 from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
@@ -39,14 +40,14 @@ async def list_retired_agents(request: ApiRequest, paging: NamedDependency[Pagin
 
 
 @get("/agents/{agent_id:str}", opt=needs("agent.read"), summary="One agent")
-async def show_agent(request: ApiRequest, agent_id: str) -> AgentView:
+async def show_agent(request: ApiRequest, agent_id: FromPath[str]) -> AgentView:
     """One agent."""
     async with request.ctx.database.read() as tx:
         return _view(await catalogue.get(tx, request.visible, AgentRecord, agent_id))
 
 
 @post("/agents/enrolment-tokens", status_code=201, opt=needs("agent.edit"), summary="Make an enrolment token")
-async def create_token(request: ApiRequest, data: TokenWrite) -> TokenView:
+async def create_token(request: ApiRequest, data: JSONBody[TokenWrite]) -> TokenView:
     """A one-time right to enrol; its value is shown this once."""
     token, value = await enrolment.create_token(
         request.ctx,
@@ -60,7 +61,7 @@ async def create_token(request: ApiRequest, data: TokenWrite) -> TokenView:
 
 @delete("/agents/{agent_id:str}", status_code=200, opt=needs("agent.retire"), summary="Retire an agent")
 async def retire_agent(
-    request: ApiRequest, agent_id: str, reason: str = "", force: bool = False
+    request: ApiRequest, agent_id: FromPath[str], reason: FromQuery[str] = "", force: FromQuery[bool] = False
 ) -> Response[RetiredAnswer | None]:
     """For good. `force` with a `reason` retires its targets too; 204 when it was retired before."""
     async with request.ctx.database.read() as tx:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from litestar import delete, get, post
+from litestar.params import FromPath, JSONBody
 
 from certctl.api.guard import PUBLIC, SIGNED_IN, needs
 from certctl.api.request import ApiRequest
@@ -47,7 +48,7 @@ async def show_bootstrap(request: ApiRequest) -> BootstrapState:
 
 
 @post("/auth/bootstrap", status_code=201, opt=PUBLIC, summary="Make the first key")
-async def bootstrap(request: ApiRequest, data: BootstrapBody) -> BootstrapAnswer:
+async def bootstrap(request: ApiRequest, data: JSONBody[BootstrapBody]) -> BootstrapAnswer:
     """Once, with the operator's token; 410 afterwards."""
     key, value = await keys.bootstrap(
         request.ctx,
@@ -121,7 +122,7 @@ def _view(key: ApiKey) -> KeyView:
 
 
 @post("/auth/keys", status_code=201, opt=needs("auth.key.create"), summary="Make an API key")
-async def create_key(request: ApiRequest, data: KeyWrite) -> NewKeyAnswer:
+async def create_key(request: ApiRequest, data: JSONBody[KeyWrite]) -> NewKeyAnswer:
     """Its value is shown this once. Nobody gives more than they have."""
     caller = request.caller
     giver = keys.Giver(
@@ -144,7 +145,7 @@ async def create_key(request: ApiRequest, data: KeyWrite) -> NewKeyAnswer:
 
 
 @delete("/auth/keys/{key_id:str}", status_code=204, opt=needs("auth.key.delete"), summary="Revoke an API key")
-async def delete_key(request: ApiRequest, key_id: str) -> None:
+async def delete_key(request: ApiRequest, key_id: FromPath[str]) -> None:
     """At once. The last key that can make keys stays (409)."""
     await keys.revoke(request.ctx, request.actor, key_id, _can_make_keys)
 

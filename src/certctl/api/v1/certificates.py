@@ -7,7 +7,7 @@ from typing import Annotated
 
 from litestar import Response, delete, get, post, put
 from litestar.di import NamedDependency
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from certctl.api.driving import drive, drive_pending, ids
 from certctl.api.guard import needs
@@ -37,28 +37,27 @@ from certctl.pki.csr import csr_pem
 from certctl.pki.pem import certificate_pem
 from certctl.store import views
 
-Moment = Annotated[datetime | None, Parameter(description="RFC 3339 with a zone")]
-Flag = Annotated[bool, Parameter(description="true or false")]
+Moment = Annotated[datetime | None, QueryParameter(description="RFC 3339 with a zone")]
 
 
 @get("/certificates", opt=needs("cert.read"), summary="List certificates")
 async def list_certificates(
     request: ApiRequest,
     paging: NamedDependency[Paging],
-    status: str = "",
-    environment: str = "",
-    owner_id: str = "",
-    team_id: str = "",
-    issuer_id: str = "",
-    agent_id: str = "",
-    profile_id: str = "",
-    q: str = "",
+    status: FromQuery[str] = "",
+    environment: FromQuery[str] = "",
+    owner_id: FromQuery[str] = "",
+    team_id: FromQuery[str] = "",
+    issuer_id: FromQuery[str] = "",
+    agent_id: FromQuery[str] = "",
+    profile_id: FromQuery[str] = "",
+    q: FromQuery[str] = "",
     expires_before: Moment = None,
     expires_after: Moment = None,
     created_after: Moment = None,
     updated_after: Moment = None,
-    sort: str = "createdAt",
-    sort_desc: Flag = False,
+    sort: FromQuery[str] = "createdAt",
+    sort_desc: FromQuery[bool] = False,
 ) -> PageOf[CertificateView]:
     """Narrowed by exact values; `q` is a prefix of name or common name; `sort` may begin with `-`."""
     wanted = views.CertificateFilter(
@@ -110,7 +109,7 @@ async def _shown(request: ApiRequest, certificate_id: str) -> CertificateView:
 
 
 @post("/certificates", status_code=201, opt=needs("cert.issue"), summary="Request a certificate")
-async def create_certificate(request: ApiRequest, data: CertificateWrite) -> CertificateView:
+async def create_certificate(request: ApiRequest, data: JSONBody[CertificateWrite]) -> CertificateView:
     """One issuing job a key holder: each agent of `target_ids`, or the caller when `csr_pem` is given."""
     if not data.common_name:
         message = "common_name is needed"
@@ -122,13 +121,15 @@ async def create_certificate(request: ApiRequest, data: CertificateWrite) -> Cer
 
 
 @get("/certificates/{certificate_id:str}", opt=needs("cert.read"), summary="One certificate")
-async def show_certificate(request: ApiRequest, certificate_id: str) -> CertificateView:
+async def show_certificate(request: ApiRequest, certificate_id: FromPath[str]) -> CertificateView:
     """One certificate."""
     return await _shown(request, certificate_id)
 
 
 @put("/certificates/{certificate_id:str}", opt=needs("cert.edit"), summary="Change a certificate")
-async def update_certificate(request: ApiRequest, certificate_id: str, data: CertificateWrite) -> CertificateView:
+async def update_certificate(
+    request: ApiRequest, certificate_id: FromPath[str], data: JSONBody[CertificateWrite]
+) -> CertificateView:
     """Field by field; names change with the next version. Targets newly mapped get a version."""
     refuse_other_id(data.id, certificate_id)
     if data.csr_pem:
@@ -143,14 +144,14 @@ async def update_certificate(request: ApiRequest, certificate_id: str, data: Cer
 @delete(
     "/certificates/{certificate_id:str}", status_code=204, opt=needs("cert.delete"), summary="Archive a certificate"
 )
-async def archive_certificate(request: ApiRequest, certificate_id: str) -> None:
+async def archive_certificate(request: ApiRequest, certificate_id: FromPath[str]) -> None:
     """What was issued stays valid until it is revoked."""
     await request_stage.archive(request.ctx, request.visible, request.actor, certificate_id)
 
 
 @get("/certificates/{certificate_id:str}/versions", opt=needs("cert.read"), summary="Versions of a certificate")
 async def list_versions(
-    request: ApiRequest, certificate_id: str, paging: NamedDependency[Paging]
+    request: ApiRequest, certificate_id: FromPath[str], paging: NamedDependency[Paging]
 ) -> PageOf[VersionView]:
     """Newest first."""
     async with request.ctx.database.read() as tx:
@@ -168,7 +169,7 @@ def _version(version: Version) -> VersionView:
 
 
 @get("/certificates/{certificate_id:str}/deployments", opt=needs("cert.read"), summary="Where a certificate is")
-async def list_deployments(request: ApiRequest, certificate_id: str) -> DeploymentsAnswer:
+async def list_deployments(request: ApiRequest, certificate_id: FromPath[str]) -> DeploymentsAnswer:
     """Every mapped target, with what is known of the certificate there."""
     async with request.ctx.database.read() as tx:
         found = await views.deployments_of(tx, request.visible, certificate_id)
@@ -185,7 +186,10 @@ async def list_deployments(request: ApiRequest, certificate_id: str) -> Deployme
 
 @post("/certificates/{certificate_id:str}/renew", status_code=202, opt=needs("cert.issue"), summary="Renew now")
 async def renew_certificate(
-    request: ApiRequest, certificate_id: str, data: RenewBody | None = None, force: Flag = False
+    request: ApiRequest,
+    certificate_id: FromPath[str],
+    data: JSONBody[RenewBody | None] = None,
+    force: FromQuery[bool] = False,
 ) -> StatusAnswer:
     """Every key holder makes a new key."""
     forced = force or (data is not None and data.force)
@@ -195,7 +199,9 @@ async def renew_certificate(
 
 
 @post("/certificates/{certificate_id:str}/deploy", status_code=202, opt=needs("cert.edit"), summary="Deploy now")
-async def deploy_certificate(request: ApiRequest, certificate_id: str, data: DeployBody | None = None) -> StatusAnswer:
+async def deploy_certificate(
+    request: ApiRequest, certificate_id: FromPath[str], data: JSONBody[DeployBody | None] = None
+) -> StatusAnswer:
     """The current version of each holder, or the named one (a rollback)."""
     wanted = data or DeployBody()
     jobs = await deploy.trigger(
@@ -210,7 +216,9 @@ async def deploy_certificate(request: ApiRequest, certificate_id: str, data: Dep
 
 
 @post("/certificates/{certificate_id:str}/revoke", status_code=200, opt=needs("cert.revoke"), summary="Revoke")
-async def revoke_certificate(request: ApiRequest, certificate_id: str, data: RevokeBody | None = None) -> StatusAnswer:
+async def revoke_certificate(
+    request: ApiRequest, certificate_id: FromPath[str], data: JSONBody[RevokeBody | None] = None
+) -> StatusAnswer:
     """Every version that could still be trusted, or the named one. OCSP and CRL speak of it at once."""
     wanted = data or RevokeBody()
     job = await revoke.trigger(
@@ -229,7 +237,7 @@ async def revoke_certificate(request: ApiRequest, certificate_id: str, data: Rev
 
 
 @post("/certificates/{certificate_id:str}/csr", status_code=202, opt=needs("cert.issue"), summary="Send a CSR")
-async def submit_csr(request: ApiRequest, certificate_id: str, data: CsrBody) -> StatusAnswer:
+async def submit_csr(request: ApiRequest, certificate_id: FromPath[str], data: JSONBody[CsrBody]) -> StatusAnswer:
     """The caller keeps the key; names and life come from the certificate, the CSR gives its public key."""
     job = await request_stage.submit_csr(request.ctx, request.visible, request.actor, certificate_id, data.csr_pem)
     await drive(request.door, [job.id])
@@ -238,7 +246,10 @@ async def submit_csr(request: ApiRequest, certificate_id: str, data: CsrBody) ->
 
 @get("/certificates/{certificate_id:str}/export/pem", opt=needs("cert.read"), summary="Export as PEM")
 async def export_pem(
-    request: ApiRequest, certificate_id: str, version_id: str = "", download: Flag = False
+    request: ApiRequest,
+    certificate_id: FromPath[str],
+    version_id: FromQuery[str] = "",
+    download: FromQuery[bool] = False,
 ) -> Response[PemExport]:
     """The newest current version, or the named one; `download=true` answers with a file."""
     version = await exports.export(request.ctx, request.visible, request.actor, certificate_id, version_id=version_id)

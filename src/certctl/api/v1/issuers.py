@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from litestar import delete, get, post, put
 from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
@@ -30,20 +31,20 @@ async def list_issuers(request: ApiRequest, paging: NamedDependency[Paging]) -> 
 
 
 @post("/issuers", status_code=201, opt=needs("issuer.edit"), summary="Create an issuer")
-async def create_issuer(request: ApiRequest, data: IssuerWrite) -> IssuerView:
+async def create_issuer(request: ApiRequest, data: JSONBody[IssuerWrite]) -> IssuerView:
     """Its `config` is judged by its type."""
     return _view(await issuers.create(request.ctx, request.visible, request.actor, given(data)))
 
 
 @get("/issuers/{issuer_id:str}", opt=needs("issuer.read"), summary="One issuer")
-async def show_issuer(request: ApiRequest, issuer_id: str) -> IssuerView:
+async def show_issuer(request: ApiRequest, issuer_id: FromPath[str]) -> IssuerView:
     """One issuer."""
     async with request.ctx.database.read() as tx:
         return _view(await catalogue.get(tx, request.visible, IssuerRecord, issuer_id))
 
 
 @put("/issuers/{issuer_id:str}", opt=needs("issuer.edit"), summary="Change an issuer")
-async def update_issuer(request: ApiRequest, issuer_id: str, data: IssuerWrite) -> IssuerView:
+async def update_issuer(request: ApiRequest, issuer_id: FromPath[str], data: JSONBody[IssuerWrite]) -> IssuerView:
     """What is absent stays; a `config` that is given replaces the whole."""
     refuse_other_id(data.id, issuer_id)
     changes = given(data, but=("id",))
@@ -51,13 +52,13 @@ async def update_issuer(request: ApiRequest, issuer_id: str, data: IssuerWrite) 
 
 
 @delete("/issuers/{issuer_id:str}", status_code=204, opt=needs("issuer.delete"), summary="Delete an issuer")
-async def delete_issuer(request: ApiRequest, issuer_id: str) -> None:
+async def delete_issuer(request: ApiRequest, issuer_id: FromPath[str]) -> None:
     """One that has issued, or is named, is kept (409)."""
     await issuers.delete(request.ctx, request.visible, request.actor, issuer_id)
 
 
 @post("/issuers/{issuer_id:str}/test", status_code=200, opt=needs("issuer.edit"), summary="Test an issuer")
-async def try_issuer(request: ApiRequest, issuer_id: str) -> TestAnswer:
+async def try_issuer(request: ApiRequest, issuer_id: FromPath[str]) -> TestAnswer:
     """Tries its set-up without issuing; a failure answers 502 or 503 with the reason."""
     said = await issuers.test(request.ctx, request.visible, request.actor, issuer_id)
     return TestAnswer(status="connection_successful", message=said)

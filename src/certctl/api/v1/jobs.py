@@ -7,7 +7,7 @@ from typing import Annotated
 
 from litestar import get, post
 from litestar.di import NamedDependency
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
@@ -25,19 +25,19 @@ from certctl.store.wake import job_channel
 LONGEST_WAIT_SECONDS = 60.0
 _POLL_BENEATH_SECONDS = 1.0
 
-Wait = Annotated[float, Parameter(ge=0, le=LONGEST_WAIT_SECONDS, description="seconds to wait for a change")]
+Wait = Annotated[float, QueryParameter(ge=0, le=LONGEST_WAIT_SECONDS, description="seconds to wait for a change")]
 
 
 @get("/jobs", opt=needs("job.read"), summary="List jobs")
 async def list_jobs(
     request: ApiRequest,
     paging: NamedDependency[Paging],
-    status: str = "",
-    type: str = "",  # noqa: A002 - the reference product's word
-    certificate_id: str = "",
-    agent_id: str = "",
-    target_id: str = "",
-    parent_id: str = "",
+    status: FromQuery[str] = "",
+    type: FromQuery[str] = "",  # noqa: A002 - the reference product's word
+    certificate_id: FromQuery[str] = "",
+    agent_id: FromQuery[str] = "",
+    target_id: FromQuery[str] = "",
+    parent_id: FromQuery[str] = "",
 ) -> PageOf[JobView]:
     """Newest first, narrowed by exact values (status and type in any case)."""
     asked = {
@@ -66,7 +66,7 @@ async def _load(request: ApiRequest, job_id: str) -> JobView:
 
 
 @get("/jobs/{job_id:str}", opt=needs("job.read"), summary="One job")
-async def show_job(request: ApiRequest, job_id: str, wait: Wait = 0) -> JobView:
+async def show_job(request: ApiRequest, job_id: FromPath[str], wait: Wait = 0) -> JobView:
     """With its steps. `wait` holds the answer until the job has moved or ended, at most so many seconds."""
     clock, door = asyncio.get_running_loop(), request.door
     deadline = clock.time() + wait
@@ -82,14 +82,14 @@ async def show_job(request: ApiRequest, job_id: str, wait: Wait = 0) -> JobView:
 
 
 @post("/jobs/{job_id:str}/cancel", status_code=200, opt=needs("job.cancel"), summary="Cancel a job")
-async def cancel_job(request: ApiRequest, job_id: str) -> StatusAnswer:
+async def cancel_job(request: ApiRequest, job_id: FromPath[str]) -> StatusAnswer:
     """A result that comes later meets a stale fence and is refused."""
     await request_stage.cancel(request.ctx, request.visible, request.actor, job_id)
     return StatusAnswer(status="job_cancelled")
 
 
 @get("/jobs/{job_id:str}/verification", opt=needs("verification.read"), summary="What was seen")
-async def show_verification(request: ApiRequest, job_id: str) -> VerificationView:
+async def show_verification(request: ApiRequest, job_id: FromPath[str]) -> VerificationView:
     """What the target of a deployment was last seen to serve."""
     async with request.ctx.database.read() as tx:
         job = await views.job(tx, request.visible, job_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from litestar import delete, get, post, put
 from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
@@ -29,20 +30,20 @@ async def list_owners(request: ApiRequest, paging: NamedDependency[Paging]) -> P
 
 
 @post("/owners", status_code=201, opt=needs("owner.edit"), summary="Create an owner")
-async def create_owner(request: ApiRequest, data: OwnerWrite) -> OwnerView:
+async def create_owner(request: ApiRequest, data: JSONBody[OwnerWrite]) -> OwnerView:
     """An id or name that is taken answers 409."""
     return _view(await owners.create(request.ctx, request.visible, request.actor, given(data)))
 
 
 @get("/owners/{owner_id:str}", opt=needs("owner.read"), summary="One owner")
-async def show_owner(request: ApiRequest, owner_id: str) -> OwnerView:
+async def show_owner(request: ApiRequest, owner_id: FromPath[str]) -> OwnerView:
     """One owner."""
     async with request.ctx.database.read() as tx:
         return _view(await catalogue.get(tx, request.visible, Owner, owner_id))
 
 
 @put("/owners/{owner_id:str}", opt=needs("owner.edit"), summary="Change an owner")
-async def update_owner(request: ApiRequest, owner_id: str, data: OwnerWrite) -> OwnerView:
+async def update_owner(request: ApiRequest, owner_id: FromPath[str], data: JSONBody[OwnerWrite]) -> OwnerView:
     """What is absent stays."""
     refuse_other_id(data.id, owner_id)
     changes = given(data, but=("id",))
@@ -50,7 +51,7 @@ async def update_owner(request: ApiRequest, owner_id: str, data: OwnerWrite) -> 
 
 
 @delete("/owners/{owner_id:str}", status_code=204, opt=needs("owner.delete"), summary="Delete an owner")
-async def delete_owner(request: ApiRequest, owner_id: str) -> None:
+async def delete_owner(request: ApiRequest, owner_id: FromPath[str]) -> None:
     """One that is still named is kept (409)."""
     await owners.delete(request.ctx, request.visible, request.actor, owner_id)
 

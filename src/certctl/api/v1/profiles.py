@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from litestar import delete, get, post, put
 from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
@@ -40,20 +41,20 @@ async def list_profiles(request: ApiRequest, paging: NamedDependency[Paging]) ->
 
 
 @post("/profiles", status_code=201, opt=needs("profile.edit"), summary="Create a profile")
-async def create_profile(request: ApiRequest, data: ProfileWrite) -> ProfileView:
+async def create_profile(request: ApiRequest, data: JSONBody[ProfileWrite]) -> ProfileView:
     """An id or name that is taken answers 409."""
     return _view(await profiles.create(request.ctx, request.visible, request.actor, _values(data)))
 
 
 @get("/profiles/{profile_id:str}", opt=needs("profile.read"), summary="One profile")
-async def show_profile(request: ApiRequest, profile_id: str) -> ProfileView:
+async def show_profile(request: ApiRequest, profile_id: FromPath[str]) -> ProfileView:
     """One profile."""
     async with request.ctx.database.read() as tx:
         return _view(await catalogue.get(tx, request.visible, Profile, profile_id))
 
 
 @put("/profiles/{profile_id:str}", opt=needs("profile.edit"), summary="Change a profile")
-async def update_profile(request: ApiRequest, profile_id: str, data: ProfileWrite) -> ProfileView:
+async def update_profile(request: ApiRequest, profile_id: FromPath[str], data: JSONBody[ProfileWrite]) -> ProfileView:
     """What is absent stays."""
     refuse_other_id(data.id, profile_id)
     changes = _values(data, but=("id",))
@@ -61,7 +62,7 @@ async def update_profile(request: ApiRequest, profile_id: str, data: ProfileWrit
 
 
 @delete("/profiles/{profile_id:str}", status_code=204, opt=needs("profile.delete"), summary="Delete a profile")
-async def delete_profile(request: ApiRequest, profile_id: str) -> None:
+async def delete_profile(request: ApiRequest, profile_id: FromPath[str]) -> None:
     """One that is still named is kept (409)."""
     await profiles.delete(request.ctx, request.visible, request.actor, profile_id)
 

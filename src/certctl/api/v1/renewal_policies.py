@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from litestar import delete, get, post, put
 from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
@@ -29,20 +30,22 @@ async def list_renewal_policies(request: ApiRequest, paging: NamedDependency[Pag
 
 
 @post("/renewal-policies", status_code=201, opt=needs("policy.edit"), summary="Create a renewal policy")
-async def create_policy(request: ApiRequest, data: RenewalPolicyWrite) -> RenewalPolicyView:
+async def create_policy(request: ApiRequest, data: JSONBody[RenewalPolicyWrite]) -> RenewalPolicyView:
     """An id or name that is taken answers 409."""
     return _view(await renewal_policies.create(request.ctx, request.visible, request.actor, given(data)))
 
 
 @get("/renewal-policies/{policy_id:str}", opt=needs("policy.read"), summary="One renewal policy")
-async def show_policy(request: ApiRequest, policy_id: str) -> RenewalPolicyView:
+async def show_policy(request: ApiRequest, policy_id: FromPath[str]) -> RenewalPolicyView:
     """One renewal policy."""
     async with request.ctx.database.read() as tx:
         return _view(await catalogue.get(tx, request.visible, RenewalPolicy, policy_id))
 
 
 @put("/renewal-policies/{policy_id:str}", opt=needs("policy.edit"), summary="Change a renewal policy")
-async def update_policy(request: ApiRequest, policy_id: str, data: RenewalPolicyWrite) -> RenewalPolicyView:
+async def update_policy(
+    request: ApiRequest, policy_id: FromPath[str], data: JSONBody[RenewalPolicyWrite]
+) -> RenewalPolicyView:
     """What is absent stays."""
     refuse_other_id(data.id, policy_id)
     changes = given(data, but=("id",))
@@ -52,7 +55,7 @@ async def update_policy(request: ApiRequest, policy_id: str, data: RenewalPolicy
 @delete(
     "/renewal-policies/{policy_id:str}", status_code=204, opt=needs("policy.delete"), summary="Delete a renewal policy"
 )
-async def delete_policy(request: ApiRequest, policy_id: str) -> None:
+async def delete_policy(request: ApiRequest, policy_id: FromPath[str]) -> None:
     """One that is still named is kept (409)."""
     await renewal_policies.delete(request.ctx, request.visible, request.actor, policy_id)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from litestar import delete, get, post, put
 from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
@@ -29,20 +30,20 @@ async def list_targets(request: ApiRequest, paging: NamedDependency[Paging]) -> 
 
 
 @post("/targets", status_code=201, opt=needs("target.edit"), summary="Create a target")
-async def create_target(request: ApiRequest, data: TargetWrite) -> TargetView:
+async def create_target(request: ApiRequest, data: JSONBody[TargetWrite]) -> TargetView:
     """Its `config` is judged by its type."""
     return _view(await targets.create(request.ctx, request.visible, request.actor, given(data)))
 
 
 @get("/targets/{target_id:str}", opt=needs("target.read"), summary="One target")
-async def show_target(request: ApiRequest, target_id: str) -> TargetView:
+async def show_target(request: ApiRequest, target_id: FromPath[str]) -> TargetView:
     """One target."""
     async with request.ctx.database.read() as tx:
         return _view(await catalogue.get(tx, request.visible, TargetRecord, target_id))
 
 
 @put("/targets/{target_id:str}", opt=needs("target.edit"), summary="Change a target")
-async def update_target(request: ApiRequest, target_id: str, data: TargetWrite) -> TargetView:
+async def update_target(request: ApiRequest, target_id: FromPath[str], data: JSONBody[TargetWrite]) -> TargetView:
     """What is absent stays; a `config` that is given replaces the whole."""
     refuse_other_id(data.id, target_id)
     changes = given(data, but=("id",))
@@ -50,13 +51,13 @@ async def update_target(request: ApiRequest, target_id: str, data: TargetWrite) 
 
 
 @delete("/targets/{target_id:str}", status_code=204, opt=needs("target.delete"), summary="Delete or retire a target")
-async def delete_target(request: ApiRequest, target_id: str) -> None:
+async def delete_target(request: ApiRequest, target_id: FromPath[str]) -> None:
     """One that was used is retired: its history stays readable."""
     await targets.delete(request.ctx, request.visible, request.actor, target_id)
 
 
 @post("/targets/{target_id:str}/test", status_code=200, opt=needs("target.edit"), summary="Test a target")
-async def try_target(request: ApiRequest, target_id: str) -> TestAnswer:
+async def try_target(request: ApiRequest, target_id: FromPath[str]) -> TestAnswer:
     """Whether its agent is heard from."""
     good, said = await targets.test(request.ctx, request.visible, request.actor, target_id)
     return TestAnswer(status="success" if good else "failed", message=said)

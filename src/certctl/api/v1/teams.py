@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from litestar import delete, get, post, put
 from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
@@ -29,20 +30,20 @@ async def list_teams(request: ApiRequest, paging: NamedDependency[Paging]) -> Pa
 
 
 @post("/teams", status_code=201, opt=needs("team.edit"), summary="Create a team")
-async def create_team(request: ApiRequest, data: TeamWrite) -> TeamView:
+async def create_team(request: ApiRequest, data: JSONBody[TeamWrite]) -> TeamView:
     """An id or name that is taken answers 409."""
     return _view(await teams.create(request.ctx, request.visible, request.actor, given(data)))
 
 
 @get("/teams/{team_id:str}", opt=needs("team.read"), summary="One team")
-async def show_team(request: ApiRequest, team_id: str) -> TeamView:
+async def show_team(request: ApiRequest, team_id: FromPath[str]) -> TeamView:
     """One team."""
     async with request.ctx.database.read() as tx:
         return _view(await catalogue.get(tx, request.visible, Team, team_id))
 
 
 @put("/teams/{team_id:str}", opt=needs("team.edit"), summary="Change a team")
-async def update_team(request: ApiRequest, team_id: str, data: TeamWrite) -> TeamView:
+async def update_team(request: ApiRequest, team_id: FromPath[str], data: JSONBody[TeamWrite]) -> TeamView:
     """What is absent stays."""
     refuse_other_id(data.id, team_id)
     changes = given(data, but=("id",))
@@ -50,7 +51,7 @@ async def update_team(request: ApiRequest, team_id: str, data: TeamWrite) -> Tea
 
 
 @delete("/teams/{team_id:str}", status_code=204, opt=needs("team.delete"), summary="Delete a team")
-async def delete_team(request: ApiRequest, team_id: str) -> None:
+async def delete_team(request: ApiRequest, team_id: FromPath[str]) -> None:
     """One that is still named is kept (409)."""
     await teams.delete(request.ctx, request.visible, request.actor, team_id)
 

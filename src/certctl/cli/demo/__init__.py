@@ -30,7 +30,8 @@ def demo(data_dir: Path, *, once: bool) -> int:
     except OSError as error:
         console.print(f"[red]{escape(str(data_dir))} cannot be used:[/] {escape(str(error))}")
         return 1
-    console.print(f"[bold]certctl demo[/] in {house.directory}{' (going on from an earlier run)' if house.resumed else ''}\n")
+    going_on = " (going on from an earlier run)" if house.resumed else ""
+    console.print(f"[bold]certctl demo[/] in {house.directory}{going_on}\n")
     try:
         with console.status("starting") as status:
 
@@ -65,7 +66,8 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def _told(line: Line) -> str:
-    return f"[green]\u2713[/] {line.chapter:<8} {line.stage:<14} [dim]{line.seconds * 1000:7.0f} ms[/]  {escape(line.proof)}"
+    took = f"[dim]{line.seconds * 1000:7.0f} ms[/]"
+    return f"[green]\u2713[/] {line.chapter:<8} {line.stage:<14} {took}  {escape(line.proof)}"
 
 
 def _print_end(console: Console, house: Installation, story: Story, ready: float) -> None:

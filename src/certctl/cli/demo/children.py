@@ -34,7 +34,9 @@ class Children:
         return child
 
     def wait_until(self, name: str, ready: Callable[[], bool], seconds: float) -> None:
-        """Wait until `ready` says so; Misconfigured with the end of the log when the process died, Temporary in time-out."""
+        """Wait until `ready` says so; Misconfigured with the end of the log when the process died, Temporary in
+        time-out.
+        """
         child = next(child for known, child in reversed(self._running) if known == name)
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

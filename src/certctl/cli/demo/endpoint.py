@@ -1,8 +1,7 @@
 """A small TLS endpoint for hosts without NGINX: serves two files, loads them anew on SIGHUP. For the demo only.
 
-    python -m certctl.cli.demo.endpoint serve PORT CERT KEY PIDFILE
-    python -m certctl.cli.demo.endpoint check STAGED_CONFIG      (reads the two ssl_certificate lines of an NGINX config)
-    python -m certctl.cli.demo.endpoint reload PIDFILE
+Verbs: `serve PORT CERT KEY PIDFILE`, `check STAGED_CONFIG` (reads the ssl_certificate lines of an NGINX config), `reload
+PIDFILE`.
 """
 
 from __future__ import annotations

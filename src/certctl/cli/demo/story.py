@@ -70,7 +70,9 @@ class Story:
         return client
 
     def play(self, client: Client) -> None:
-        """The whole life: first issue (or, on a later run, the certificate as it was left), renew, revoke and replace."""
+        """The whole life: first issue (or, on a later run, the certificate as it was left), renew, revoke and
+        replace.
+        """
         self._issue(client)
         self._renew(client)
         self._revoke(client)
@@ -155,9 +157,7 @@ class Story:
         self._tell(f"{chapter}: {kind.lower()} under way", None)
         while time.monotonic() < deadline:
             fresh = [
-                job
-                for job in client.list_jobs(certificate_id=CERTIFICATE, type=kind).data
-                if job.id not in known_jobs
+                job for job in client.list_jobs(certificate_id=CERTIFICATE, type=kind).data if job.id not in known_jobs
             ]
             if fresh:
                 job = client.get_job(fresh[0].id, wait_seconds=2)
@@ -182,7 +182,7 @@ class Story:
     def _prove(self, client: Client, chapter: str, before: str) -> None:
         """What a client that trusts only the root sees, against what the control plane says is deployed."""
         current = self._current(client)
-        with self._stage(chapter, "handshake", lambda: f"served {before[:16]} -> {seen.fingerprint_sha256[:16]}, trusted"):
+        with self._stage(chapter, "handshake", lambda: f"{before[:16]} -> {seen.fingerprint_sha256[:16]}, trusted"):
             seen = witness.look(self.web.port, SITE, self._house.ca_path)
             if seen.fingerprint_sha256 != current.fingerprint_sha256:
                 raise TrustError(f"it serves {seen.fingerprint_sha256[:16]}, not {current.fingerprint_sha256[:16]}")
@@ -231,4 +231,3 @@ _PROOFS = {
     "revoke": "the CA confirmed",
     "publish": "CRL with the next number",
 }
-

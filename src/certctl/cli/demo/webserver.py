@@ -1,6 +1,7 @@
 """The web server that the demo deploys to: a private NGINX when it is installed, else a small TLS endpoint of ours.
 
-Both start with a self-signed placeholder, so that the change is seen; both are reached only through the host's allow-file.
+Both start with a self-signed placeholder, so that the change is seen; both are reached only through the host's
+allow-file.
 """
 
 from __future__ import annotations

@@ -169,10 +169,11 @@ def _read_trusted(path: Path, trusted: frozenset[int]) -> str:
         raise Misconfigured(
             f"the allow-file {path} cannot be opened (symbolic links are refused): {error.strerror}"
         ) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Misconfigured(f"the allow-file {path} is no regular file")
     with os.fdopen(descriptor, "rb") as file:
         facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            raise Misconfigured(f"the allow-file {path} is no regular file")
         if facts.st_uid not in trusted:
             raise Misconfigured(f"the allow-file {path} belongs to user {facts.st_uid}; run: chown root {path}")
         if facts.st_mode & 0o022:

@@ -44,22 +44,10 @@ async def run_action(allow: AllowFile, name: str, values: Mapping[str, str] | No
     action = allow.action(name)
     arguments = [_filled(action, argument, values or {}) for argument in action.command]
     began = time.monotonic()
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=_ENVIRONMENT,
-            cwd="/",
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise Misconfigured(f"action {name}: {arguments[0]} cannot be started: {reason}") from error
+    process, pipe_fd = await _start(name, arguments)
     output = _Tail()
     # Reading goes on beside the wait: a full pipe would stop the command for ever.
-    reading = asyncio.create_task(output.read(process.stdout))
+    reading = asyncio.create_task(output.read(pipe_fd))
     try:
         async with asyncio.timeout(action.timeout.total_seconds()):
             exit_code = await process.wait()
@@ -81,6 +69,33 @@ async def run_action(allow: AllowFile, name: str, values: Mapping[str, str] | No
     return CommandResult(name, output.text(), timedelta(seconds=time.monotonic() - began))
 
 
+async def _start(name: str, arguments: list[str]) -> tuple[asyncio.subprocess.Process, int]:
+    """The running command and the descriptor its output comes from.
+
+    The pipe is our own: with asyncio's, waiting for the command would be waiting for every daemon it leaves behind.
+    """
+    pipe_fd, its_end = os.pipe()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=its_end,
+            stderr=asyncio.subprocess.STDOUT,
+            env=_ENVIRONMENT,
+            cwd="/",
+            start_new_session=True,
+        )
+    except BaseException as error:
+        os.close(pipe_fd)
+        if isinstance(error, OSError | ValueError):
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise Misconfigured(f"action {name}: {arguments[0]} cannot be started: {reason}") from error
+        raise
+    finally:
+        os.close(its_end)
+    return process, pipe_fd
+
+
 def _filled(action: AllowedAction, argument: str, values: Mapping[str, str]) -> str:
     word = argument[1:-1] if argument.startswith("{") and argument.endswith("}") else ""
     if word not in PLACEHOLDERS:
@@ -99,12 +114,20 @@ class _Tail:
         self._chunks: deque[bytes] = deque()
         self._size = 0
 
-    async def read(self, stream: asyncio.StreamReader | None) -> None:
-        while stream is not None and (chunk := await stream.read(16 * 1024)):
-            self._chunks.append(chunk)
-            self._size += len(chunk)
-            while self._size - len(self._chunks[0]) >= MOST_OUTPUT_BYTES:
-                self._size -= len(self._chunks.popleft())
+    async def read(self, pipe_fd: int) -> None:
+        """Read to the end of the pipe and close it, also when cancelled."""
+        stream = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(pipe_fd, "rb", buffering=0)
+        )
+        try:
+            while chunk := await stream.read(16 * 1024):
+                self._chunks.append(chunk)
+                self._size += len(chunk)
+                while self._size - len(self._chunks[0]) >= MOST_OUTPUT_BYTES:
+                    self._size -= len(self._chunks.popleft())
+        finally:
+            transport.close()
 
     def text(self) -> str:
         return b"".join(self._chunks)[-MOST_OUTPUT_BYTES:].decode(errors="replace")

@@ -36,7 +36,7 @@ class JournalFile(Struct, frozen=True):
 
 
 class Journal(Struct, frozen=True, kw_only=True):
-    """One swap. `expect_new` and `expect_old` are fingerprints: what must be served after it, or after its undoing.
+    """One swap. `expect_new` and `expect_old` are fingerprints to be seen served, see `swap.Swap`.
 
     staged: nothing is in place yet. swapping: some may be. swapped: all are. rolling_back: the old ones are on their
     way back. confirmed: the new ones are seen to be served, only leftovers remain. `where` is the target's own.

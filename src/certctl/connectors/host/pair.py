@@ -7,6 +7,7 @@ server down. The key is read here and goes into the target's file, nowhere else.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,6 +80,9 @@ def read_key_file(path: Path) -> bytes:
     """The bytes of a key file of ours; links are not followed. Raises Misconfigured or Temporary."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise Misconfigured(f"the key file {path} is no regular file")
         with os.fdopen(descriptor, "rb") as file:
             return file.read(MOST_FILE_BYTES)
     except OSError as error:

@@ -32,8 +32,9 @@ LOCK_SECONDS = 60.0
 
 
 class Swap(Struct, frozen=True, kw_only=True):
-    """One group swap. `expect_new` and `expect_old` are fingerprints to be seen served after it, or after its undoing.
+    """One group swap. `expect_new` is the fingerprint to be seen served after it.
 
+    `expect_old` is for its undoing: first what the old files make the server serve, then what else it had in memory.
     `where` is the target's own: kept in the journal and handed to `Settling.server` after a crash.
     """
 
@@ -208,14 +209,17 @@ async def _roll_back(group: Group, journal: Journal, server: Server, journals: J
     await _in_thread(_write_state, journals, journal, "rolling_back")
     await _in_thread(group.put_back, journal.files)
     doubt = ""
+    # Told to read its files again, the server must serve what they say; not told, what it has in memory will do.
+    expected = journal.expect_old[:1]
     try:
         await server.activate()
         reach("swap.reactivated")
     except CertctlError as error:
         doubt = f"the old files are back, but the server was not told: {error.message}"
-    if journal.expect_old:
+        expected = journal.expect_old
+    if expected:
         try:
-            seen = await server.confirm(journal.expect_old)
+            seen = await server.confirm(expected)
             doubt = ""
             outcome = f"the old files are back and {seen[:16]} is served again"
         except CertctlError as error:

@@ -144,7 +144,7 @@ class NginxTarget:
             return place.read()
 
     def _expect_old(self, served_before: str) -> tuple[str, ...]:
-        """What may be seen after a roll back: the old file's certificate, or what was in the server's memory before."""
+        """What is to be seen after a roll back: the old file's certificate, then what was in the server's memory."""
         if not served_before:
             return ()
         on_disk = fingerprint_of(self._live_certificate())

@@ -119,7 +119,7 @@ class NginxServer:
                 break
             if not sights:
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                pause = min(pause * 1.3, _LONGEST_PAUSE_SECONDS)
         span = f"{self._config.probe_span.total_seconds():g} s"
         if problem:
             raise Temporary(f"nothing could be seen at {self.endpoint} within {span}: {problem}")

@@ -1,0 +1,200 @@
+"""Every call of the REST API that certctl's own clients make, described once: method, path, query, body, answer.
+
+Pure data; `client` and `async_client` send it. Ids are quoted, so that no id changes a path.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Struct
+
+from certctl.client.models import agents, auth, certificates, issuers, jobs, people, profiles, system, targets
+from certctl.client.models import renewal_policies as policies
+from certctl.client.models.page import PageOf, StatusAnswer
+
+AnswerT = TypeVar("AnswerT")
+API = "/api/v1"
+
+
+class Call(Struct, Generic[AnswerT], frozen=True, kw_only=True):
+    """One call. `answer` None means that nothing comes back; `patience_seconds` is added to the usual time limit."""
+
+    method: str
+    path: str
+    answer: type[AnswerT]
+    query: dict[str, str] = {}
+    body: Struct | None = None
+    patience_seconds: float = 0
+
+
+class Resource(Struct, Generic[AnswerT], frozen=True):
+    """A kind of thing with the five usual calls."""
+
+    path: str
+    view: type[AnswerT]
+
+    def list(self, page: int = 1, per_page: int = 500, **query: str) -> Call[PageOf[AnswerT]]:
+        """One page."""
+        shown = {"page": str(page), "per_page": str(per_page)} | {name: value for name, value in query.items() if value}
+        return Call(method="GET", path=f"{API}/{self.path}", answer=PageOf[self.view], query=shown)  # type: ignore[name-defined]  # generic at run time
+
+    def get(self, thing_id: str) -> Call[AnswerT]:
+        """One of them."""
+        return Call(method="GET", path=at(self.path, thing_id), answer=self.view)
+
+    def create(self, body: Struct) -> Call[AnswerT]:
+        """A new one."""
+        return Call(method="POST", path=f"{API}/{self.path}", answer=self.view, body=body)
+
+    def update(self, thing_id: str, body: Struct) -> Call[AnswerT]:
+        """Change it."""
+        return Call(method="PUT", path=at(self.path, thing_id), answer=self.view, body=body)
+
+    def delete(self, thing_id: str) -> Call[None]:
+        """Remove it."""
+        return Call(method="DELETE", path=at(self.path, thing_id), answer=type(None))
+
+
+def at(resource: str, *parts: str) -> str:
+    """The path of a thing, ids quoted."""
+    return "/".join([API, resource, *(quote(part, safe="") for part in parts)])
+
+
+CERTIFICATES = Resource("certificates", certificates.CertificateView)
+JOBS = Resource("jobs", jobs.JobView)
+TARGETS = Resource("targets", targets.TargetView)
+ISSUERS = Resource("issuers", issuers.IssuerView)
+PROFILES = Resource("profiles", profiles.ProfileView)
+POLICIES = Resource("renewal-policies", policies.RenewalPolicyView)
+OWNERS = Resource("owners", people.OwnerView)
+TEAMS = Resource("teams", people.TeamView)
+AGENTS = Resource("agents", agents.AgentView)
+
+
+def list_versions(certificate_id: str, page: int = 1, per_page: int = 500) -> Call[PageOf[certificates.VersionView]]:
+    """Versions, newest first."""
+    query = {"page": str(page), "per_page": str(per_page)}
+    path = at("certificates", certificate_id, "versions")
+    return Call(method="GET", path=path, answer=PageOf[certificates.VersionView], query=query)
+
+
+def list_deployments(certificate_id: str) -> Call[certificates.DeploymentsAnswer]:
+    """Every mapped target, with what is known there."""
+    path = at("certificates", certificate_id, "deployments")
+    return Call(method="GET", path=path, answer=certificates.DeploymentsAnswer)
+
+
+def renew_certificate(certificate_id: str, *, force: bool = False) -> Call[StatusAnswer]:
+    """Renew now."""
+    path = at("certificates", certificate_id, "renew")
+    return Call(method="POST", path=path, answer=StatusAnswer, body=certificates.RenewBody(force=force))
+
+
+def deploy_certificate(certificate_id: str, *, target_id: str = "", version_id: str = "") -> Call[StatusAnswer]:
+    """Deploy now, to one target or all, the current version or a named one."""
+    body = certificates.DeployBody(target_id=target_id, version_id=version_id)
+    return Call(method="POST", path=at("certificates", certificate_id, "deploy"), answer=StatusAnswer, body=body)
+
+
+def revoke_certificate(
+    certificate_id: str, *, reason: str = "", version_id: str = "", replace: bool = False
+) -> Call[StatusAnswer]:
+    """Revoke at once; `replace` asks each holder for a new key."""
+    body = certificates.RevokeBody(reason=reason, version_id=version_id, replace=replace)
+    return Call(method="POST", path=at("certificates", certificate_id, "revoke"), answer=StatusAnswer, body=body)
+
+
+def submit_csr(certificate_id: str, csr_pem: str) -> Call[StatusAnswer]:
+    """Ask for a version for a key that the caller holds."""
+    body = certificates.CsrBody(csr_pem=csr_pem)
+    return Call(method="POST", path=at("certificates", certificate_id, "csr"), answer=StatusAnswer, body=body)
+
+
+def export_pem(certificate_id: str, version_id: str = "") -> Call[certificates.PemExport]:
+    """What was issued, in PEM."""
+    query = {"version_id": version_id} if version_id else {}
+    path = at("certificates", certificate_id, "export", "pem")
+    return Call(method="GET", path=path, answer=certificates.PemExport, query=query)
+
+
+def get_job(job_id: str, wait_seconds: float = 0) -> Call[jobs.JobView]:
+    """One job; `wait_seconds` holds the answer until it has moved or ended."""
+    query = {"wait": f"{wait_seconds:g}"} if wait_seconds else {}
+    return Call(method="GET", path=at("jobs", job_id), answer=jobs.JobView, query=query, patience_seconds=wait_seconds)
+
+
+def cancel_job(job_id: str) -> Call[StatusAnswer]:
+    """Cancel it."""
+    return Call(method="POST", path=at("jobs", job_id, "cancel"), answer=StatusAnswer)
+
+
+def test_thing(resource: str, thing_id: str) -> Call[targets.TestAnswer]:
+    """Test an issuer (`issuers`) or a target (`targets`)."""
+    return Call(method="POST", path=at(resource, thing_id, "test"), answer=targets.TestAnswer)
+
+
+def list_retired_agents(page: int = 1, per_page: int = 500) -> Call[PageOf[agents.AgentView]]:
+    """Agents that were retired."""
+    query = {"page": str(page), "per_page": str(per_page)}
+    return Call(method="GET", path=f"{API}/agents/retired", answer=PageOf[agents.AgentView], query=query)
+
+
+def create_enrolment_token(body: agents.TokenWrite) -> Call[agents.TokenView]:
+    """A one-time right to enrol."""
+    return Call(method="POST", path=f"{API}/agents/enrolment-tokens", answer=agents.TokenView, body=body)
+
+
+def retire_agent(agent_id: str, *, reason: str = "", force: bool = False) -> Call[agents.RetiredAnswer | None]:
+    """Retire it for good; None when it was retired before."""
+    query = {name: value for name, value in {"reason": reason, "force": "true" if force else ""}.items() if value}
+    answer: Any = agents.RetiredAnswer | None
+    return Call(method="DELETE", path=at("agents", agent_id), answer=answer, query=query)
+
+
+def bootstrap(token: str, actor_name: str) -> Call[auth.BootstrapAnswer]:
+    """The first key, once."""
+    body = auth.BootstrapBody(token=token, actor_name=actor_name)
+    return Call(method="POST", path=f"{API}/auth/bootstrap", answer=auth.BootstrapAnswer, body=body)
+
+
+def get_me() -> Call[auth.MeView]:
+    """Who calls."""
+    return Call(method="GET", path=f"{API}/auth/me", answer=auth.MeView)
+
+
+def list_keys() -> Call[auth.KeysAnswer]:
+    """All API keys."""
+    return Call(method="GET", path=f"{API}/auth/keys", answer=auth.KeysAnswer)
+
+
+def create_key(body: auth.KeyWrite) -> Call[auth.NewKeyAnswer]:
+    """A new API key, shown this once."""
+    return Call(method="POST", path=f"{API}/auth/keys", answer=auth.NewKeyAnswer, body=body)
+
+
+def delete_key(key_id: str) -> Call[None]:
+    """Revoke an API key."""
+    return Call(method="DELETE", path=at("auth", "keys", key_id), answer=type(None))
+
+
+def get_version() -> Call[system.VersionInfo]:
+    """What runs there."""
+    return Call(method="GET", path=f"{API}/version", answer=system.VersionInfo)
+
+
+def get_readiness() -> Call[system.Readiness]:
+    """Whether it can work."""
+    return Call(method="GET", path="/ready", answer=system.Readiness)
+
+
+def count_certificates() -> Call[list[system.StatusCount]]:
+    """Certificates by status."""
+    return Call(method="GET", path=f"{API}/stats/certificates-by-status", answer=list[system.StatusCount])
+
+
+def encode_body(body: Struct | None) -> bytes | None:
+    """A body as JSON."""
+    return None if body is None else msgspec.json.encode(body)

@@ -1,0 +1,169 @@
+"""A call to an HTTP request, an HTTP answer to data or to the same error that the server raised.
+
+Shared by the sync and the async client. Must never put a header or a body of ours into an error.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import httpx
+import msgspec
+
+from certctl import __version__
+from certctl.client.calls import Call, encode_body
+from certctl.client.models.problem import Problem
+from certctl.core import errors
+from certctl.core.errors import CertctlError, Misconfigured, Temporary, Violation
+from certctl.core.secret import Secret
+
+AnswerT = TypeVar("AnswerT")
+
+CALL_SECONDS = 30.0
+ATTEMPTS = 3
+_LONGEST_PAUSE_SECONDS = 5.0
+
+
+class Unreachable(Temporary):
+    """Nothing answers there, or what answers cannot be trusted."""
+
+    code = "unreachable"
+
+
+def tls_context(ca_path: Path | None) -> ssl.SSLContext:
+    """A verifying context (TLS 1.2 or newer); `ca_path` (PEM) replaces the system's roots. Raises Misconfigured."""
+    try:
+        return ssl.create_default_context(cafile=str(ca_path) if ca_path is not None else None)
+    except (OSError, ssl.SSLError) as error:
+        raise Misconfigured(f"the CA bundle {ca_path} cannot be read: {error.strerror or error}") from error
+
+
+def check_url(url: str) -> str:
+    """The server's address without a trailing slash; Misconfigured unless it is an https URL."""
+    try:
+        parsed = httpx.URL(url.strip())
+    except httpx.InvalidURL as error:
+        raise Misconfigured(f"{url!r} is no URL; write https://host:port") from error
+    if parsed.scheme != "https" or not parsed.host:
+        raise Misconfigured(f"{url!r} is no https URL; write https://host:port")
+    return str(parsed).rstrip("/")
+
+
+def request_of(call: Call[Any], key: Secret) -> dict[str, Any]:
+    """The keyword arguments of httpx's `request`."""
+    content = encode_body(call.body)
+    headers = {"Accept": "application/json", "User-Agent": f"certctl/{__version__}"}
+    if key:
+        headers["Authorization"] = f"Bearer {key.reveal()}"
+    if content is not None:
+        headers["Content-Type"] = "application/json"
+    return {
+        "method": call.method,
+        "url": call.path,
+        "params": call.query or None,
+        "content": content,
+        "headers": headers,
+        "timeout": CALL_SECONDS + call.patience_seconds,
+    }
+
+
+def answer_of(call: Call[AnswerT], response: httpx.Response) -> AnswerT:
+    """The data of a good answer; raises the error that any other one tells."""
+    if not response.is_success:
+        raise error_of(response)
+    if not response.content:
+        return cast("AnswerT", None)
+    try:
+        return msgspec.json.decode(response.content, type=call.answer)
+    except msgspec.MsgspecError as error:
+        raise Unreachable(
+            f"{response.url.host} answered what certctl {__version__} cannot read: is it a certctl server?",
+            detail=str(error),
+        ) from error
+
+
+def transport_error(error: httpx.HTTPError, base_url: str) -> CertctlError:
+    """What kept a call from being answered, in a sentence that says what to do."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return Unreachable(
+                f"the certificate of {base_url} is not trusted ({cause.verify_message}); "
+                "name the CA that signed it with --ca-bundle or CERTCTL_SERVER_CA_BUNDLE_PATH"
+            )
+        cause = cause.__cause__ or cause.__context__
+    return Unreachable(f"{base_url} does not answer: {str(error) or type(error).__name__}")
+
+
+def pause_before_retry(call: Call[Any], error: CertctlError, attempt: int) -> float | None:
+    """Seconds to wait before a call is sent again, or None: only a GET that failed for the moment is."""
+    if call.method != "GET" or attempt >= ATTEMPTS or not isinstance(error, Temporary | errors.RateLimited):
+        return None
+    if error.retry_after is not None:
+        pause = error.retry_after.total_seconds()
+        return pause if pause <= _LONGEST_PAUSE_SECONDS else None
+    return float(0.2 * 2**attempt)
+
+
+def error_of(response: httpx.Response) -> CertctlError:
+    """The error that a problem document (RFC 9457) tells, else the one its status means."""
+    problem = _problem(response)
+    message = problem.message if problem else f"the server answered {response.status_code} {response.reason_phrase}"
+    if problem and problem.request_id and response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+        message = f"{message} (request id {problem.request_id})"
+    kind = _BY_CODE.get(problem.code if problem else "") or _BY_STATUS.get(response.status_code)
+    if kind is None:
+        kind = Temporary if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR else errors.CallerError
+    violations = tuple(
+        Violation(each.rule, each.message, each.field) for each in (problem.violations if problem else ())
+    )
+    return _make(kind, message, violations, _retry_after(response.headers))
+
+
+def _make(
+    kind: type[CertctlError], message: str, violations: tuple[Violation, ...], retry_after: timedelta | None
+) -> CertctlError:
+    if kind is errors.PolicyDenied:
+        return errors.PolicyDenied(violations or (Violation("policy_denied", message),))
+    if kind is errors.Malformed:
+        return errors.Malformed(message, violations=violations)
+    if kind is errors.RateLimited:
+        return errors.RateLimited(message, retry_after=retry_after or timedelta(seconds=1))
+    if kind is Temporary:
+        return Temporary(message, retry_after=retry_after)
+    return kind(message)
+
+
+def _problem(response: httpx.Response) -> Problem | None:
+    try:
+        return msgspec.json.decode(response.content, type=Problem)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def _retry_after(headers: Mapping[str, str]) -> timedelta | None:
+    text = headers.get("Retry-After", "")
+    return timedelta(seconds=int(text)) if text.isascii() and text.isdigit() and len(text) < 7 else None
+
+
+def _leaves(kind: type[CertctlError]) -> list[type[CertctlError]]:
+    return [kind, *(leaf for child in kind.__subclasses__() for leaf in _leaves(child))]
+
+
+_BY_CODE: dict[str, type[CertctlError]] = {kind.code: kind for kind in _leaves(CertctlError) if kind is not Unreachable}
+_BY_STATUS: dict[int, type[CertctlError]] = {
+    400: errors.Malformed,
+    401: errors.NotAuthenticated,
+    403: errors.NotAllowed,
+    404: errors.NotFound,
+    409: errors.Conflict,
+    410: errors.Gone,
+    413: errors.TooLarge,
+    415: errors.UnsupportedMediaType,
+    422: errors.PolicyDenied,
+    429: errors.RateLimited,
+}

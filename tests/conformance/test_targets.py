@@ -8,6 +8,7 @@ from typing import Protocol
 
 import msgspec
 import pytest
+
 from certctl.connectors.base.target import Material, Probes, Recovers, Target
 from certctl.core.errors import ConnectorError, TrustError
 from peers.nginx import NGINX, Nginx, make_pair

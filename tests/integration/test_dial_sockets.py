@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from certctl.connectors.dial import DialPolicy, dial
 from certctl.connectors.http import client, fetch, retry_after
 from certctl.connectors.probe import probe_tls, split_endpoint

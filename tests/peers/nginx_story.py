@@ -17,7 +17,6 @@ from certctl.connectors.registry import open_target
 from certctl.connectors.targets.nginx import NginxTarget
 from certctl.core.errors import CertctlError
 from certctl.telemetry import points
-
 from peers.nginx import Nginx, fingerprint
 from peers.zygote import die_at
 

@@ -14,7 +14,6 @@ from certctl.connectors.host.journal import Journals
 from certctl.connectors.host.swap import Swap, recover, swap
 from certctl.core.errors import Misconfigured, Rejected
 from certctl.telemetry import points
-
 from peers.zygote import die_at
 
 

@@ -12,10 +12,11 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import pytest
+
 from certctl.connectors.base.target import Material
 from certctl.core.errors import Misconfigured, Rejected, TrustError
 from certctl.pki.keys import public_key_matches
@@ -60,7 +61,7 @@ class Watcher:
                 self.failures.append(repr(error))
             time.sleep(0.002)
 
-    def __enter__(self) -> Watcher:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -179,11 +180,9 @@ async def test_a_broken_live_configuration_is_found_and_undone(nginx: Nginx, pai
 
 async def test_the_wrong_endpoint_is_found_and_undone(nginx: Nginx, pair: Material, tmp_path: Path) -> None:
     before = nginx.served()
-    with Nginx(tmp_path / "other") as other:
-        with pytest.raises(
-            Rejected, match="set endpoint and sni.*the old files are back, but are not seen to be served"
-        ):
-            await deploy(target_of(nginx, endpoint=other.endpoint, probe_timeout="1s"), pair)
+    told = "set endpoint and sni.*the old files are back, but are not seen to be served"
+    with Nginx(tmp_path / "other") as other, pytest.raises(Rejected, match=told):
+        await deploy(target_of(nginx, endpoint=other.endpoint, probe_timeout="1s"), pair)
     assert nginx.served() == before == on_disk(nginx)
 
 

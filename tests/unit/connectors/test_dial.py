@@ -5,10 +5,11 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from certctl.connectors.dial import DialPolicy, classify, embedded, judge, resolve, show_endpoint
-from certctl.core.errors import Misconfigured, Temporary
 from hypothesis import given
 from hypothesis import strategies as st
+
+from certctl.connectors.dial import DialPolicy, classify, embedded, judge, resolve, show_endpoint
+from certctl.core.errors import Misconfigured, Temporary
 
 STRICT = DialPolicy("acme.validation", setting="CERTCTL_DIAL_ALLOW")
 OPEN = DialPolicy("agent.probe", (), allow_private=True, allow_loopback=True)

@@ -9,12 +9,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from certctl.connectors.host.allow import AllowedAction, AllowFile, check_absolute, load_allow_file
 from certctl.connectors.host.command import MOST_OUTPUT_BYTES, run_action
 from certctl.connectors.host.paths import Place
 from certctl.core.errors import Misconfigured, Rejected, Temporary
-from hypothesis import given
-from hypothesis import strategies as st
 
 GOOD = """\
 [[folder]]
@@ -153,7 +154,7 @@ async def test_a_command_sees_a_clean_world(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("CERTCTL_API_KEY", "s3cret")
     allow = actions(env=(["/usr/bin/env"], 5), pwd=(["/bin/pwd"], 5), cat=(["/bin/cat"], 5))
     result = await run_action(allow, "env")
-    assert set(line.partition("=")[0] for line in result.output.splitlines()) == {"PATH", "LANG"}
+    assert {line.partition("=")[0] for line in result.output.splitlines()} == {"PATH", "LANG"}
     assert (await run_action(allow, "pwd")).output == "/\n"
     assert (await run_action(allow, "cat")).output == ""
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+
 from certctl.connectors.base.config import decode_config, parse_mode
 from certctl.connectors.registry import target_config_schema
 from certctl.connectors.targets.nginx import NginxConfig

@@ -7,14 +7,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from certctl.connectors.host import swap as swap_module
 from certctl.connectors.host.group import Group
 from certctl.connectors.host.journal import Journal, JournalIsCorrupt, Journals
 from certctl.connectors.host.swap import recover, swap
 from certctl.core.errors import Misconfigured, Rejected, Temporary
 from certctl.telemetry import points
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from peers.swap_story import PretendedServer, Story, allow_of, lay_out, live_pair, order_of
 
 

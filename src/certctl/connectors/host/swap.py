@@ -156,7 +156,12 @@ async def _settle(group: Group, journal: Journal, server: Server, journals: Jour
         return f"put back: {await _roll_back(group, journal, server, journals)}"
     if Standing.OLD in standing:
         return f"put back, for a new file was lost: {await _roll_back(group, journal, server, journals)}"
-    await _go_forward(group, journal, server, journals)
+    try:
+        await _go_forward(group, journal, server, journals)
+    except CertctlError as error:
+        if await _in_thread(journals.read, journal.plan_id) is not None:
+            raise
+        return f"put back: {error.message}"
     return "finished: the new files are in place and served"
 
 

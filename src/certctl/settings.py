@@ -68,7 +68,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     shown = f"[{pki_host}]" if ":" in pki_host else pki_host
     return Settings(
         data_dir=data_dir,
-        database_url=read.text("CERTCTL_DATABASE_URL", f"sqlite:///{data_dir}/certctl.db"),
+        database_url=_database_url(read, data_dir),
         database_max_connections=read.number("CERTCTL_DATABASE_MAX_CONNS", 20, low=2, high=1000),
         host=host,
         port=port,
@@ -93,6 +93,13 @@ def load(environ: Mapping[str, str]) -> Settings:
         ocsp_responder_validity=read.duration("CERTCTL_OCSP_RESPONDER_VALIDITY", "720h", shortest=3600),
         ocsp_responder_grace=read.duration("CERTCTL_OCSP_RESPONDER_ROTATION_GRACE", "168h", shortest=60),
     )
+
+
+def _database_url(read: _Reader, data_dir: Path) -> str:
+    url = read.text("CERTCTL_DATABASE_URL", f"sqlite:///{data_dir}/certctl.db")
+    if not url.startswith(("postgres://", "postgresql://", "sqlite:///")):
+        raise Misconfigured("CERTCTL_DATABASE_URL must begin with postgres:// or sqlite:///")
+    return url
 
 
 def _encryption_key(read: _Reader) -> Secret:

@@ -15,7 +15,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from certctl.core.errors import Misconfigured
-from certctl.store.tx import Database
+from certctl.store.tx import Database, database_errors
 
 _ADVISORY_LOCK = 0x63657274  # "cert"
 
@@ -37,8 +37,9 @@ def head() -> str:
 
 async def current(database: Database) -> str | None:
     """The revision the database is at, or None when it is empty."""
-    async with database.engine.connect() as connection:
-        return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+    with database_errors():
+        async with database.engine.connect() as connection:
+            return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
 
 
 async def migrate(database: Database) -> str:
@@ -52,9 +53,10 @@ async def migrate(database: Database) -> str:
         )
     if present == head():
         return present
-    async with database.engine.begin() as connection:
-        if database.dialect == "postgresql":
-            await connection.execute(sa.text("SET LOCAL lock_timeout = '15s'"))
-            await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
-        await connection.run_sync(lambda sync: command.upgrade(_config(sync), "head"))
+    with database_errors():
+        async with database.engine.begin() as connection:
+            if database.dialect == "postgresql":
+                await connection.execute(sa.text("SET LOCAL lock_timeout = '15s'"))
+                await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+            await connection.run_sync(lambda sync: command.upgrade(_config(sync), "head"))
     return head()

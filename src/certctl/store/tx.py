@@ -91,7 +91,7 @@ class Database:
         async with contextlib.AsyncExitStack() as stack:
             if self._writer is not None:
                 await stack.enter_async_context(self._writer)
-            with _database_errors():
+            with database_errors():
                 connection = await stack.enter_async_context(self.engine.connect())
                 tx = Tx(connection, self.dialect)
                 try:
@@ -110,7 +110,7 @@ class Database:
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[Tx]:
         """A reading block: each statement sees what is committed; nothing may be written."""
-        with _database_errors():
+        with database_errors():
             async with self.engine.connect() as connection:
                 reader = await connection.execution_options(isolation_level="AUTOCOMMIT")
                 yield Tx(reader, self.dialect)
@@ -126,7 +126,7 @@ async def _notify(connection: AsyncConnection, channels: set[str]) -> None:
 
 
 @contextlib.contextmanager
-def _database_errors() -> Any:
+def database_errors() -> Any:
     """A database that cannot be reached or is full is Temporary; anything else stays a bug."""
     try:
         yield

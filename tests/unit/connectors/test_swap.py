@@ -268,3 +268,14 @@ def test_the_journal_folder_is_private(tmp_path: Path) -> None:
     (tmp_path / "j").mkdir(mode=0o755)
     Journals(tmp_path / "j")
     assert (tmp_path / "j").stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_roll_back_once_begun_is_finished_and_not_turned_round(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journals = await stopped_at("swap.journal.rolling_back", root, monkeypatch, "confirm")
+    assert live_pair(root) == ("new", "new")
+    (sentence,) = await recover(journals, allow_of(root), Story(root))
+    assert "put back" in sentence
+    assert live_pair(root) == ("old", "old")
+    assert (root / "served").read_text() == "old"

@@ -1,0 +1,100 @@
+"""`certctl keys`: API keys. Values are shown once."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from certctl.cli import options, tables
+from certctl.cli.connection import connect
+
+app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+
+
+@app.command("list")
+def list_keys(json: options.Json = False) -> None:
+    """List API keys, never their values."""
+    from certctl.client import calls
+
+    with connect() as client:
+        answer = client.send(calls.list_keys())
+    if json:
+        tables.print_json(answer)
+        return
+    rows = [
+        [
+            tables.safe(row.name),
+            tables.status("revoked") if row.revoked_at else tables.status("ready"),
+            ", ".join(row.role_ids),
+            tables.moment(row.last_used_at) or "never",
+            tables.moment(row.expires_at) or "never",
+            row.id,
+        ]
+        for row in answer.keys
+    ]
+    tables.print_table(["NAME", "STATE", "ROLES", "USED", "EXPIRES", "ID"], rows)
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Who will hold it; the audit log names it so.")],
+    role: Annotated[
+        list[str], typer.Option("--role", "-r", help="r-viewer, r-operator, r-admin, ...; again for more.")
+    ],
+    valid: Annotated[str, typer.Option("--valid", help="How long: 90d, 12h; else without end.")] = "",
+    team: Annotated[list[str] | None, typer.Option("--team", help="Limit it to a team; again for more.")] = None,
+    profile: Annotated[list[str] | None, typer.Option("--profile", help="Limit it to a profile.")] = None,
+    issuer: Annotated[list[str] | None, typer.Option("--issuer", help="Limit it to an issuer.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Make an API key. Its value is shown this once."""
+    from certctl.client import calls
+    from certctl.client.models.auth import KeyWrite
+
+    wish = KeyWrite(
+        name=name,
+        role_ids=role,
+        expires_at=_end(valid),
+        teams=team or None,
+        profiles=profile or None,
+        issuers=issuer or None,
+    )
+    with connect() as client:
+        made = client.send(calls.create_key(wish))
+    if json:
+        tables.print_json(made)
+        return
+    sys.stdout.write(f"{made.key_value}\n")
+    sys.stderr.write(f"This is the key of {tables.safe(made.name)} ({made.id}); keep it, it is not shown again.\n")
+
+
+def _end(valid: str) -> datetime | None:
+    from certctl.cli.exits import UsageFault
+    from certctl.connectors.base.config import parse_duration
+
+    if not valid:
+        return None
+    try:
+        return datetime.now(UTC) + parse_duration(valid)
+    except (ValueError, OverflowError) as error:
+        raise UsageFault(str(error)) from error
+
+
+@app.command()
+def delete(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Id or name of the key.")], yes: options.Yes = False
+) -> None:
+    """Revoke an API key at once."""
+    from certctl.client import calls
+    from certctl.core.errors import NotFound
+
+    with connect() as client:
+        found = next((row for row in client.send(calls.list_keys()).keys if key in {row.id, row.name}), None)
+        if found is None:
+            raise NotFound(f"there is no key {key}")
+        options.confirm(f"Revoke the key {tables.safe(found.name)} ({found.id})?", yes=yes)
+        client.send(calls.delete_key(found.id))
+    sys.stdout.write(f"{tables.safe(found.name)} ({found.id}) is revoked\n")

@@ -1,0 +1,161 @@
+"""`certctl`: the control plane from a terminal. Imports little, so that `--help` comes at once.
+
+Every failure is one sentence on standard error and an exit code; keys are read from standard input, a file or the
+environment, never from an argument.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from certctl import __version__
+from certctl.cli import agents, certs, jobs, keys, options, records, tables
+from certctl.cli.connection import Profile, connect, load_profile, profile_path, save_profile
+from certctl.cli.exits import EXITS, UsageFault, exit_code, sentence
+from certctl.core.errors import CertctlError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Certificates from request to proof: issue, deploy, verify, renew, revoke.",
+    epilog=EXITS,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(certs.app, name="certs")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(agents.app, name="agents")
+for _kind in records.KINDS:
+    app.add_typer(records.app_of(_kind), name=_kind)
+app.add_typer(keys.app, name="keys")
+
+Server = Annotated[str, typer.Option("--server", help="https://host:8443", envvar="CERTCTL_SERVER_URL")]
+CaBundle = Annotated[
+    Path | None,
+    typer.Option("--ca-bundle", help="PEM file of the CA to trust.", envvar="CERTCTL_SERVER_CA_BUNDLE_PATH"),
+]
+KeyFile = Annotated[Path | None, typer.Option("--key-file", help="File with the API key.")]
+KeyStdin = Annotated[bool, typer.Option("--key-stdin", help="Read the API key from standard input.")]
+
+
+@app.command()
+def login(server: Server, key_stdin: KeyStdin = False, key_file: KeyFile = None, ca_bundle: CaBundle = None) -> None:
+    """Sign in: try the key, then save server and key for this user (mode 0600)."""
+    value = _secret(key_stdin, key_file, "API key")
+    profile = Profile(server_url=server.rstrip("/"), api_key=value, ca_bundle=_absolute(ca_bundle))
+    with connect(profile) as client:
+        me = client.get_me()
+    path = save_profile(profile)
+    sys.stdout.write(f"signed in to {profile.server_url} as {tables.safe(me.actor_id)} ({', '.join(me.roles)})\n")
+    sys.stderr.write(f"saved in {path}\n")
+
+
+def _secret(from_stdin: bool, path: Path | None, word: str) -> str:
+    if from_stdin == (path is not None):
+        raise UsageFault(f"give the {word} by standard input or by a file, one of the two: it is never an argument")
+    try:
+        text = path.read_text() if path is not None else sys.stdin.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageFault(f"the {word} cannot be read: {error}") from error
+    value = text.strip()
+    if not value or any(not char.isprintable() or char.isspace() for char in value):
+        raise UsageFault(f"the {word} must be one line without spaces")
+    return value
+
+
+def _absolute(path: Path | None) -> str:
+    return str(path.expanduser().resolve()) if path is not None else ""
+
+
+@app.command()
+def bootstrap(
+    server: Server,
+    token_file: Annotated[Path | None, typer.Option("--token-file", help="File with the bootstrap token.")] = None,
+    token_stdin: Annotated[bool, typer.Option("--token-stdin", help="Read the token from standard input.")] = False,
+    name: Annotated[str, typer.Option(help="Who the first administrator is.")] = "admin",
+    ca_bundle: CaBundle = None,
+    json: options.Json = False,
+) -> None:
+    """Make the first administrator's key, once, and sign in with it."""
+    token = _secret(token_stdin, token_file, "bootstrap token")
+    anonymous = Profile(server_url=server.rstrip("/"), api_key="", ca_bundle=_absolute(ca_bundle))
+    with connect(anonymous) as client:
+        made = client.bootstrap(token, name)
+    path = save_profile(Profile(server_url=anonymous.server_url, api_key=made.key_value, ca_bundle=anonymous.ca_bundle))
+    if json:
+        tables.print_json(made)
+        return
+    sys.stdout.write(f"{tables.safe(made.actor_id)} is the first administrator; signed in\n")
+    sys.stderr.write(
+        f"the key is saved in {path} and is not shown again; make more: certctl keys create NAME --role ROLE\n"
+    )
+
+
+@app.command()
+def status(json: options.Json = False) -> None:
+    """Where you are signed in, as whom, and how things stand there."""
+    from certctl.client import calls
+
+    profile = load_profile()
+    with connect(profile) as client:
+        me = client.get_me()
+        version = client.send(calls.get_version())
+        may_count = any(each.permission == "stats.read" for each in me.effective_permissions)
+        counts = client.send(calls.count_certificates()) if may_count else []
+    if json:
+        tables.print_json({"server_url": profile.server_url, "version": version, "me": me, "certificates": counts})
+        return
+    tables.print_facts(
+        [
+            ("server", f"{profile.server_url} (certctl {tables.safe(version.version)})"),
+            ("signed in as", f"{tables.safe(me.actor_id)} ({', '.join(me.roles)})"),
+            ("certificates", ", ".join(f"{row.count} {tables.status(row.status)}" for row in counts) or "none"),
+            ("profile", str(profile_path())),
+        ]
+    )
+
+
+@app.command()
+def version(json: options.Json = False) -> None:
+    """This program's release."""
+    if json:
+        tables.print_json({"version": __version__})
+    else:
+        sys.stdout.write(f"certctl {__version__}\n")
+
+
+@app.command()
+def demo(
+    data_dir: Annotated[Path, typer.Option("--data-dir", help="Where everything of the demo is kept.")] = Path(
+        "certctl-demo"
+    ),
+    once: Annotated[bool, typer.Option("--once", help="End when the story is told.")] = False,
+) -> None:
+    """One certificate's whole life on this machine: real server, agent and web server in one directory."""
+    try:
+        from certctl.cli.demo import demo as play  # needs the server's libraries
+    except ModuleNotFoundError as error:
+        raise UsageFault(f"the demo needs the server's parts ({error.name}): pip install 'certctl[server]'") from error
+    raise typer.Exit(play(data_dir, once=once))
+
+
+def main() -> NoReturn:
+    """Entry point: run a command, turn failures into a sentence and a code."""
+    try:
+        app()
+    except CertctlError as error:
+        sys.stdout.flush()
+        sys.stderr.write(f"{tables.paint('certctl:', 'red', sys.stderr)} {sentence(error)}\n")
+        sys.exit(exit_code(error))
+    except BrokenPipeError:
+        # whoever read us has seen enough (| head)
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""`certctl issuers|targets|profiles|policies|owners|teams`: what is configured, one shape of commands for all six."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from certctl.cli import options, tables
+from certctl.cli.connection import connect
+from certctl.cli.exits import UsageFault
+from certctl.cli.finding import find, find_id
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """One kind of record: its word, the name of its calls, of its body, and what a list shows."""
+
+    word: str
+    resource: str
+    body: str
+    columns: tuple[str, ...]
+    testable: bool = False
+
+
+KINDS: dict[str, Kind] = {
+    "targets": Kind("target", "TARGETS", "targets.TargetWrite", ("name", "type", "agent_id", "enabled", "id"), True),
+    "issuers": Kind("issuer", "ISSUERS", "issuers.IssuerWrite", ("name", "type", "enabled", "test_status", "id"), True),
+    "profiles": Kind(
+        "profile", "PROFILES", "profiles.ProfileWrite", ("name", "version", "max_ttl_seconds", "enabled", "id")
+    ),
+    "policies": Kind(
+        "renewal policy",
+        "POLICIES",
+        "renewal_policies.RenewalPolicyWrite",
+        ("name", "renewal_window_days", "renewal_window_fraction", "auto_renew", "id"),
+    ),
+    "owners": Kind("owner", "OWNERS", "people.OwnerWrite", ("name", "email", "team_id", "id")),
+    "teams": Kind("team", "TEAMS", "people.TeamWrite", ("name", "description", "id")),
+}
+
+Which = Annotated[str, typer.Argument(metavar="ID", help="Id or name.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", help="field=value; config.cert_path=/x for a field within; again for more."),
+]
+Body = Annotated[Path | None, typer.Option("--file", "-f", help="JSON with the fields; - reads standard input.")]
+
+
+def app_of(kind_name: str) -> typer.Typer:
+    """The command group of one kind."""
+    kind = KINDS[kind_name]
+    app = typer.Typer(no_args_is_help=True, help=f"List, show, create, change and delete {kind_name}.")
+    commands: list[tuple[str, str, Callable[..., None]]] = [
+        ("list", f"List {kind_name}.", _lister(kind)),
+        ("show", f"One {kind.word}.", _shower(kind)),
+        ("create", f"Create a {kind.word}: fields by --set, or JSON by --file.", _creator(kind)),
+        ("update", f"Change a {kind.word}: what is not given stays.", _updater(kind)),
+        ("delete", f"Delete a {kind.word} that nothing uses.", _deleter(kind)),
+    ]
+    if kind.testable:
+        commands.append(("test", f"Test a {kind.word}.", _tester(kind, kind_name)))
+    for name, text, function in commands:
+        app.command(name, help=text)(function)
+    return app
+
+
+def _calls(kind: Kind) -> Any:
+    from certctl.client import calls
+
+    return getattr(calls, kind.resource)
+
+
+def _lister(kind: Kind) -> Callable[..., None]:
+    def list_records(limit: options.Limit = 100, json: options.Json = False) -> None:
+        with connect() as client:
+            page = client.send(_calls(kind).list(per_page=limit))
+        if json:
+            tables.print_json(page)
+            return
+        rows = [[_cell(row, name) for name in kind.columns] for row in page.data]
+        headers = [name.upper().replace("_", " ") for name in kind.columns]
+        tables.print_table(headers, rows, f"No {kind.word} yet.")
+
+    return list_records
+
+
+def _cell(row: Any, name: str) -> str:
+    value = getattr(row, name)
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return tables.status("true" if value else "false")
+    text = tables.safe(str(value))
+    if name == "test_status":
+        return tables.status(text)
+    return tables.short(text) if name.endswith("_id") else text
+
+
+def _shower(kind: Kind) -> Callable[..., None]:
+    def show(thing: Which, json: options.Json = False) -> None:
+        with connect() as client:
+            found = find(client, _calls(kind), thing, kind.word)
+        _print(found, json=json)
+
+    return show
+
+
+def _print(found: Any, *, json: bool) -> None:
+    if json:
+        tables.print_json(found)
+        return
+    tables.print_facts(_facts(found))
+
+
+def _facts(found: Any) -> list[tuple[str, str]]:
+    from datetime import datetime
+
+    facts: list[tuple[str, str]] = []
+    for name in found.__struct_fields__:
+        value = getattr(found, name)
+        if isinstance(value, datetime):
+            shown = tables.moment(value)
+        elif isinstance(value, dict | list):
+            shown = msgspec.json.encode(value).decode() if value else ""
+        elif isinstance(value, bool):
+            shown = "yes" if value else "no"
+        else:
+            shown = "" if value is None else str(value)
+        facts.append((name.replace("_", " "), tables.safe(shown)))
+    return facts
+
+
+def _creator(kind: Kind) -> Callable[..., None]:
+    def create(
+        name: Annotated[str, typer.Argument(help="A name for people.")] = "",
+        settings: Settings = None,
+        file: Body = None,
+        json: options.Json = False,
+    ) -> None:
+        values = _values(settings or [], file)
+        if name:
+            values["name"] = name
+        with connect() as client:
+            made = client.send(_calls(kind).create(_body(kind, _resolved(client, values))))
+        _print(made, json=json)
+
+    return create
+
+
+def _updater(kind: Kind) -> Callable[..., None]:
+    def update(thing: Which, settings: Settings = None, file: Body = None, json: options.Json = False) -> None:
+        values = _values(settings or [], file)
+        if not values:
+            raise UsageFault("say what changes: --set field=value, or --file FILE")
+        with connect() as client:
+            thing_id = find_id(client, _calls(kind), thing, kind.word)
+            made = client.send(_calls(kind).update(thing_id, _body(kind, _resolved(client, values))))
+        _print(made, json=json)
+
+    return update
+
+
+def _deleter(kind: Kind) -> Callable[..., None]:
+    def delete(thing: Which, yes: options.Yes = False) -> None:
+        with connect() as client:
+            found = find(client, _calls(kind), thing, kind.word)
+            options.confirm(f"Delete the {kind.word} {tables.safe(found.name)} ({found.id})?", yes=yes)
+            client.send(_calls(kind).delete(found.id))
+        sys.stdout.write(f"{tables.safe(found.name)} ({found.id}) is deleted\n")
+
+    return delete
+
+
+def _tester(kind: Kind, path: str) -> Callable[..., None]:
+    def test(thing: Which, json: options.Json = False) -> None:
+        from certctl.cli.exits import StageFailed
+        from certctl.client import calls
+
+        with connect() as client:
+            thing_id = find_id(client, _calls(kind), thing, kind.word)
+            answer = client.send(calls.test_thing(path, thing_id))
+        if json:
+            tables.print_json(answer)
+        else:
+            sys.stdout.write(f"{tables.status(answer.status)}: {tables.safe(answer.message)}\n")
+        if answer.status == "failed":
+            raise StageFailed(answer.message)
+
+    return test
+
+
+def _values(settings: list[str], file: Path | None) -> dict[str, Any]:
+    values: dict[str, Any] = _read(file) if file else {}
+    for text in settings:
+        path, sign, value = text.partition("=")
+        if not path or not sign:
+            raise UsageFault(f"--set takes field=value, not {text!r}")
+        *outer, last = path.split(".")
+        inner = values
+        for name in outer:
+            inner = inner.setdefault(name, {})
+            if not isinstance(inner, dict):
+                raise UsageFault(f"{name} in {path} is no object")
+        inner[last] = _parsed(value)
+    return values
+
+
+def _parsed(value: str) -> Any:
+    """JSON where it is JSON (numbers, true, lists), else the text itself."""
+    try:
+        return msgspec.json.decode(value.encode())
+    except msgspec.DecodeError:
+        return value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        return msgspec.json.decode(content, type=dict[str, Any])
+    except (OSError, msgspec.MsgspecError) as error:
+        raise UsageFault(f"{path} cannot be read as a JSON object: {error}") from error
+
+
+def _resolved(client: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """An agent may be named; the API takes its id."""
+    from certctl.client import calls
+
+    agent = values.pop("agent", None) or values.get("agent_id")
+    if isinstance(agent, str) and agent:
+        values["agent_id"] = find_id(client, calls.AGENTS, agent, "agent")
+    return values
+
+
+def _body(kind: Kind, values: dict[str, Any]) -> msgspec.Struct:
+    from importlib import import_module
+
+    module, _, name = kind.body.partition(".")
+    write: type[msgspec.Struct] = getattr(import_module(f"certctl.client.models.{module}"), name)
+    known = [field.name for field in msgspec.structs.fields(write)]
+    for field in values:
+        if field not in known:
+            close = difflib.get_close_matches(field, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"fields are {', '.join(known)}"
+            raise UsageFault(f"a {kind.word} has no field {field}; {hint}")
+    try:
+        return msgspec.convert(values, write)
+    except msgspec.ValidationError as error:
+        raise UsageFault(str(error).replace("`", "")) from error

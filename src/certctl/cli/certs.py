@@ -15,7 +15,7 @@ from certctl.cli.finding import find, find_id
 
 if TYPE_CHECKING:
     from certctl.client import Client
-    from certctl.client.models.certificates import CertificateView
+    from certctl.client.models.certificates import CertificateView, VersionView
     from certctl.client.models.jobs import JobView
 
 app = typer.Typer(no_args_is_help=True, help="Request, look at, renew, deploy, revoke and export certificates.")
@@ -75,16 +75,7 @@ def show(certificate: Which, json: options.Json = False) -> None:
             return
         deployments = client.list_deployments(found.id).data
         versions = client.list_versions(found.id).data
-    _print_certificate(found)
-    current = [version for version in versions if version.status == "current"]
-    for version in current:
-        tables.print_facts(
-            [
-                ("serial", version.serial_number),
-                ("fingerprint", version.fingerprint_sha256),
-                ("key", f"{version.key_algorithm} {version.key_size} held by {version.holder_id}"),
-            ]
-        )
+    tables.print_facts([*_facts(found), *(fact for version in versions for fact in _key_facts(version))])
     if deployments:
         sys.stdout.write("\n")
         tables.print_table(
@@ -103,28 +94,36 @@ def show(certificate: Which, json: options.Json = False) -> None:
         )
 
 
-def _print_certificate(found: CertificateView) -> None:
+def _facts(found: CertificateView) -> list[tuple[str, str]]:
     reason = f" ({tables.safe(found.status_reason)})" if found.status_reason else ""
-    tables.print_facts(
-        [
-            ("name", tables.safe(found.name)),
-            ("id", found.id),
-            ("status", tables.status(found.status) + reason),
-            ("names", ", ".join(found.sans)),
-            ("expires", tables.moment(found.expires_at)),
-            ("looked at next", tables.moment(found.next_check_at)),
-            ("issuer", found.issuer_id),
-            ("profile", found.certificate_profile_id),
-            ("renewal policy", found.renewal_policy_id),
-            ("owner", found.owner_id),
-            ("team", found.team_id),
-            ("environment", tables.safe(found.environment)),
-            ("tags", tables.safe(", ".join(f"{name}={value}" for name, value in found.tags.items()))),
-            ("renewed", tables.moment(found.last_renewal_at)),
-            ("deployed", tables.moment(found.last_deployment_at)),
-            ("revoked", " ".join(filter(None, [tables.moment(found.revoked_at), found.revocation_reason]))),
-        ]
-    )
+    return [
+        ("name", tables.safe(found.name)),
+        ("id", found.id),
+        ("status", tables.status(found.status) + reason),
+        ("names", ", ".join(found.sans)),
+        ("expires", tables.moment(found.expires_at)),
+        ("looked at next", tables.moment(found.next_check_at)),
+        ("issuer", found.issuer_id),
+        ("profile", found.certificate_profile_id),
+        ("renewal policy", found.renewal_policy_id),
+        ("owner", found.owner_id),
+        ("team", found.team_id),
+        ("environment", tables.safe(found.environment)),
+        ("tags", tables.safe(", ".join(f"{name}={value}" for name, value in found.tags.items()))),
+        ("renewed", tables.moment(found.last_renewal_at)),
+        ("deployed", tables.moment(found.last_deployment_at)),
+        ("revoked", " ".join(filter(None, [tables.moment(found.revoked_at), found.revocation_reason]))),
+    ]
+
+
+def _key_facts(version: VersionView) -> list[tuple[str, str]]:
+    if version.status != "current":
+        return []
+    return [
+        ("serial", version.serial_number),
+        ("fingerprint", version.fingerprint_sha256),
+        ("key", f"{version.key_algorithm} {version.key_size} held by {version.holder_id}"),
+    ]
 
 
 @app.command()
@@ -222,6 +221,8 @@ def _tell(client: Client, certificate_id: str, *, json: bool, waited: bool) -> N
     places = client.list_deployments(certificate_id).data
     verified = [row for row in places if row.deployment and row.deployment.status == "verified"]
     where = f", verified on {len(verified)} of {len(places)} targets" if places else ", deployed nowhere"
+    if now.status == "Revoked":
+        where = f", and was last seen served on {len(verified)} targets: replace it there" if verified else ""
     ends = f", expires {tables.moment(now.expires_at)}" if now.expires_at else ""
     sys.stdout.write(f"{tables.safe(now.name)} ({now.id}) is {tables.status(now.status)}{where}{ends}\n")
     if now.status == "Pending" and now.status_reason:

@@ -95,7 +95,7 @@ def _cell(row: Any, name: str) -> str:
         return ""
     if isinstance(value, bool):
         return tables.status("true" if value else "false")
-    text = tables.safe(str(value))
+    text = tables.safe(f"{value:.3g}" if isinstance(value, float) else str(value))
     if name == "test_status":
         return tables.status(text)
     return tables.short(text) if name.endswith("_id") else text

@@ -38,7 +38,7 @@ def demo(data_dir: Path, *, once: bool) -> int:
             def tell(what: str, line: Line | None) -> None:
                 status.update(what)
                 if line is not None:
-                    console.print(_told(line))
+                    console.print(_told(line), soft_wrap=True)
 
             story = Story(house, tell)
             client = story.open()
@@ -72,14 +72,14 @@ def _told(line: Line) -> str:
 
 def _print_end(console: Console, house: Installation, story: Story, ready: float) -> None:
     table = Table(title="What happened", title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for column in ("", "stages", "took"):
-        table.add_column(column)
+    for column in ("", "took", "stages"):
+        table.add_column(column, no_wrap=True)
     for chapter in dict.fromkeys(line.chapter for line in story.lines):
         lines = [line for line in story.lines if line.chapter == chapter]
         took = sum(line.seconds for line in lines)
-        table.add_row(f"[bold]{chapter}[/]", " \u2192 ".join(line.stage for line in lines), f"{took:.2f} s")
+        table.add_row(f"[bold]{chapter}[/]", f"{took:.2f} s", " \u2192 ".join(line.stage for line in lines))
     console.print()
-    console.print(table)
+    console.print(table, soft_wrap=True)
     web = story.web
     console.print(
         f"\nready after {ready:.1f} s; {web.kind} serves a certificate that only its host has the key of.\n\n"

@@ -25,8 +25,10 @@ from certctl.telemetry.points import reach
 
 TRIAL_PREFIX = "trial-"
 
-# A draining worker may still accept a connection: one sight of the new certificate is not enough.
-_SIGHTS = 2
+# On a reload the master starts new workers, sleeps 100 ms, then retires the old ones (ngx_master_process_cycle): both
+# accept meanwhile. Only sights of the new certificate that nothing broke for longer than that are proof.
+_UNBROKEN_SECONDS = 0.3
+_SIGHT_PAUSE_SECONDS = 0.02
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.005, 0.25
 _ONE_PROBE = timedelta(seconds=3)
 # sun_path holds 108 bytes with its NUL (unix(7)).
@@ -99,26 +101,26 @@ class NginxServer:
         await self._run(self._config.reload_action, self._live_paths())
 
     async def confirm(self, expected: tuple[str, ...]) -> str:
-        """Look, ever less often, until one of `expected` is served twice in a row by fresh handshakes.
+        """Look until fresh handshakes show one of `expected`, and nothing else, for longer than old workers may live.
 
         Raises Rejected when something else is served to the end, Temporary when nothing answers.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._config.probe_span.total_seconds()
-        pause, sights, seen, problem = _FIRST_PAUSE_SECONDS, 0, "", ""
+        pause, since, seen, problem = _FIRST_PAUSE_SECONDS, 0.0, "", ""
         while True:
             try:
                 now = await self.served()
-                sights = sights + 1 if now in expected and now == seen else int(now in expected)
+                since = since if now == seen and since else loop.time()
                 seen, problem = now, ""
             except (Temporary, Rejected) as error:
-                sights, seen, problem = 0, "", error.message
-            if sights >= _SIGHTS:
+                since, seen, problem = 0.0, "", error.message
+            if seen in expected and loop.time() - since >= _UNBROKEN_SECONDS:
                 return seen
             if loop.time() > deadline:
                 break
-            if not sights:
-                await asyncio.sleep(pause)
+            await asyncio.sleep(_SIGHT_PAUSE_SECONDS if seen in expected else pause)
+            if seen not in expected:
                 pause = min(pause * 1.3, _LONGEST_PAUSE_SECONDS)
         span = f"{self._config.probe_span.total_seconds():g} s"
         if problem:

@@ -3,7 +3,6 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DEMO_DIR ?= .demo
 TESTS ?= tests
@@ -42,7 +41,7 @@ peers:
 	@scripts/install-peers nginx-light postgresql openssl curl
 
 .venv/bin/python:
-	@scripts/make-venv $(PYTHON) .venv
+	@PYTHON="$(PYTHON)" scripts/make-venv .venv
 
 .venv/server.done: .venv/bin/python requirements/server.txt requirements/build.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/server.txt -r requirements/build.txt

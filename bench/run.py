@@ -1,7 +1,8 @@
-"""`make bench`: measure the main job with real processes and print the figures as JSON, with the machine they come from.
+"""`make bench`: measure the main job with real processes and print the figures as JSON, with the machine they come
+from.
 
-Each figure stands beside the limit measured in the same run (raw ECDSA signatures a second). Machines are noisy: compare
-ratios within one run. Usage: bench/run.py [--rounds N] [--issuances N] [--only sqlite|postgresql] [--keep]
+Each figure stands beside the limit measured in the same run (raw ECDSA signatures a second). Machines are noisy:
+compare ratios within one run. Usage: bench/run.py [--rounds N] [--issuances N] [--only sqlite|postgresql] [--keep]
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 import httpx
-from peers.fleet import Fleet, fleet
-from peers.postgres import postgres
 
 from certctl.core.names import parse_names
 from certctl.pki.algorithms import KeyAlgorithm
 from certctl.pki.csr import build_csr, csr_pem
 from certctl.pki.keys import generate_private_key
+from peers.fleet import Fleet, fleet
+from peers.postgres import postgres
 
 
 def percentile(values: list[float], share: float) -> float:

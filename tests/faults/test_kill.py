@@ -6,6 +6,7 @@ import itertools
 import os
 
 import pytest
+
 from peers.fleet import Fleet, Prober, fleet
 from peers.nginx import fingerprint
 from peers.postgres import Postgres

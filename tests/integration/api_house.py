@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
 from certctl import settings as settings_module
 from certctl.api.app import create_api
 from certctl.bootstrap import House, open_house

@@ -6,6 +6,7 @@ import json
 
 import httpx
 import pytest
+
 from certctl.doors.edge import Edge
 from integration.api_house import LIMIT, NGINX, TOKEN, hours, open_api
 
@@ -313,7 +314,9 @@ async def test_queries_that_are_none(api):
     ):
         is_problem(await api.call("GET", path), 400)
     assert (await api.get("/api/v1/certificates?page=10000000&per_page=500"))["data"] == []
-    assert (await api.get("/api/v1/certificates?q=%25&sort=-notAfter&expires_before=2030-01-01T00:00:00Z"))["total"] == 0
+    assert (await api.get("/api/v1/certificates?q=%25&sort=-notAfter&expires_before=2030-01-01T00:00:00Z"))[
+        "total"
+    ] == 0
 
 
 @pytest.mark.parametrize("path", ["/api/v1/nothing", "/", "/api/v1/certificates/..%2Fx", "/api/v1/certificates/x/y/z"])

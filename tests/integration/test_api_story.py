@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import pytest
+
 from integration.api_house import open_api
 
 

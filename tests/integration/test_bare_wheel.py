@@ -29,7 +29,9 @@ def test_agent_and_cli_run_from_the_bare_wheel(tmp_path):
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     for command in (["certctl-agent", "--version"], ["certctl", "--help"], ["certctl", "certs", "--help"]):
         path = str(python.parent / command[0])
-        ended = subprocess.run([path, *command[1:]], env=environ, capture_output=True, text=True, timeout=30, check=False)
+        ended = subprocess.run(
+            [path, *command[1:]], env=environ, capture_output=True, text=True, timeout=30, check=False
+        )
         assert ended.returncode == 0, (command, ended.stderr)
     for library in ("sqlalchemy", "litestar", "asyncpg", "uvicorn"):
         missing = subprocess.run([str(python), "-c", f"import {library}"], capture_output=True, timeout=30, check=False)

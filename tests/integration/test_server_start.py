@@ -11,9 +11,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Self
 
 import httpx
 import pytest
+
 from peers.nginx import free_port
 
 KEY = "a key for tests only, of enough length"
@@ -49,7 +51,7 @@ class Server:
         assert "Traceback" not in ended.stderr
         return ended.stderr.strip().splitlines()[-1]
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "certctl.cli.server"], env=self.environ, stderr=subprocess.PIPE, text=True
         )

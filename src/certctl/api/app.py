@@ -145,6 +145,8 @@ def _answer_http(request: Request[Any, Any, Any], error: HTTPException) -> Respo
 
 def _query_fault(error: ValidationException) -> Malformed:
     told = error.extra if isinstance(error.extra, list) else []
+    if not told or any(isinstance(each, dict) and each.get("key") == "data" for each in told):
+        return Malformed("a JSON body is needed")
     violations = tuple(
         Violation(
             "wrong_value", f"{each.get('key', '')}: {each.get('message', '')}".replace("`", ""), each.get("key", "")
@@ -152,7 +154,7 @@ def _query_fault(error: ValidationException) -> Malformed:
         for each in told
         if isinstance(each, dict)
     )
-    message = "; ".join(each.message for each in violations) or "a body is needed, or a parameter is missing"
+    message = "; ".join(each.message for each in violations) or "a parameter cannot be read"
     return Malformed(message, violations=violations)
 
 

@@ -1,7 +1,8 @@
 """A typed client of certctl's REST API: `Client` for scripts and terminals, `AsyncClient` for programs.
 
 Both send the calls described in `calls` and raise the same errors that the server raised. A GET that fails for the
-moment is tried again, anything else never. The server's certificate is always verified; no proxy of the environment is used.
+moment is tried again, anything else never. The server's certificate is always verified; no proxy of the environment
+is used.
 """
 
 from __future__ import annotations

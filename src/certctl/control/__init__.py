@@ -1,1 +1,3 @@
-"""Create and change what operators configure: issuers, targets, profiles, policies, agents, keys, the installation itself."""
+"""Create and change what operators configure: issuers, targets, profiles, policies, agents, keys, the
+installation itself.
+"""

@@ -1,4 +1,5 @@
-"""Named points of death: every commit and every outside call passes one, so that tests can kill a process exactly there.
+"""Named points of death: every commit and every outside call passes one, so that tests can kill a process exactly
+there.
 
 In production the hook does nothing; only a test's own start-up code sets it.
 """

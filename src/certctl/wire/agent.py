@@ -1,6 +1,7 @@
 """The agent protocol, version 1: JSON over HTTPS, the reference product's routes and fields plus lease and fence.
 
-Every request carries `Certctl-Agent-Protocol: 1`. A work item is one leased step; its result is refused unless step id and
+Every request carries `Certctl-Agent-Protocol: 1`. A work item is one leased step; its result is refused unless step
+id and
 fence are still the ones leased. Unknown fields are ignored both ways, so neighbours of one minor version work together.
 
     POST /api/v1/agents                                 enrol (bearer: one-time enrolment token)  -> 201 Enrolled
@@ -11,7 +12,7 @@ fence are still the ones leased. Unknown fields are ignored both ways, so neighb
     POST /api/v1/agents/{id}/jobs/{job_id}/status       StatusReport -> 200 {"status": "updated"}
     POST /api/v1/jobs/{job_id}/verify                   VerifyReport -> 200 {job_id, verified, verified_at}
 
-A result answered 409 (stale fence) or any other 4xx is final: the agent drops it; anything else it keeps and sends again.
+A result answered 409 (stale fence) or another 4xx is final: the agent drops it; anything else it keeps and sends again.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class WorkItem(Struct, kw_only=True):
     """One leased step. `id` is the job; `step_kind` is prepare, deploy or verify.
 
     prepare: make (or find again) the key staged under `id`, answer with a CsrReport for `common_name` and `sans`.
-    deploy:  put `certificate_pem` + `chain_pem` with the key staged under `key_job_id` on the target; plan id = `plan_id`.
+    deploy:  put `certificate_pem` + `chain_pem` with the key staged under `key_job_id` on the target, as `plan_id`.
     verify:  look at what the target serves; answer with a VerifyReport against `fingerprint_sha256`.
     """
 
@@ -109,7 +110,7 @@ class WorkItem(Struct, kw_only=True):
 
 
 class Work(Struct, kw_only=True):
-    """The answer to a poll. `confirmed` are key job ids whose certificate is confirmed and `retired_keys` those that may go."""
+    """The answer to a poll: the steps now leased to this run of the agent."""
 
     jobs: list[WorkItem] = []
     count: int = 0

@@ -72,14 +72,15 @@ def _told(line: Line) -> str:
 
 def _print_end(console: Console, house: Installation, story: Story, ready: float) -> None:
     table = Table(title="What happened", title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for column in ("", "took", "stages"):
-        table.add_column(column, no_wrap=True)
+    table.add_column("", no_wrap=True, min_width=8)
+    table.add_column("took", no_wrap=True, min_width=6)
+    table.add_column("stages")
     for chapter in dict.fromkeys(line.chapter for line in story.lines):
         lines = [line for line in story.lines if line.chapter == chapter]
         took = sum(line.seconds for line in lines)
         table.add_row(f"[bold]{chapter}[/]", f"{took:.2f} s", " \u2192 ".join(line.stage for line in lines))
     console.print()
-    console.print(table, soft_wrap=True)
+    console.print(table)
     web = story.web
     console.print(
         f"\nready after {ready:.1f} s; {web.kind} serves a certificate that only its host has the key of.\n\n"

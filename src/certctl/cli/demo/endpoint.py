@@ -1,7 +1,7 @@
 """A small TLS endpoint for hosts without NGINX: serves two files, loads them anew on SIGHUP. For the demo only.
 
-Verbs: `serve PORT CERT KEY PIDFILE`, `check STAGED_CONFIG` (reads the ssl_certificate lines of an NGINX config), `reload
-PIDFILE`.
+Verbs: `serve PORT CERT KEY PIDFILE`, `check STAGED_CONFIG` (reads the ssl_certificate lines of an NGINX config),
+`reload PIDFILE`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """An issuer turns an approved order into a certificate: at once, in minutes, or after a human in days.
 
-`submit` and `collect` are split so that one shape fits a local CA, ACME and a person at a public CA, and survives restarts:
+`submit` and `collect` are split so that one shape fits a local CA, ACME and a person at a public CA, and survives
+restarts:
 the intent (for our own CA the serial and the whole TBS) is stored before `submit`, the reference before `collect`.
 Only errors of the ConnectorError family (and TrustError) leave an issuer.
 """

@@ -1,7 +1,7 @@
 """A target puts one certificate version on one server and proves that the server serves it.
 
-`plan` reads only and tells what would be done; `apply` does it, journaled, and rolls back to a served old certificate when
-anything fails. Applying the same plan id twice is once. The same code runs in server and agent.
+`plan` reads only and tells what would be done; `apply` does it, journaled, and rolls back to a served old certificate
+when anything fails. Applying the same plan id twice is once. The same code runs in server and agent.
 """
 
 from __future__ import annotations

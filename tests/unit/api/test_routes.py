@@ -1,0 +1,79 @@
+"""Every route says who may call it; the document tells every route."""
+
+from __future__ import annotations
+
+from certctl.api.agent_protocol import ROUTES
+from certctl.api.app import create_rest, openapi_document
+from certctl.api.guard import asked_by
+from certctl.doors.permissions import AGENT_PERMISSIONS, PERMISSIONS
+
+PUBLIC = {"/health", "/ready", "/api/v1/version", "/api/v1/auth/info", "/api/v1/auth/bootstrap"}
+
+
+def handlers():
+    for route in create_rest(None).routes:
+        for handler, _ in getattr(route, "route_handler_map", {}).values():
+            yield route.path, handler
+
+
+def test_default_deny_every_route_declares_its_permission():
+    seen = 0
+    for path, handler in handlers():
+        if handler.fn.__module__.startswith("litestar") and "OPTIONS" in handler.http_methods:
+            continue
+        asked = asked_by(handler.opt)
+        assert asked in PERMISSIONS | {"public", "signed in"}, f"{path} {handler.handler_name}"
+        assert (asked == "public") == (path in PUBLIC), path
+        seen += 1
+    assert seen > 50
+
+
+def test_every_route_is_guarded():
+    for path, handler in handlers():
+        assert any(guard.__name__ == "guard" for guard in handler.resolve_guards()), path
+
+
+def test_what_writes_asks_for_more_than_reading():
+    for path, handler in handlers():
+        if {"POST", "PUT", "DELETE"} & set(handler.http_methods):
+            asked = asked_by(handler.opt)
+            assert not asked.endswith(".read"), path
+            assert asked != "signed in", path
+
+
+def test_agents_routes_ask_for_what_agents_have():
+    for route in ROUTES:
+        assert route.permission in AGENT_PERMISSIONS or route.path == "/api/v1/agents"
+
+
+def test_the_document_tells_every_route():
+    document = openapi_document()
+    told = {(path, method.upper()) for path, item in document["paths"].items() for method in item}
+    served = {
+        (path.replace(":str", ""), method)
+        for path, handler in handlers()
+        for method in handler.http_methods
+        if method != "OPTIONS" and handler.resolve_include_in_schema()
+    }
+    served |= {(route.path, route.method) for route in ROUTES}
+    assert served <= told
+    assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    references = str(document).count("#/components/schemas/")
+    assert references > 50
+
+
+def test_every_reference_of_the_document_is_there():
+    document = openapi_document()
+    known = set(document["components"]["schemas"])
+
+    def walk(item):
+        if isinstance(item, dict):
+            if "$ref" in item:
+                assert item["$ref"].removeprefix("#/components/schemas/") in known, item["$ref"]
+            for inner in item.values():
+                walk(inner)
+        elif isinstance(item, list):
+            for inner in item:
+                walk(inner)
+
+    walk(document)

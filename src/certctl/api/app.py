@@ -85,7 +85,7 @@ def create_rest(state: AppState | None) -> Litestar:
         openapi_config=_openapi(),
         logging_config=None,
         request_max_body_size=None,  # the edge counts
-        state=State({"door": state}),
+        state=State({"door": state, "document": openapi_document}),
     )
 
 

@@ -133,13 +133,16 @@ def demo(
         "certctl-demo"
     ),
     once: Annotated[bool, typer.Option("--once", help="End when the story is told.")] = False,
+    without_nginx: Annotated[
+        bool, typer.Option("--without-nginx", help="Deploy to the built-in TLS endpoint even where NGINX is installed.")
+    ] = False,
 ) -> None:
     """One certificate's whole life on this machine: real server, agent and web server in one directory."""
     try:
         from certctl.cli.demo import demo as play  # needs the server's libraries
     except ModuleNotFoundError as error:
         raise UsageFault(f"the demo needs the server's parts ({error.name}): pip install 'certctl[server]'") from error
-    raise typer.Exit(play(data_dir, once=once))
+    raise typer.Exit(play(data_dir, once=once, use_nginx=not without_nginx))
 
 
 def main() -> NoReturn:

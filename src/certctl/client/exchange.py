@@ -92,7 +92,7 @@ def transport_error(error: httpx.HTTPError, base_url: str) -> CertctlError:
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return Unreachable(
-                f"the certificate of {base_url} is not trusted ({cause.verify_message}); "
+                f"the certificate of {base_url} is not trusted ({getattr(cause, 'verify_message', None) or cause}); "
                 "name the CA that signed it with --ca-bundle or CERTCTL_SERVER_CA_BUNDLE_PATH"
             )
         cause = cause.__cause__ or cause.__context__

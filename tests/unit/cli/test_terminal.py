@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from certctl.cli import connection, tables
 from certctl.cli.exits import StageFailed, TimedOut, UsageFault, exit_code, sentence
 from certctl.cli.finding import _SHORTENED

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import httpx
 import pytest
+
 from certctl.client import AsyncClient, Client, Unreachable, calls
 from certctl.client.exchange import check_url, error_of
 from certctl.core import errors

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import msgspec
 import pytest
+
 from certctl.core import errors
 from certctl.core.errors import CertctlError, Violation
 from certctl.doors.errors import STATUSES, plain_refusal, refusal

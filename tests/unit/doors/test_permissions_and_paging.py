@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from certctl.core.errors import Malformed, NotAuthenticated
 from certctl.doors.identity import bearer
 from certctl.doors.paging import MOST_PAGES, read_paging

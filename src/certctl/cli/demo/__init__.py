@@ -20,7 +20,7 @@ from certctl.cli.demo.story import CERTIFICATE, Line, StageFailedError, Story
 from certctl.core.errors import CertctlError
 
 
-def demo(data_dir: Path, *, once: bool) -> int:
+def demo(data_dir: Path, *, once: bool, use_nginx: bool = True) -> int:
     """Play it; 0 when every stage did what it should, 1 otherwise, naming the stage."""
     console = Console(highlight=False)
     began = time.monotonic()
@@ -40,7 +40,7 @@ def demo(data_dir: Path, *, once: bool) -> int:
                 if line is not None:
                     console.print(_told(line), soft_wrap=True)
 
-            story = Story(house, tell)
+            story = Story(house, tell, use_nginx=use_nginx)
             client = story.open()
             ready = time.monotonic() - began
             story.play(client)

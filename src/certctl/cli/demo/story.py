@@ -51,11 +51,11 @@ Tell = Callable[[str, Line | None], None]
 class Story:
     """Plays the life of one certificate; `tell` is called when a stage begins (None) and when it ends (its line)."""
 
-    def __init__(self, house: Installation, tell: Tell) -> None:
+    def __init__(self, house: Installation, tell: Tell, *, use_nginx: bool = True) -> None:
         self._house = house
         self._tell = tell
         self.lines: list[Line] = []
-        self.web = webserver.prepare(house.directory / "webserver", house.memory.ports.web, SITE)
+        self.web = webserver.prepare(house.directory / "webserver", house.memory.ports.web, SITE, use_nginx=use_nginx)
 
     def open(self) -> Client:
         """Start web server, control plane and agent."""

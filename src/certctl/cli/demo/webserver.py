@@ -70,11 +70,11 @@ class WebServer(Struct, frozen=True):
         return self.directory / "allow.toml"
 
 
-def prepare(directory: Path, port: int, name: str) -> WebServer:
+def prepare(directory: Path, port: int, name: str, *, use_nginx: bool = True) -> WebServer:
     """Write configuration, allow-file and, the first time, a placeholder pair."""
     directory.mkdir(parents=True, exist_ok=True)
     nginx = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin") or ""
-    server = WebServer(directory.resolve(), port, name, nginx)
+    server = WebServer(directory.resolve(), port, name, nginx if use_nginx else "")
     server.cert_path.parent.mkdir(mode=0o755, exist_ok=True)
     if not server.cert_path.exists() or not server.key_path.exists():
         _write_placeholder(server)

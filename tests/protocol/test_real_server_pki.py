@@ -11,9 +11,7 @@ from peers.postgres import Postgres
 
 
 def openssl(*arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["openssl", *map(str, arguments)], capture_output=True, text=True, timeout=30, check=check
-    )
+    return subprocess.run(["openssl", *map(str, arguments)], capture_output=True, text=True, timeout=30, check=check)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

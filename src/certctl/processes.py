@@ -46,6 +46,7 @@ _DRAIN_SECONDS = 20
 _CHILD = "CERTCTL_SERVER_CHILD"
 _RESTART_SECONDS = 1.0
 _OWN_TLS_EVERY_SECONDS = 600
+_IDLE_CHECK_SECONDS = 0.2
 
 
 def serve(settings: Settings) -> int:
@@ -142,6 +143,17 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let requests end, then cut what is idle: a TLS peer that never answers close_notify must not hold us up."""
+        closing = asyncio.create_task(super().shutdown(sockets))
+        while not closing.done():
+            await asyncio.sleep(_IDLE_CHECK_SECONDS)
+            for connection in list(self.server_state.connections):
+                held: Any = connection
+                if held.cycle is None or held.cycle.response_complete:
+                    held.transport.abort()
+        await closing
 
 
 async def _first_ended(tasks: list[asyncio.Task[None]], stop: asyncio.Event) -> None:

@@ -105,10 +105,14 @@ def test_an_empty_directory_becomes_a_control_plane_and_stays_one(tmp_path):
         assert served(again.port) == certificate
 
 
-def test_sigterm_ends_it_cleanly(tmp_path):
+def test_sigterm_ends_it_cleanly_though_a_client_idles(tmp_path):
     with Server(tmp_path / "data") as server:
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(20) == 0
+        context = ssl.create_default_context(cafile=str(tmp_path / "data" / "ca.pem"))
+        with httpx.Client(verify=context, timeout=5) as idle:
+            assert idle.get(f"https://localhost:{server.port}/health").status_code == 200
+            server.process.send_signal(signal.SIGTERM)
+            # the drain's own limit is 20 s: an idle connection must not use it up
+            assert server.process.wait(15) == 0
 
 
 def test_sighup_loads_the_certificate_anew_and_drops_nobody(tmp_path):

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from certctl.core.certificate import Certificate
-from certctl.core.errors import Conflict, PolicyDenied
+from certctl.core.errors import Conflict, Malformed, PolicyDenied
 from certctl.core.status import CertificateStatus, DeploymentStatus, JobStatus, JobType, VersionStatus
 from certctl.lifecycle import deploy, publish, renew, request, revoke
 from lifecycle.world import PERSON, World
@@ -305,3 +305,52 @@ async def test_archived_is_left_alone(town: World):
     await town.live(timedelta(days=120), timedelta(days=10))
     assert len(await town.versions(certificate.id)) == 1
     assert (await town.certificate(certificate.id)).status == CertificateStatus.ARCHIVED
+
+
+async def test_a_target_carries_one_certificate(town: World):
+    certificate, _, target = await _issued(town)
+    with pytest.raises(Malformed, match=certificate.id):
+        await town.request(target, name="other.example")
+    await request.archive(town.ctx, town.ctx.scope, PERSON, certificate.id)
+    other = await town.request(target, name="other.example")
+    await town.settle()
+    assert (await town.deployments(other.id))[target.id].status == DeploymentStatus.VERIFIED
+    assert (await town.deployments(certificate.id))[target.id].status == DeploymentStatus.SUPERSEDED
+
+
+async def test_an_edited_policy_decides_anew(town: World):
+    from certctl.control import renewal_policies
+
+    certificate, _, _ = await _issued(town, validity_seconds=30 * 86400)
+    await town.live(timedelta(days=2), timedelta(days=1))
+    assert len(await town.versions(certificate.id)) == 1
+    before = (await town.certificate(certificate.id)).next_check_at
+    assert before > town.clock.moment + timedelta(days=10)
+    await renewal_policies.update(
+        town.ctx, town.ctx.scope, PERSON, "rp-default", {"renewal_window_days": 29, "renewal_window_fraction": None}
+    )
+    async with town.ctx.database.begin("test.policy") as tx:
+        from certctl.core.catalogue import RenewalPolicy
+        from certctl.store import catalogue
+
+        policy = await catalogue.get(tx, town.ctx.scope, RenewalPolicy, "rp-default")
+    assert policy.renewal_window_days == 29
+    assert (await town.certificate(certificate.id)).next_check_at == town.clock.moment
+    await town.settle()
+    assert (await town.certificate(certificate.id)).next_check_at > town.clock.moment
+
+
+async def test_a_mapped_host_without_a_key_gets_one_and_an_unmapped_one_is_left(town: World):
+    certificate, first, target = await _issued(town)
+    second = await town.host("web-2")
+    other = await town.target(second, "nginx on web-2")
+    changes = request.CertificateChanges(target_ids=[target.id, other.id])
+    await request.update(town.ctx, town.ctx.scope, PERSON, certificate.id, changes)
+    await town.settle()
+    assert second.serves[other.id] == (await town.current(certificate.id))[second.record.id].fingerprint_sha256
+    await request.update(
+        town.ctx, town.ctx.scope, PERSON, certificate.id, request.CertificateChanges(target_ids=[other.id])
+    )
+    await town.live(timedelta(days=90), timedelta(days=5))
+    of_first = [version for version in await town.versions(certificate.id) if version.holder_id == first.record.id]
+    assert len(of_first) == 1, "a host that serves nothing is not renewed for"

@@ -6,6 +6,7 @@ import subprocess
 
 import httpx
 import pytest
+
 from peers.fleet import Fleet, fleet
 from peers.postgres import Postgres
 

@@ -141,7 +141,9 @@ Handler = Callable[[Call], Awaitable[Answer]]
 async def _enrol(call: Call) -> Answer:
     said = await call.body(Enrolment)
     token = bearer(call.headers)
-    agent, credential = await enrolment.enrol(call.state.ctx, token, said, call.address)
+    agent, credential = await enrolment.enrol(
+        call.state.ctx, token, said, call.address, call.headers.get("idempotency-key", "")
+    )
     return 201, Enrolled(id=agent.id, name=agent.name, credential=credential.reveal(), status=str(agent.status))
 
 

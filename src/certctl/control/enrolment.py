@@ -7,6 +7,7 @@ Tokens and credentials are shown once and stored as SHA-256. A retired agent is 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
 from datetime import timedelta
 from typing import Any
@@ -23,6 +24,7 @@ from certctl.ledger import append
 from certctl.lifecycle import flow
 from certctl.lifecycle.context import Context
 from certctl.store import agents, catalogue
+from certctl.store.tx import Tx
 from certctl.wire.agent import PROTOCOL_VERSION, Enrolment, Heartbeat, HeartbeatReply
 
 _LONGEST_TTL = timedelta(days=30)
@@ -67,30 +69,50 @@ async def create_token(
     return token, secret
 
 
-async def enrol(ctx: Context, token: Secret, said: Enrolment, address: str) -> tuple[AgentRecord, Secret]:
-    """Use a token up and make its agent. An agent whose answer was lost needs a new token: a credential is never
-    shown twice.
+async def enrol(
+    ctx: Context, token: Secret, said: Enrolment, address: str, attempt_id: str = ""
+) -> tuple[AgentRecord, Secret]:
+    """Use a token up and make its agent.
+
+    An agent whose answer was lost asks again with the same `attempt_id` (its Idempotency-Key) and, while its agent has
+    never been at work, gets that agent with a fresh credential. Everybody else needs a new token.
     """
     if said.protocol != PROTOCOL_VERSION:
         raise Malformed(f"this server speaks agent protocol {PROTOCOL_VERSION}, the agent speaks {said.protocol}")
     now = ctx.now()
     credential = Secret(f"cta_{secrets.token_urlsafe(32)}")
     async with ctx.database.begin("enrolment.enrol") as tx:
-        known = await catalogue.by_secret_hash(tx, EnrolmentToken, "token_hash", digest(token))
-        if known is None or known.tenant_id != ctx.scope.tenant_id or known.expires_at <= now:
-            raise NotAuthenticated("the enrolment token is unknown or has expired; ask for a new one")
-        if known.agent_name and known.agent_name != said.name:
-            raise NotAllowed(f"this enrolment token is for the agent named {known.agent_name}")
-        agent = _agent(ctx, said, known, credential, address)
-        if not await catalogue.change_if(
-            tx, ctx.scope, EnrolmentToken, known.id, "used_at", is_null=True, used_at=now, used_by=agent.id
-        ):
-            raise NotAuthenticated("the enrolment token has been used; ask for a new one")
-        await catalogue.insert(tx, ctx.scope, agent)
+        known = await _usable_token(tx, ctx, token, said)
+        if known.used_at is not None:
+            agent = await _same_again(tx, ctx, known, attempt_id, credential)
+        else:
+            agent = _agent(ctx, said, known, credential, address)
+            use = {"used_at": now, "used_by": agent.id, "used_key": attempt_id[:200]}
+            if not await catalogue.change_if(tx, ctx.scope, EnrolmentToken, known.id, "used_at", is_null=True, **use):
+                raise NotAuthenticated("the enrolment token has been used; ask for a new one")
+            await catalogue.insert(tx, ctx.scope, agent)
         actor = Actor(id=agent.id, type=ActorType.AGENT, address=address)
         details = {"name": agent.name, "hostname": agent.hostname, "token_id": known.id}
         await append(tx, ctx.scope, now, _event(EventType.AGENT_ENROLLED, "agent", agent.id, actor, details))
     return agent, credential
+
+
+async def _usable_token(tx: Tx, ctx: Context, token: Secret, said: Enrolment) -> EnrolmentToken:
+    known = await catalogue.by_secret_hash(tx, EnrolmentToken, "token_hash", digest(token))
+    if known is None or known.tenant_id != ctx.scope.tenant_id or known.expires_at <= ctx.now():
+        raise NotAuthenticated("the enrolment token is unknown or has expired; ask for a new one")
+    if known.agent_name and known.agent_name != said.name:
+        raise NotAllowed(f"this enrolment token is for the agent named {known.agent_name}")
+    return known
+
+
+async def _same_again(tx: Tx, ctx: Context, known: EnrolmentToken, attempt_id: str, credential: Secret) -> AgentRecord:
+    agent = await catalogue.find(tx, ctx.scope, AgentRecord, id=known.used_by)
+    same = bool(attempt_id) and hmac.compare_digest(known.used_key.encode(), attempt_id[:200].encode())
+    if not same or agent is None or agent.boot_id or agent.retired_at is not None:
+        raise NotAuthenticated("the enrolment token has been used; ask for a new one")
+    await catalogue.change(tx, ctx.scope, AgentRecord, agent.id, credential_hash=digest(credential))
+    return agent
 
 
 def _agent(ctx: Context, said: Enrolment, token: EnrolmentToken, credential: Secret, address: str) -> AgentRecord:

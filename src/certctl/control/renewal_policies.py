@@ -11,6 +11,7 @@ from certctl.core.errors import Conflict
 from certctl.core.events import EventType
 from certctl.core.ids import check_id, new_id
 from certctl.core.scope import Scope
+from certctl.lifecycle import renew
 from certctl.lifecycle.context import Context
 from certctl.store import catalogue, schema
 from certctl.store.tx import Tx
@@ -62,6 +63,7 @@ async def update(ctx: Context, scope: Scope, actor: Actor, policy_id: str, chang
         await catalogue.change(tx, scope, RenewalPolicy, policy_id, updated_at=ctx.now(), **changes)
         policy = await catalogue.get(tx, scope, RenewalPolicy, policy_id)
         await _check(tx, scope, policy)
+        await renew.policy_changed(tx, ctx, policy_id)
         await note(tx, ctx, actor, EventType.CONFIG_UPDATED, "renewal_policy", policy_id, changes)
         return policy
 

@@ -123,6 +123,7 @@ class EnrolmentToken(Struct, frozen=True, kw_only=True):
     expires_at: datetime
     used_at: datetime | None
     used_by: str
+    used_key: str = ""
 
 
 class CaCertificate(Struct, frozen=True, kw_only=True):

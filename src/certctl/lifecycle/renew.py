@@ -92,6 +92,11 @@ async def _cannot(tx: Tx, ctx: Context, certificate: Certificate, error: Certctl
     await notify(tx, ctx.scope, now, notice)
 
 
+async def policy_changed(tx: Tx, ctx: Context, renewal_policy_id: str) -> None:
+    """An edited policy decides anew for each of its certificates, from the next tick on."""
+    await certificates.look_again(tx, ctx.scope, renewal_policy_id, ctx.now())
+
+
 async def trigger(ctx: Context, scope: Scope, actor: Actor, certificate_id: str, *, force: bool = False) -> list[Job]:
     """Renew now, every key holder. Conflict while an issuance is under way, unless `force` cancels and replaces it."""
     async with ctx.database.begin("renew") as tx:

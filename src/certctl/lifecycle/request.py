@@ -294,6 +294,16 @@ async def _check_references(
         for index, target_id in enumerate(target_ids)
         if target_id not in known or known[target_id].retired_at is not None
     )
+    # a target is one pair of files: two certificates on it would overwrite each other and both read green for a while
+    taken = await certificates.other_certificates_of(tx, scope, certificate.id, target_ids)
+    violations.extend(
+        Violation(
+            "target_carries_another_certificate",
+            f"target {target_id} already carries certificate {other}; make a target of its own for other files",
+            "target_ids",
+        )
+        for target_id, other in taken.items()
+    )
     if violations:
         raise Malformed("; ".join(v.message for v in violations), violations=tuple(violations))
     return [known[target_id] for target_id in dict.fromkeys(target_ids) if known[target_id].enabled]

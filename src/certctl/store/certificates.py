@@ -139,6 +139,40 @@ async def targets_of(tx: Tx, scope: Scope, certificate_id: str) -> list[TargetRe
     )
 
 
+async def other_certificates_of(tx: Tx, scope: Scope, certificate_id: str, target_ids: Sequence[str]) -> dict[str, str]:
+    """Which of these targets already carry another living certificate: target id -> that certificate's id."""
+    if not target_ids:
+        return {}
+    mapping = certificate_targets
+    rows = await tx.execute(
+        sa.select(mapping.c.target_id, mapping.c.certificate_id)
+        .join(
+            certificates,
+            sa.and_(certificates.c.tenant_id == mapping.c.tenant_id, certificates.c.id == mapping.c.certificate_id),
+        )
+        .where(
+            mapping.c.tenant_id == scope.tenant_id,
+            mapping.c.target_id.in_(tuple(target_ids)),
+            mapping.c.certificate_id != certificate_id,
+            certificates.c.status != CertificateStatus.ARCHIVED,
+        )
+    )
+    return {row.target_id: row.certificate_id for row in rows}
+
+
+async def look_again(tx: Tx, scope: Scope, renewal_policy_id: str, now: datetime) -> None:
+    """Every certificate under this policy is looked at by the next tick: its decision may have changed."""
+    await tx.execute(
+        sa.update(certificates)
+        .where(
+            certificates.c.tenant_id == scope.tenant_id,
+            certificates.c.renewal_policy_id == renewal_policy_id,
+            certificates.c.status.not_in((CertificateStatus.ARCHIVED, CertificateStatus.REVOKED)),
+        )
+        .values(next_check_at=now)
+    )
+
+
 async def insert_order(tx: Tx, scope: Scope, order: OrderRecord) -> OrderRecord:
     """Write an intent once a job: what is already there wins, so that no second serial is ever drawn for it."""
     row = {name: getattr(order, name) for name in order.__struct_fields__}

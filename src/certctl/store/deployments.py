@@ -78,7 +78,6 @@ async def supersede_others(tx: Tx, scope: Scope, deployment: Deployment, now: da
         .where(
             deployments.c.tenant_id == scope.tenant_id,
             deployments.c.target_id == deployment.target_id,
-            deployments.c.certificate_id == deployment.certificate_id,
             deployments.c.id != deployment.id,
             deployments.c.created_at <= deployment.created_at,
             deployments.c.status != DeploymentStatus.SUPERSEDED,

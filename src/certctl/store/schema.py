@@ -231,7 +231,15 @@ agents = _table(
     _text("credential_hash"),
     _time("retired_at"),
     _text("retired_reason"),
-    UniqueConstraint("tenant_id", "name"),
+    # a retired agent's name may be used again
+    Index(
+        "ux_agents_name",
+        "tenant_id",
+        "name",
+        unique=True,
+        sqlite_where=text("retired_at IS NULL"),
+        postgresql_where=text("retired_at IS NULL"),
+    ),
     Index(None, "credential_hash", unique=True),
     _one_of("status", status.AgentStatus),
 )
@@ -246,6 +254,7 @@ enrolment_tokens = _table(
     _time("expires_at", nullable=False),
     _time("used_at"),
     _text("used_by"),
+    _text("used_key"),
     Index(None, "token_hash", unique=True),
 )
 

@@ -69,9 +69,16 @@ def upgrade() -> None:
             "status IN ('Online', 'Offline', 'Degraded', 'Unknown')", name=op.f("ck_agents_status_is_known")
         ),
         sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("pk_agents")),
-        sa.UniqueConstraint("tenant_id", "name", name=op.f("uq_agents_tenant_id_name")),
     )
     op.create_index(op.f("ix_agents_credential_hash"), "agents", ["credential_hash"], unique=True)
+    op.create_index(
+        "ux_agents_name",
+        "agents",
+        ["tenant_id", "name"],
+        unique=True,
+        sqlite_where=sa.text("retired_at IS NULL"),
+        postgresql_where=sa.text("retired_at IS NULL"),
+    )
     op.create_table(
         "api_keys",
         sa.Column("tenant_id", sa.String(length=140), nullable=False),
@@ -372,6 +379,7 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("used_by", sa.Text(), server_default="", nullable=False),
+        sa.Column("used_key", sa.Text(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("pk_enrolment_tokens")),
     )
     op.create_index(op.f("ix_enrolment_tokens_token_hash"), "enrolment_tokens", ["token_hash"], unique=True)

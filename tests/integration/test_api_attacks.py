@@ -162,7 +162,8 @@ async def test_an_agent_speaks_for_itself_alone(api):
 
 async def test_an_agent_is_no_operator_and_an_operator_no_agent(api):
     agent = await api.agent()
-    for path in ("/api/v1/agents", "/api/v1/jobs", "/api/v1/auth/keys", "/api/v1/targets"):
+    certificates = "/api/v1/certificates"
+    for path in ("/api/v1/agents", "/api/v1/jobs", "/api/v1/auth/keys", "/api/v1/targets", certificates):
         is_problem(await agent.call("GET", path), 403)
     is_problem(await agent.call("POST", "/api/v1/certificates", {"common_name": "x.example"}), 403)
     is_problem(await api.call("GET", f"/api/v1/agents/{agent.id}/work"), 403)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import shutil
-import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -269,15 +268,6 @@ async def test_once_called_served_the_old_one_is_never_seen_again(nginx: Nginx, 
             await deploy(target_of(nginx), pair, f"dep-{number}")
             seen = await asyncio.to_thread(lambda: {nginx.served() for _ in range(25)})
             assert seen == {pair.fingerprint_sha256}, number
-
-
-async def test_it_is_quick(nginx: Nginx, tmp_path: Path) -> None:
-    spans = []
-    for number in range(7):
-        receipt = await deploy(target_of(nginx), material(tmp_path / "keys", *make_pair()), f"dep-{number}")
-        spans.append(receipt.duration_ms)
-    print("apply ms:", sorted(spans))
-    assert statistics.median(spans) < 300
 
 
 def order(nginx: Nginx, pair: Material | None = None, **more: Any) -> dict[str, Any]:

@@ -47,4 +47,7 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     if not asked:
         raise NotAllowed("this route declares no permission and answers nobody")
     if asked != _SIGNED_IN:
+        if caller.agent is not None:
+            # a stolen host credential must not read the inventory: what an agent needs comes with its work
+            raise NotAllowed("an agent's credential opens the agents' own routes alone")
         authorise(caller, asked)

@@ -31,6 +31,7 @@ from certctl.settings import Settings
 from certctl.store import authority, migrate
 from certctl.store.tx import Database
 from certctl.store.wake import Wakeups
+from certctl.telemetry import points
 
 SERVER_OWNER = "server:"
 
@@ -186,7 +187,9 @@ def _own_secret(path: Path, what: str) -> Secret:
             file.write(secrets.token_urlsafe(36))
             file.flush()
             os.fsync(file.fileno())
+        points.reach(f"secret.{path.name}.written")
         temporary.rename(path)
+        points.reach(f"secret.{path.name}.named")
     if path.stat().st_mode & 0o077:
         raise Misconfigured(f"{what} in {path} can be read by others; run: chmod 600 {path}")
     return Secret(path.read_text().strip())

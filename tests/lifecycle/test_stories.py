@@ -354,3 +354,63 @@ async def test_a_mapped_host_without_a_key_gets_one_and_an_unmapped_one_is_left(
     await town.live(timedelta(days=90), timedelta(days=5))
     of_first = [version for version in await town.versions(certificate.id) if version.holder_id == first.record.id]
     assert len(of_first) == 1, "a host that serves nothing is not renewed for"
+
+
+async def test_a_deployment_that_was_given_up_is_tried_again_until_the_host_is_mended(town: World):
+    host = await town.host("web-1")
+    target = await town.target(host, "nginx")
+    host.broken.add(target.id)
+    asked = await town.request(target)
+    await town.live(timedelta(hours=8), timedelta(minutes=5))
+    tried = await town.jobs(type="Deployment")
+    assert {job.status for job in tried} == {JobStatus.FAILED}
+    assert 3 <= len(tried) <= 10, "patiently, but again and again"
+    host.broken.clear()
+    await town.live(timedelta(hours=7), timedelta(minutes=5))
+    assert (await town.deployments(asked.id))[target.id].status == DeploymentStatus.VERIFIED
+    settled = len(await town.jobs(type="Deployment"))
+    await town.live(timedelta(days=1), timedelta(hours=1))
+    assert len(await town.jobs(type="Deployment")) == settled
+
+
+async def test_nobody_renews_for_a_client_that_holds_its_key(town: World):
+    from certctl.pki.algorithms import KeyAlgorithm
+    from certctl.pki.csr import build_csr, csr_pem
+    from certctl.pki.keys import generate_private_key
+
+    def csr() -> str:
+        return csr_pem(build_csr(generate_private_key(KeyAlgorithm.ECDSA_P256), "mail.example", ()))
+
+    asked = await town.request(name="mail.example", csr_pem=csr(), validity_seconds=6 * 86400)
+    await town.settle()
+    assert (await town.certificate(asked.id)).status == CertificateStatus.ACTIVE
+    await town.live(timedelta(days=5), timedelta(hours=6))
+    assert (await town.certificate(asked.id)).status == CertificateStatus.EXPIRING
+    await request.submit_csr(town.ctx, town.ctx.scope, PERSON, asked.id, csr())
+    await town.settle()
+    assert (await town.certificate(asked.id)).status == CertificateStatus.ACTIVE
+    await town.live(timedelta(days=7), timedelta(hours=6))
+    assert (await town.certificate(asked.id)).status == CertificateStatus.EXPIRED
+    assert len(await town.versions(asked.id)) == 2
+    assert {job.status for job in await town.jobs()} == {JobStatus.COMPLETED}
+
+
+async def test_a_cancelled_deployment_is_not_tried_again(town: World):
+    host = await town.host("web-1")
+    target = await town.target(host, "nginx")
+    asked = await town.request(target)
+    host.serves["keep"] = "online only for the key"
+    await renew.tick(town.ctx)
+    from certctl.lifecycle import flow
+
+    while claimed := await flow.claim(town.ctx, 20):
+        await flow.run_claimed(town.ctx, claimed)
+    (item,) = await flow.work_for(town.ctx, host.record, "boot-1", 10)
+    await host.do(item)
+    host.online = False
+    (job,) = await town.jobs(type="Deployment")
+    await request.cancel(town.ctx, town.ctx.scope, PERSON, job.id)
+    host.online = True
+    await town.live(timedelta(days=2), timedelta(hours=2))
+    assert (await town.deployments(asked.id))[target.id].status == DeploymentStatus.SUPERSEDED
+    assert [one.status for one in await town.jobs(type="Deployment")] == [JobStatus.CANCELLED]

@@ -1,7 +1,7 @@
 """Files that survive a power cut: written beside their place, flushed, then named; the folder is flushed too.
 
 Everything the agent keeps is private: folders 0700, files 0600, no symbolic link is followed. Each write passes named
-points of death (`<point>.written`, `<point>.named`), so that tests can kill the process exactly there.
+points of death (`<point>.written`, `.named`, `.removed`), so that tests can kill the process exactly there.
 """
 
 from __future__ import annotations
@@ -100,10 +100,11 @@ def read_private(path: Path, most_bytes: int = 1 << 20) -> bytes:
     return data
 
 
-def remove(path: Path) -> None:
+def remove(path: Path, point: str) -> None:
     """Remove a file for good; one that is gone already is no fault."""
     path.unlink(missing_ok=True)
     sync_folder(path.parent)
+    reach(f"{point}.removed")
 
 
 def set_aside(path: Path, why: str) -> Path:

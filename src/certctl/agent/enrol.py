@@ -62,7 +62,7 @@ async def enrol(settings: AgentSettings, patience_seconds: float = _PATIENCE_SEC
         enrolled_at=datetime.now(UTC).replace(microsecond=0),
     )
     write_identity(state_dir, identity)
-    remove(state_dir / _ATTEMPT_FILE)
+    remove(state_dir / _ATTEMPT_FILE, "agent.attempt")
     log.info("agent.enrolled", agent_id=identity.agent_id, name=identity.name, server_url=identity.server_url)
     return identity
 

@@ -41,7 +41,7 @@ class Intents:
 
     def settle(self, plan_id: str) -> None:
         """The deployment came to an end: its file goes."""
-        remove(self._path(plan_id))
+        remove(self._path(plan_id), "agent.intent")
 
     def open(self) -> tuple[DeployIntent, ...]:
         """Every intent on disk; one that cannot be read is set aside."""

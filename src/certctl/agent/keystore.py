@@ -133,7 +133,7 @@ class KeyStore:
                 continue
             age = now - datetime.fromtimestamp(path.lstat().st_mtime, UTC)
             if job_id in known or age > STAGED_KEY_LIFETIME:
-                remove(path)
+                remove(path, "agent.key")
                 log.info("agent.key_pruned", certificate_id=folder.name, job_id=job_id, was_deployed=job_id in known)
                 yield folder.name, job_id
 

@@ -80,7 +80,7 @@ class Outbox:
 
     def remove(self, entry: Entry) -> None:
         """The server has answered for good: the result goes."""
-        remove(self._path(entry))
+        remove(self._path(entry), "agent.outbox")
         self._entries.pop(entry.sequence, None)
 
     def jobs(self) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from certctl.core.errors import (
     Temporary,
 )
 from certctl.core.secret import Secret
+from certctl.telemetry.points import reach
 from certctl.wire.agent import (
     PROTOCOL_HEADER,
     PROTOCOL_VERSION,
@@ -120,6 +121,8 @@ class Server:
             **(headers or {}),
         }
         url = self._base_url + path
+        call = _call_name(path)
+        reach(f"agent.call.{call}.asking")
         try:
             response = await self._client.request(method, url, content=content, headers=all_headers, timeout=timeout)
         except httpx.HTTPError as error:
@@ -127,6 +130,7 @@ class Server:
         except Rejected as error:
             # The transport refused the answer's form (too long, compressed): that says nothing final of what was sent.
             raise Temporary(error.message) from error
+        reach(f"agent.call.{call}.answered")
         if response.is_success:
             return response.content
         raise _status_error(response, f"{method} {_shown(path)}")
@@ -166,6 +170,11 @@ def _transport_error(error: httpx.HTTPError, url: str) -> CertctlError:
             f"{told.message}; name the CA that signed it in CERTCTL_SERVER_CA_BUNDLE_PATH (-ca-bundle)"
         )
     return told
+
+
+def _call_name(path: str) -> str:
+    """The last word of a path: work, heartbeat, csr, status, verify; agents is the enrolment."""
+    return _shown(path).rpartition("/")[2]
 
 
 def _shown(path: str) -> str:

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from certctl.connectors.dial import DialPolicy, Resolver, dial, show_endpoint
 from certctl.core.errors import Misconfigured, Rejected
+from certctl.telemetry.points import reach
 
 
 class Served(Struct, frozen=True):
@@ -41,9 +42,11 @@ async def probe_tls(
     resolver: Resolver | None = None,
 ) -> Served:
     """Shake hands with `host:port` and say what was served. Raises Temporary, Rejected, or Misconfigured (refused)."""
+    reach("probe.asking")
     reader, writer = await dial(
         host, port, policy, timeout, ssl=_trusting_context(), server_hostname=sni, resolver=resolver
     )
+    reach("probe.answered")
     try:
         session = writer.get_extra_info("ssl_object")
         leaf_der = session.getpeercert(binary_form=True)

@@ -28,6 +28,7 @@ from certctl.pki.fingerprints import serial_hex
 from certctl.pki.seal import Sealer
 from certctl.store import authority, catalogue
 from certctl.store.tx import Database, Tx
+from certctl.telemetry import points
 
 BUILT_IN_ISSUER = "iss-local"
 _SALT = "config_key_salt"
@@ -84,6 +85,7 @@ async def _make_hierarchy(ctx: Context, common_name: str) -> None:
         der = await make_intermediate(
             f"{common_name} Issuing CA 1", key, root, ctx.signer, ctx.addresses, now, _INTERMEDIATE_LIFE
         )
+        points.reach("installation.signed")
         async with ctx.database.begin("installation.ca") as tx:
             await _write(tx, ctx, root_id, "", "root", root_key, root_der, now)
             await _write(tx, ctx, ca_id, root_id, "intermediate", key, der, now)

@@ -24,6 +24,7 @@ from certctl.pki.csr import build_csr, csr_pem, read_csr
 from certctl.pki.keys import generate_private_key, load_private_key, private_key_pem, public_key_matches
 from certctl.pki.pem import certificate_pem, read_certificates
 from certctl.store import authority, views
+from certctl.telemetry import points
 
 OWN_CERTIFICATE = "certctl-server"
 _LIFE = timedelta(days=47)
@@ -59,6 +60,7 @@ async def ensure(ctx: Context, data_dir: Path, names: tuple[str, ...], issuer_id
     _write(own.key_path, key, 0o600)
     _write(own.cert_path, pair.encode(), 0o644)
     own.key_path.with_suffix(".next").unlink()
+    points.reach("own_tls.done")
     return True
 
 
@@ -139,9 +141,11 @@ def _write(path: Path, data: bytes, mode: int) -> None:
         file.flush()
         os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
+    points.reach(f"own_tls.{path.name}.written")
     temporary.rename(path)
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
+    points.reach(f"own_tls.{path.name}.named")

@@ -27,6 +27,7 @@ from certctl.policy.revocation import parse_reason
 from certctl.store import authority, jobs
 from certctl.store.authority import CrlRecord, ResponderRecord
 from certctl.store.tx import Tx
+from certctl.telemetry import points
 
 _ATTEMPTS = 5
 
@@ -90,7 +91,9 @@ async def _make_crl(ctx: Context, ca_certificate_id: str, latest: CrlRecord | No
     entries = [RevokedEntry(serial_int(row.serial_number), row.revoked_at, parse_reason(row.reason)) for row in revoked]
     number = latest.number + 1 if latest else 1
     next_update = now + ctx.patience.crl_validity
+    points.reach("publish.crl.signing")
     der = await make_crl(ca, entries, number, now, next_update, ctx.signer)
+    points.reach("publish.crl.signed")
     record = CrlRecord(
         tenant_id=ctx.scope.tenant_id,
         id=new_id("crl"),
@@ -131,7 +134,10 @@ async def ocsp(ctx: Context, ca: CaCertificate, request_der: bytes) -> bytes:
         async with ctx.database.read() as tx:
             return await _statuses(tx, ctx, ca.id, serials)
 
-    return await answer(request_der, responder, statuses, ctx.signer, ctx.now(), ctx.patience.ocsp_validity)
+    points.reach("publish.ocsp.signing")
+    answer_der = await answer(request_der, responder, statuses, ctx.signer, ctx.now(), ctx.patience.ocsp_validity)
+    points.reach("publish.ocsp.signed")
+    return answer_der
 
 
 async def _statuses(tx: Tx, ctx: Context, ca_certificate_id: str, serials: list[int]) -> dict[int, SerialStatus]:
@@ -157,7 +163,9 @@ async def _make_responder(ctx: Context, ca: CaCertificate, now: datetime) -> Res
     issuing = await issuing_ca(ctx, ca.id)
     key: SealedKey = await ctx.create_key(KeyAlgorithm.ECDSA_P256)
     until = now + ctx.patience.responder_validity
+    points.reach("publish.responder.signing")
     certificate_der = await make_ocsp_responder(issuing, key, ctx.signer, now, ctx.patience.responder_validity)
+    points.reach("publish.responder.signed")
     record = ResponderRecord(
         tenant_id=ctx.scope.tenant_id,
         id=new_id("ocsp"),

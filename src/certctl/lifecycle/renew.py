@@ -35,8 +35,18 @@ async def tick(ctx: Context) -> int:
 async def _look(tx: Tx, ctx: Context, certificate: Certificate) -> None:
     now = ctx.now()
     current = await standing.load(tx, ctx, certificate)
-    found, _ = standing.needs(current, now)
-    for need in found:
+    due = standing.due(current, now)
+    for unserved in due.deploy:
+        await handoff.deploy_to(
+            tx,
+            ctx,
+            certificate,
+            unserved.version,
+            [unserved.target],
+            actor=ctx.actor,
+            attempt=f"again-{unserved.attempts}",
+        )
+    for need in due.issue:
         try:
             await _ask(tx, ctx, certificate, need, ctx.actor)
         except CertctlError as error:

@@ -19,13 +19,13 @@ from certctl.core.ids import check_id, new_id
 from certctl.core.job import Job
 from certctl.core.names import parse_name, parse_names
 from certctl.core.scope import Scope
-from certctl.core.status import CertificateStatus, JobStatus, JobType
+from certctl.core.status import CertificateStatus, DeploymentStatus, JobStatus, JobType
 from certctl.core.target import TargetRecord
 from certctl.ledger import append
 from certctl.lifecycle import handoff, standing
 from certctl.lifecycle.context import Context
 from certctl.pki.csr import read_csr
-from certctl.store import catalogue, certificates, jobs
+from certctl.store import catalogue, certificates, deployments, jobs
 from certctl.store.tx import Tx
 
 DEFAULT_ISSUER = "iss-local"
@@ -218,6 +218,9 @@ async def cancel_job(tx: Tx, ctx: Context, job: Job, actor: Actor, reason: str) 
         raise Conflict(f"job {job.id} has already ended as {job.status}")
     await jobs.cancel_steps(tx, ctx.scope, job.id, now)
     await jobs.move_job(tx, ctx.scope, job.id, JobStatus.CANCELLED, now, last_error=reason)
+    deployment = (await deployments.deployments_of_jobs(tx, ctx.scope, [job.id])).get(job.id)
+    if deployment is not None and deployment.status != DeploymentStatus.VERIFIED:
+        await deployments.move_deployment(tx, ctx.scope, deployment.id, DeploymentStatus.SUPERSEDED, now, error=reason)
     details = {"job_id": job.id, "reason": reason}
     await append(tx, ctx.scope, now, _event(EventType.JOB_CANCELLED, job.certificate_id, actor, details))
 

@@ -176,6 +176,7 @@ async def _tell_ca(ctx: Context, fact: RevocationRecord) -> None:
             revoked_at=fact.revoked_at,
         )
     )
+    points.reach("revoke.answered")
 
 
 async def _confirmed(ctx: Context, step: Step, job: Job, told: Sequence[RevocationRecord]) -> None:

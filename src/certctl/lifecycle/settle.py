@@ -132,6 +132,7 @@ async def _fail_deployment(tx: Tx, ctx: Context, job: Job, message: str, now: da
     status = DeploymentStatus.DRIFTED if seen_wrong else DeploymentStatus.FAILED
     await deployments.move_deployment(tx, ctx.scope, deployment.id, status, now, error=message)
     await jobs.note_job(tx, ctx.scope, job.id, verification_status="failed", verification_error=message)
+    await standing.refresh(tx, ctx, job.certificate_id)
 
 
 def _event(kind: EventType, job: Job, actor: Actor, details: dict[str, Any]) -> Event:

@@ -5,26 +5,41 @@ Status, expires_at and next_check_at are never set by hand elsewhere: one truth,
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from msgspec import Struct
 
 from certctl.core.catalogue import RenewalPolicy
-from certctl.core.certificate import Certificate, Version
+from certctl.core.certificate import CLIENT_HOLDER, Certificate, Version
 from certctl.core.errors import NotFound
 from certctl.core.events import Event, EventType, Notice
 from certctl.core.job import Job
-from certctl.core.status import CertificateStatus, JobType, VersionStatus
+from certctl.core.status import CertificateStatus, DeploymentStatus, JobType
+from certctl.core.target import TargetRecord
 from certctl.ledger import append, notify
 from certctl.lifecycle import facts
 from certctl.lifecycle.context import Context
 from certctl.policy import renewal
-from certctl.store import catalogue, certificates, jobs
+from certctl.store import catalogue, certificates, deployments, jobs
 from certctl.store.tx import Tx
 
 ISSUING = (JobType.ISSUANCE, JobType.RENEWAL)
 _FIRST_RETRY = timedelta(minutes=1)
 _LONGEST_RETRY = timedelta(days=1)
+# a deployment that was given up is tried again by itself: the host may be mended, and the old certificate still ends
+_FIRST_REDEPLOY = timedelta(minutes=10)
+_LONGEST_REDEPLOY = timedelta(hours=6)
+_UNSERVED = frozenset({DeploymentStatus.FAILED, DeploymentStatus.DRIFTED})
+
+
+class Unserved(Struct, frozen=True):
+    """A target whose last deployment of its holder's current version failed; tried again at `again_at`."""
+
+    target: TargetRecord
+    version: Version
+    attempts: int
+    again_at: datetime
 
 
 class Standing(Struct, frozen=True):
@@ -35,6 +50,7 @@ class Standing(Struct, frozen=True):
     current: dict[str, Version]
     live: tuple[Job, ...]
     holders: tuple[str, ...]
+    unserved: tuple[Unserved, ...]
 
     def holder_is_busy(self, holder_id: str) -> bool:
         """Whether an issuing job of this key holder is under way."""
@@ -49,6 +65,14 @@ class Need(Struct, frozen=True):
     reason: str
 
 
+class Due(Struct, frozen=True):
+    """What is to be done for a certificate now, and when to look again."""
+
+    issue: tuple[Need, ...]
+    deploy: tuple[Unserved, ...]
+    next_check_at: datetime | None
+
+
 async def load(tx: Tx, ctx: Context, certificate: Certificate) -> Standing:
     """Gather a certificate's standing."""
     policy = await catalogue.find(tx, ctx.scope, RenewalPolicy, id=certificate.renewal_policy_id)
@@ -59,30 +83,50 @@ async def load(tx: Tx, ctx: Context, certificate: Certificate) -> Standing:
     current = await certificates.current_versions(tx, ctx.scope, certificate.id)
     targets = await certificates.targets_of(tx, ctx.scope, certificate.id)
     holders = dict.fromkeys(target.agent_id for target in targets if target.agent_id)
+    if holders:
+        # a host that no longer serves the certificate is neither renewed for nor counted in when it ends
+        current = {holder_id: version for holder_id, version in current.items() if holder_id in holders}
     return Standing(
         certificate=certificate,
         policy=policy,
         current=current,
         live=tuple(await jobs.live_jobs(tx, ctx.scope, certificate.id, ISSUING)),
         holders=tuple(holders),
+        unserved=await _unserved(tx, ctx, targets, current),
     )
 
 
-def needs(standing: Standing, now: datetime) -> tuple[list[Need], datetime | None]:
-    """Who should get a new version now, and when to look again."""
+async def _unserved(
+    tx: Tx, ctx: Context, targets: Sequence[TargetRecord], current: Mapping[str, Version]
+) -> tuple[Unserved, ...]:
+    done = await deployments.deployments_of_versions(tx, ctx.scope, [version.id for version in current.values()])
+    found: list[Unserved] = []
+    for target in targets:
+        version = current.get(target.agent_id)
+        if version is None:
+            continue
+        tried = [one for one in done if one.target_id == target.id and one.version_id == version.id]
+        if tried and tried[-1].status in _UNSERVED:
+            wait = min(_FIRST_REDEPLOY * (1 << min(len(tried) - 1, 8)), _LONGEST_REDEPLOY)
+            found.append(Unserved(target, version, len(tried), tried[-1].updated_at + wait))
+    return tuple(found)
+
+
+def due(standing: Standing, now: datetime) -> Due:
+    """Who should get a new version now, what should be deployed again, and when to look again."""
     found: list[Need] = []
     moments: list[datetime] = []
     certificate = standing.certificate
     if certificate.status in {CertificateStatus.ARCHIVED, CertificateStatus.REVOKED}:
-        return [], None
+        return Due((), (), None)
     for holder_id, version in standing.current.items():
-        if version.status != VersionStatus.CURRENT or (standing.holders and holder_id not in standing.holders):
-            continue
         judged = renewal.assess(_facts(standing, version, now))
-        if judged.decision == "renew" and not standing.holder_is_busy(holder_id):
-            found.append(Need(holder_id, version.id, judged.reason))
+        moments.append(version.not_after)
         if judged.next_check_at is not None:
             moments.append(judged.next_check_at)
+        # a client holds its own key: it comes with a new CSR, nobody can renew for it
+        if judged.decision == "renew" and holder_id != CLIENT_HOLDER and not standing.holder_is_busy(holder_id):
+            found.append(Need(holder_id, version.id, judged.reason))
     for holder_id in standing.holders:
         if holder_id not in standing.current and not standing.holder_is_busy(holder_id):
             again: datetime = _first_issue_again_at(certificate)
@@ -90,8 +134,10 @@ def needs(standing: Standing, now: datetime) -> tuple[list[Need], datetime | Non
                 found.append(Need(holder_id, "", "holder_has_no_certificate"))
             else:
                 moments.append(again)
-    later = [moment for moment in moments if moment > now]
-    return found, min(later, default=None)
+    moments += [unserved.again_at for unserved in standing.unserved]
+    again_now = tuple(unserved for unserved in standing.unserved if unserved.again_at <= now)
+    later = min((moment for moment in moments if moment > now), default=None)
+    return Due(tuple(found), again_now, now if found or again_now else later)
 
 
 def _facts(standing: Standing, version: Version, now: datetime) -> renewal.RenewalFacts:
@@ -114,7 +160,7 @@ async def refresh(tx: Tx, ctx: Context, certificate_id: str) -> Standing:
     standing = await load(tx, ctx, certificate)
     if certificate.status == CertificateStatus.ARCHIVED:
         return standing
-    found, later = needs(standing, now)
+    next_check_at = due(standing, now).next_check_at
     status, reason = _status(standing, now)
     if status == CertificateStatus.EXPIRED and certificate.status != CertificateStatus.EXPIRED:
         await _tell_expired(tx, ctx, certificate, now)
@@ -126,7 +172,7 @@ async def refresh(tx: Tx, ctx: Context, certificate_id: str) -> Standing:
         now,
         status_reason=reason,
         expires_at=facts.earliest_end(list(standing.current.values())) or certificate.expires_at,
-        next_check_at=now if found else later,
+        next_check_at=next_check_at,
     )
     return standing
 

@@ -38,18 +38,15 @@ async def deployments_of_jobs(tx: Tx, scope: Scope, job_ids: Sequence[str]) -> d
     return {row.job_id: row for row in rows}
 
 
-async def latest_of_target(tx: Tx, scope: Scope, certificate_id: str, target_id: str) -> Deployment | None:
-    """The newest deployment of a certificate on a target."""
-    return await tx.one(
+async def deployments_of_versions(tx: Tx, scope: Scope, version_ids: Sequence[str]) -> list[Deployment]:
+    """Every deployment of these versions, oldest first."""
+    if not version_ids:
+        return []
+    return await tx.all(
         Deployment,
         sa.select(deployments)
-        .where(
-            deployments.c.tenant_id == scope.tenant_id,
-            deployments.c.certificate_id == certificate_id,
-            deployments.c.target_id == target_id,
-        )
-        .order_by(deployments.c.created_at.desc(), deployments.c.id.desc())
-        .limit(1),
+        .where(deployments.c.tenant_id == scope.tenant_id, deployments.c.version_id.in_(tuple(version_ids)))
+        .order_by(deployments.c.created_at, deployments.c.id),
     )
 
 

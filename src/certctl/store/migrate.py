@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 
 from certctl.core.errors import Misconfigured
 from certctl.store.tx import Database, database_errors
+from certctl.telemetry import points
 
 _ADVISORY_LOCK = 0x63657274  # "cert"
 
@@ -59,4 +60,6 @@ async def migrate(database: Database) -> str:
                 await connection.execute(sa.text("SET LOCAL lock_timeout = '15s'"))
                 await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
             await connection.run_sync(lambda sync: command.upgrade(_config(sync), "head"))
+            points.reach("commit.migrate.before")
+    points.reach("commit.migrate.after")
     return head()

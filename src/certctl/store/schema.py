@@ -538,6 +538,7 @@ deployments = _table(
     UniqueConstraint("tenant_id", "job_id"),
     Index(None, "tenant_id", "certificate_id", "created_at"),
     Index(None, "tenant_id", "target_id", "created_at"),
+    Index(None, "tenant_id", "version_id"),
     _one_of("status", status.DeploymentStatus),
 )
 

@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from certctl.connectors.host.allow import PLACEHOLDERS, AllowedAction, AllowFile
 from certctl.core.errors import Misconfigured, Rejected, Temporary
+from certctl.telemetry.points import reach
 
 MOST_OUTPUT_BYTES = 64 * 1024
 _TAIL_CHARACTERS = 1500
@@ -45,6 +46,7 @@ async def run_action(allow: AllowFile, name: str, values: Mapping[str, str] | No
     arguments = [_filled(action, argument, values or {}) for argument in action.command]
     began = time.monotonic()
     process, pipe_fd = await _start(name, arguments)
+    reach(f"action.{name}.started")
     output = _Tail()
     # Reading goes on beside the wait: a full pipe would stop the command for ever.
     reading = asyncio.create_task(output.read(pipe_fd))
@@ -64,6 +66,7 @@ async def run_action(allow: AllowFile, name: str, values: Mapping[str, str] | No
         raise
     finally:
         reading.cancel()
+    reach(f"action.{name}.ended")
     if exit_code != 0:
         raise Rejected(f"action {name} failed: {_ended(exit_code)}{output.said()}")
     return CommandResult(name, output.text(), timedelta(seconds=time.monotonic() - began))

@@ -367,6 +367,9 @@ def upgrade() -> None:
         ["tenant_id", "target_id", "created_at"],
         unique=False,
     )
+    op.create_index(
+        op.f("ix_deployments_tenant_id_version_id"), "deployments", ["tenant_id", "version_id"], unique=False
+    )
     op.create_table(
         "enrolment_tokens",
         sa.Column("tenant_id", sa.String(length=140), nullable=False),

@@ -209,14 +209,16 @@ async def _keep_own_tls(house: House, tls: uvicorn.Config, stop: asyncio.Event) 
     settings = house.settings
     if settings.tls_cert_path:
         return
-    own = own_tls.paths(settings.data_dir)
+    own, loaded = own_tls.paths(settings.data_dir), ""
     while not stop.is_set():
-        await asyncio.sleep(_OWN_TLS_EVERY_SECONDS)
         try:
-            if await own_tls.ensure(house.ctx, settings.data_dir, settings.public_names, BUILT_IN_ISSUER):
+            present = await own_tls.ensure(house.ctx, settings.data_dir, settings.public_names, BUILT_IN_ISSUER)
+            if loaded and present != loaded:
                 _reload_tls(tls, own.cert_path, own.key_path)
+            loaded = present
         except CertctlError as error:
             log.warning("own_tls_not_renewed", error=error.message)
+        await asyncio.sleep(_OWN_TLS_EVERY_SECONDS)
 
 
 @contextlib.contextmanager

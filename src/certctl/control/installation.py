@@ -6,6 +6,7 @@ Made once, persistent, safe when several replicas start at once: whoever commits
 
 from __future__ import annotations
 
+import contextlib
 import os
 from datetime import datetime, timedelta
 
@@ -15,7 +16,7 @@ from certctl.authority.hierarchy import make_intermediate, make_root
 from certctl.authority.signer import IssuingCA, SealedKey
 from certctl.core.catalogue import CaCertificate, IssuerRecord, Profile, RenewalPolicy
 from certctl.core.clock import Clock
-from certctl.core.errors import CertctlError, Misconfigured
+from certctl.core.errors import CertctlError, Conflict, Misconfigured
 from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
 from certctl.core.scope import Scope
@@ -62,7 +63,8 @@ async def ensure_installation(ctx: Context, common_name: str = "certctl") -> Non
     async with ctx.database.begin("installation.seed") as tx:
         for record in (_profile(ctx, now), *_policies(ctx, now), _issuer(ctx, now)):
             if await catalogue.find(tx, ctx.scope, type(record), id=getattr(record, "id")) is None:  # noqa: B009 - any record
-                await catalogue.insert(tx, ctx.scope, record)
+                with contextlib.suppress(Conflict):  # another replica seeds at the same time, with the same records
+                    await catalogue.insert(tx, ctx.scope, record)
         known = await authority.ca_certificates_of(tx, ctx.scope, BUILT_IN_ISSUER)
     if not known:
         await _make_hierarchy(ctx, common_name)

@@ -6,7 +6,10 @@ is left. Files: `tls/server.key` (0600), `tls/server.pem` (leaf and chain), `ca.
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import os
+import secrets
 from datetime import timedelta
 from pathlib import Path
 
@@ -28,40 +31,58 @@ from certctl.telemetry import points
 
 OWN_CERTIFICATE = "certctl-server"
 _LIFE = timedelta(days=47)
+_LOOKS, _LOOK_SECONDS = 200, 0.1
 
 
 class OwnTls(Struct, frozen=True):
-    """Where the server's pair and the root of its chain lie."""
+    """Where the server's pair and the root of its chain lie, and what the certificate is called in the inventory."""
 
     cert_path: Path
     key_path: Path
     ca_path: Path
+    certificate_id: str
 
 
 def paths(data_dir: Path) -> OwnTls:
-    """The embedded start's places."""
-    return OwnTls(data_dir / "tls" / "server.pem", data_dir / "tls" / "server.key", data_dir / "ca.pem")
+    """The places in a data directory. Each has a name of its own, since replicas on other hosts have keys of
+    their own.
+    """
+    folder = data_dir / "tls"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    name_path = folder / "certificate-id"
+    if not name_path.exists():
+        _write(name_path, f"{OWN_CERTIFICATE}-{secrets.token_hex(4)}".encode(), 0o644)
+    return OwnTls(folder / "server.pem", folder / "server.key", data_dir / "ca.pem", name_path.read_text().strip())
 
 
-async def ensure(ctx: Context, data_dir: Path, names: tuple[str, ...], issuer_id: str) -> bool:
-    """Make or renew the pair when needed; True when the files changed and should be loaded anew."""
-    own = paths(data_dir)
-    own.cert_path.parent.mkdir(mode=0o700, exist_ok=True)
-    await _write_root(ctx, own.ca_path, issuer_id)
-    if _good(own, names, ctx):
-        return False
-    key = _staged_key(own.key_path.with_suffix(".next"))
+async def ensure(ctx: Context, data_dir: Path, names: tuple[str, ...], issuer_id: str) -> str:
+    """Make or renew the pair when needed; the fingerprint of the leaf that then lies there.
+
+    Processes that share the directory take turns: one makes, the others find it made.
+    """
+    data_dir.joinpath("tls").mkdir(mode=0o700, exist_ok=True)
+    with data_dir.joinpath("tls", ".lock").open("a") as lock:
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        own = paths(data_dir)
+        await _write_root(ctx, own.ca_path, issuer_id)
+        if not _good(own, names, ctx):
+            await _make(ctx, own, names, issuer_id)
+        return read_certificate(read_certificates(own.cert_path.read_bytes())[0]).fingerprint_sha256
+
+
+async def _make(ctx: Context, own: OwnTls, names: tuple[str, ...], issuer_id: str) -> None:
+    staged = own.key_path.with_suffix(".next")
+    key = _staged_key(staged)
     wanted = parse_names(list(names), "CERTCTL_SERVER_NAMES")
     csr = csr_pem(build_csr(load_private_key(key), wanted[0].value, wanted))
-    version = await _issue(ctx, csr, names, issuer_id)
+    version = await _issue(ctx, own.certificate_id, csr, names, issuer_id)
     pair = certificate_pem(version.leaf_der) + version.chain_pem
     public_key_matches(key, version.leaf_der)
     # key first: a crash in between leaves a pair that does not match, which the next start mends from the staged key
     _write(own.key_path, key, 0o600)
     _write(own.cert_path, pair.encode(), 0o644)
-    own.key_path.with_suffix(".next").unlink()
+    staged.unlink()
     points.reach("own_tls.done")
-    return True
 
 
 def _good(own: OwnTls, names: tuple[str, ...], ctx: Context) -> bool:
@@ -84,19 +105,20 @@ def _staged_key(path: Path) -> bytes:
     return pem
 
 
-async def _issue(ctx: Context, csr: str, names: tuple[str, ...], issuer_id: str) -> Version:
+async def _issue(ctx: Context, certificate_id: str, csr: str, names: tuple[str, ...], issuer_id: str) -> Version:
     """The version that certifies this CSR's key: the one a crash left unwritten, or a fresh one."""
-    current = await _current(ctx)
-    if current is not None and current.spki_sha256 == read_csr(csr).spki_sha256:
+    spki_sha256 = read_csr(csr).spki_sha256
+    current = await _current(ctx, certificate_id)
+    if current is not None and current.spki_sha256 == spki_sha256:
         return current
     try:
         changes = request.CertificateChanges(common_name=names[0], sans=list(names))
-        await request.update(ctx, ctx.scope, SYSTEM, OWN_CERTIFICATE, changes)
-        job = await request.submit_csr(ctx, ctx.scope, SYSTEM, OWN_CERTIFICATE, csr)
+        await request.update(ctx, ctx.scope, SYSTEM, certificate_id, changes)
+        job = await request.submit_csr(ctx, ctx.scope, SYSTEM, certificate_id, csr)
     except NotFound:
         wanted = request.NewCertificate(
-            id=OWN_CERTIFICATE,
-            name=OWN_CERTIFICATE,
+            id=certificate_id,
+            name=certificate_id,
             common_name=names[0],
             sans=list(names),
             issuer_id=issuer_id,
@@ -107,17 +129,19 @@ async def _issue(ctx: Context, csr: str, names: tuple[str, ...], issuer_id: str)
             tags={"purpose": "control plane TLS"},
         )
         _, (job,) = await request.create(ctx, ctx.scope, SYSTEM, wanted)
-    await flow.drive(ctx, job.id, timedelta(seconds=20))
-    issued = await _current(ctx)
-    if issued is None or issued.job_id != job.id:
-        raise Misconfigured(f"the control plane could not issue its own TLS certificate; see job {job.id} in the log")
-    return issued
+    for _ in range(_LOOKS):
+        await flow.drive(ctx, job.id)
+        issued = await _current(ctx, certificate_id)
+        if issued is not None and issued.spki_sha256 == spki_sha256:
+            return issued
+        await asyncio.sleep(_LOOK_SECONDS)  # another replica's worker may have a step of the job in hand
+    raise Misconfigured(f"the control plane could not issue its own TLS certificate; see job {job.id}")
 
 
-async def _current(ctx: Context) -> Version | None:
+async def _current(ctx: Context, certificate_id: str) -> Version | None:
     try:
         async with ctx.database.read() as tx:
-            current = await views.current_versions(tx, ctx.scope, OWN_CERTIFICATE)
+            current = await views.current_versions(tx, ctx.scope, certificate_id)
     except NotFound:
         return None
     return next((version for version in current if version.holder_id == CLIENT_HOLDER), None)

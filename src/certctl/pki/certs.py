@@ -76,7 +76,7 @@ def load_certificate(certificate_der: bytes) -> x509.Certificate:
         raise _fault(error) from error
     if certificate.serial_number <= 0:
         # RFC 5280 4.1.2.2: a positive integer; the library is about to refuse these itself
-        raise Malformed("the certificate's serial number is not positive")
+        raise _fault(ValueError("its serial number is not positive"))
     return certificate
 
 

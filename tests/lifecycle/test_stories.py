@@ -414,3 +414,24 @@ async def test_a_cancelled_deployment_is_not_tried_again(town: World):
     await town.live(timedelta(days=2), timedelta(hours=2))
     assert (await town.deployments(asked.id))[target.id].status == DeploymentStatus.SUPERSEDED
     assert [one.status for one in await town.jobs(type="Deployment")] == [JobStatus.CANCELLED]
+
+
+async def test_a_request_changed_after_approval_is_void(town: World):
+    from certctl.lifecycle import flow
+    from certctl.store import jobs
+
+    host = await town.host("web-1")
+    target = await town.target(host, "nginx")
+    asked = await town.request(target)
+    while claimed := await flow.claim(town.ctx, 20):
+        await flow.run_claimed(town.ctx, claimed)
+    (job,) = await town.jobs(type="Issuance")
+    assert job.status == JobStatus.AWAITING_CSR
+    async with town.ctx.database.begin("test.tamper") as tx:
+        body = job.body | {"names": [*job.body["names"], "dns:admin.shop.example"]}
+        await jobs.note_job(tx, town.ctx.scope, job.id, body=body)
+    await town.settle()
+    (job,) = await town.jobs(type="Issuance")
+    assert (job.status, job.error_kind) == (JobStatus.FAILED, "trust_error")
+    assert "after it was approved" in job.last_error
+    assert await town.versions(asked.id) == []

@@ -7,7 +7,6 @@ prepare. Pure but for the rows: after a crash the verdict is the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -17,12 +16,11 @@ from certctl.core.certificate import CLIENT_HOLDER, RequestBody
 from certctl.core.errors import PolicyDenied
 from certctl.core.events import Event, EventType
 from certctl.core.job import Job, Step
-from certctl.core.names import parse_names
 from certctl.core.status import JobStatus, StepKind, StepStatus
 from certctl.ledger import append
 from certctl.lifecycle import facts, settle
 from certctl.lifecycle.context import Context
-from certctl.policy.approval import decision_hash, needs_approval
+from certctl.policy.approval import needs_approval
 from certctl.policy.issuance import judge_request
 from certctl.store import catalogue, jobs
 from certctl.store.tx import Tx
@@ -48,7 +46,7 @@ async def _approve(tx: Tx, ctx: Context, step: Step, job: Job) -> None:
         raise PolicyDenied(violations)
     now = ctx.now()
     decided = msgspec.structs.replace(
-        body, decision_hash=hash_of(body, profile_version=profile.version), profile_version=profile.version
+        body, decision_hash=facts.hash_of(body, profile_version=profile.version), profile_version=profile.version
     )
     await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, now)
     if needs_approval(profile):
@@ -62,18 +60,6 @@ async def _approve(tx: Tx, ctx: Context, step: Step, job: Job) -> None:
     await jobs.add_step(tx, ctx.scope, job.id, StepKind.PREPARE, now, agent_id="" if by_client else job.holder_id)
     details = {"job_id": job.id, "decision_hash": decided.decision_hash}
     await append(tx, ctx.scope, now, _event(EventType.REQUEST_APPROVED, job, ctx, details))
-
-
-def hash_of(body: RequestBody, *, profile_version: int) -> str:
-    """The hash a decision binds to."""
-    return decision_hash(
-        names=parse_names([body.common_name, *body.names]),
-        profile_id=body.profile_id,
-        profile_version=profile_version,
-        issuer_id=body.issuer_id,
-        validity=timedelta(seconds=body.validity_seconds),
-        key_rule=body.key_algorithm,
-    )
 
 
 async def _deny(tx: Tx, ctx: Context, step: Step, job: Job, denied: PolicyDenied) -> None:

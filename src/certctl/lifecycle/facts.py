@@ -9,6 +9,7 @@ from certctl.core.catalogue import IssuerRecord, Profile, RenewalPolicy
 from certctl.core.certificate import Certificate, RequestBody, Version
 from certctl.core.names import parse_names
 from certctl.pki.csr import CsrFacts
+from certctl.policy.approval import decision_hash
 from certctl.policy.issuance import IssuanceFacts, KeyRule, ProfileFacts
 from certctl.policy.renewal import RenewalFacts, RenewalPolicyFacts
 
@@ -79,3 +80,15 @@ def renewal_facts(
 def earliest_end(versions: Sequence[Version]) -> datetime | None:
     """When the first of the current versions ends: what the certificate's row calls `expires_at`."""
     return min((version.not_after for version in versions), default=None)
+
+
+def hash_of(body: RequestBody, *, profile_version: int) -> str:
+    """The hash a decision binds to."""
+    return decision_hash(
+        names=parse_names([body.common_name, *body.names]),
+        profile_id=body.profile_id,
+        profile_version=profile_version,
+        issuer_id=body.issuer_id,
+        validity=timedelta(seconds=body.validity_seconds),
+        key_rule=body.key_algorithm,
+    )

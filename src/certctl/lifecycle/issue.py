@@ -15,14 +15,14 @@ import msgspec
 from certctl.connectors.base.issuer import DraftsIntent, Intent, Issued, Issuer, LeafRules, Order, Pending
 from certctl.core.catalogue import IssuerRecord
 from certctl.core.certificate import OrderRecord, RequestBody
-from certctl.core.errors import Rejected
+from certctl.core.errors import Rejected, TrustError
 from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
 from certctl.core.job import Job, Step
 from certctl.core.names import parse_names
 from certctl.core.status import OrderStatus, StepKind, StepStatus
 from certctl.ledger import append
-from certctl.lifecycle import settle
+from certctl.lifecycle import facts, settle
 from certctl.lifecycle.context import Context
 from certctl.pki.csr import read_csr
 from certctl.pki.fingerprints import serial_hex, serial_int
@@ -75,6 +75,8 @@ async def _gather(ctx: Context, claimed: Sequence[Step]) -> list[_Asked]:
 
 def _order(job: Job, record: OrderRecord | None, now: datetime) -> Order:
     body = msgspec.convert(job.body, RequestBody)
+    if facts.hash_of(body, profile_version=body.profile_version) != body.decision_hash:
+        raise TrustError("the request was changed after it was approved; nothing is issued for it")
     return Order(
         order_id=record.id if record else new_id("order"),
         common_name=body.common_name,
@@ -115,6 +117,14 @@ async def _store_intents(ctx: Context, asked: Sequence[_Asked]) -> None:
                 await jobs.held_step(tx, ctx.scope, one.step.id, one.step.fence)
                 one.record = await certificates.insert_order(tx, ctx.scope, _record(ctx, one))
                 one.order = msgspec.structs.replace(one.order, order_id=one.record.id, intent=_intent(one.record))
+                event = Event(
+                    type=EventType.ORDER_INTENDED,
+                    subject_type="certificate",
+                    subject_id=one.job.certificate_id,
+                    actor=ctx.actor,
+                    details={"job_id": one.job.id, "serial_number": one.record.serial_number},
+                )
+                await append(tx, ctx.scope, ctx.now(), event)
 
 
 def _record(ctx: Context, one: _Asked) -> OrderRecord:
@@ -192,12 +202,3 @@ async def _store_answers(ctx: Context, asked: Sequence[_Asked]) -> None:
                 )
             await jobs.end_step(tx, ctx.scope, one.step, StepStatus.DONE, now)
             await jobs.add_step(tx, ctx.scope, one.job.id, StepKind.RECORD, now)
-            details = {"job_id": one.job.id, "serial_number": record.serial_number}
-            event = Event(
-                type=EventType.ORDER_INTENDED,
-                subject_type="certificate",
-                subject_id=one.job.certificate_id,
-                actor=ctx.actor,
-                details=details,
-            )
-            await append(tx, ctx.scope, now, event)

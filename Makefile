@@ -8,7 +8,7 @@ DEMO_DIR ?= .demo
 TESTS ?= tests
 WORKERS ?= 2
 
-.PHONY: help demo test lint bench format requirements peers clean
+.PHONY: help demo test faults lint bench format requirements peers clean
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,6 +19,9 @@ demo: .venv/server.done  ## play one certificate's whole life (ONCE=1 plays it a
 
 test: .venv/dev.done peers  ## set up what the tests need, then run them all
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+
+faults: .venv/dev.done peers  ## kill everything at every point, write docs/reference/faults.md (FAULTS=--help)
+	$(BIN)/python tests/faults/matrix.py $(FAULTS)
 
 lint: .venv/dev.done  ## ruff, mypy, import contracts, generated documents
 	$(BIN)/ruff check .
@@ -38,7 +41,7 @@ requirements:  ## compile the pinned requirements anew (needs uv)
 	scripts/compile-requirements
 
 peers:
-	@scripts/install-peers nginx-light postgresql openssl curl
+	@scripts/install-peers nginx-light apache2 haproxy postfix dovecot-imapd caddy postgresql openssl curl
 
 .venv/bin/python:
 	@PYTHON="$(PYTHON)" scripts/make-venv .venv

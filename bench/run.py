@@ -51,9 +51,9 @@ def whole_life(town: Fleet, rounds: int) -> dict[str, float]:
         else:
             town.post("/api/v1/certificates/cert-shop/renew")
         job = _newest(town, "Deployment", number + 1)
-        job = town.get(f"/api/v1/jobs/{job['id']}?wait=20")
+        job = town.get(f"/api/v1/jobs/{job['id']}?wait=10")
         while job["status"] not in {"Completed", "Failed", "Cancelled"}:
-            job = town.get(f"/api/v1/jobs/{job['id']}?wait=20")
+            job = town.get(f"/api/v1/jobs/{job['id']}?wait=10")
         if job["status"] != "Completed":
             raise RuntimeError(f"round {number} ended as {job['status']}: {job.get('last_error')}")
         took.append(time.perf_counter() - started)

@@ -19,6 +19,7 @@ from certctl.authority.keybox import DatabaseSigner
 from certctl.authority.signer import IssuingCA, PkiAddresses, SealedKey
 from certctl.connectors import registry
 from certctl.connectors.base.issuer import Issuer
+from certctl.connectors.dial import DialPolicy
 from certctl.control.installation import BUILT_IN_ISSUER, ensure_installation, open_sealer
 from certctl.core.catalogue import IssuerRecord
 from certctl.core.clock import Clock, SystemClock
@@ -90,6 +91,8 @@ def _context(settings: Settings, database: Database, scope: Scope, keybox: Datab
         database=database,
         scope=scope,
         owner=f"{SERVER_OWNER}{uuid7()}",
+        # the embedded start stands on one machine with what it serves: there a loopback endpoint means what it says
+        probe_policy=DialPolicy(purpose="verify.probe", allow_private=True, allow_loopback=settings.embedded),
         open_issuer=open_issuer,
         keybox=keybox,
         addresses=addresses,

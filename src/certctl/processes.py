@@ -78,6 +78,9 @@ async def _serve(settings: Settings) -> None:
 
 async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socket) -> None:
     settings, ctx = house.settings, house.ctx
+    if settings.embedded:
+        # before anything is issued: a step that a killed run held must not wait for its lease
+        await flow.free_earlier_runs(ctx, SERVER_OWNER)
     cert_path, key_path = await _tls_files(house)
     pki = PkiApp(LifecycleFacts(ctx))
     state = AppState(
@@ -90,8 +93,6 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
     )
     tls = uvicorn.Config(_with_pki(create_api(state), pki), **_uvicorn(), ssl_certfile=cert_path, ssl_keyfile=key_path)
     plain = uvicorn.Config(pki, **_uvicorn())
-    if settings.embedded:
-        await flow.free_earlier_runs(ctx, SERVER_OWNER)
     runner, schedule = Runner(ctx, house.wakeups), Schedule(ctx, _ticks(settings))
     servers = [(_Server(tls), tls_socket), (_Server(plain), pki_socket)]
     stop = asyncio.Event()

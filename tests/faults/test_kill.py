@@ -1,115 +1,133 @@
-"""kill -9 in the middle of every stage: the story ends the same, and NGINX serves a valid pair at every instant."""
+"""kill -9 at every point of death of the recorded story: it ends the same, and NGINX serves a valid pair at every instant.
+
+Each name of `points.txt` once outside the start of a server (where its chapter can share a fleet: approve to verify are played
+in a renewal, being the same commits in a first request), and every point of a server's start in one chain of deaths. Databases
+alternate. `make faults` plays every chapter, database and victim.
+"""
 
 from __future__ import annotations
 
-import itertools
 import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from peers.fleet import Fleet, Prober, fleet
-from peers.nginx import fingerprint
-from peers.postgres import Postgres
+from faults.story import CHAPTERS, Play, Point, once, places, playing, read_elsewhere, read_points
 
-SERVER_POINTS = [
-    "commit.request.before",
-    "commit.approve.after",
-    "commit.prepare.after",
-    "commit.issue.intent.after",
-    "issue.answered",
-    "commit.issue.answer.after",
-    "commit.record.before",
-    "commit.record.after",
-    "commit.deploy.report.before",
-    "commit.deploy.report.after",
-    "commit.verify.report.before",
-    "commit.verify.report.after",
-]
-AGENT_POINTS = [
-    "agent.prepare.staged",
-    "agent.prepare.kept",
-    "agent.outbox.sent",
-    "agent.deploy.planned",
-    "swap.staged",
-    "swap.renamed:1",
-    "swap.synced",
-    "swap.activated",
-    "swap.seen",
-    "agent.deploy.applied",
-    "agent.deploy.kept",
-    "agent.verify.kept",
-]
+SOURCE = Path(__file__).resolve().parents[2] / "src" / "certctl"
+DATABASES = ("sqlite", "postgresql")
+SHARED = [point for point in places(once) if point.chapter in {"renew", "revoke", "look"}]
+FIRST = [point for point in places(once) if point.chapter in {"furnish", "enrol", "request"}]
 
 
-def _database(kind: str, request) -> str | None:
-    if kind == "sqlite":
-        return None
-    server: Postgres = request.getfixturevalue("postgres_server")
-    return server.new_database()
+def _both(points: list[Point]) -> list[object]:
+    """Each point on one database, turn and turn about; what is not passed on PostgreSQL goes to SQLite."""
+    return [
+        pytest.param(
+            DATABASES[number % 2],
+            point,
+            id=f"{DATABASES[number % 2]}-{point.chapter}-{point.name}",
+            marks=pytest.mark.xdist_group(f"faults-{DATABASES[number % 2]}"),
+        )
+        for number, point in enumerate(points)
+    ]
 
 
-def _judge(town: Fleet, prober: Prober, certificate_id: str) -> None:
-    """What must always hold, whatever died."""
-    prober.stop()
-    versions = town.get(f"/api/v1/certificates/{certificate_id}/versions")["data"]
-    placeholder = fingerprint((town.nginx.dir / "placeholder.pem").read_text())
-    known = {placeholder, *(version["fingerprint_sha256"] for version in versions)}
-    assert prober.faults == [], "NGINX did not serve a valid pair at every instant"
-    assert set(prober.seen) <= known, "NGINX served something that nobody recorded"
-    assert len(versions) == 1, "the story made more than one certificate"
-    assert prober.seen[-1] == versions[0]["fingerprint_sha256"]
-    issuing = town.get(f"/api/v1/jobs?certificate_id={certificate_id}&type=Issuance")["data"]
-    assert [job["status"] for job in issuing] == ["Completed"]
-    shown = town.get(f"/api/v1/certificates/{certificate_id}")
-    assert shown["status"] == "Active"
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory, request) -> Iterator[Callable[[str], Play]]:
+    """One fleet a database that has come through its first request; a fleet that failed is not used again."""
+    open_plays: dict[str, Play] = {}
+
+    def get(kind: str) -> Play:
+        play = open_plays.get(kind)
+        if play is None or play.broken:
+            if play is not None:
+                play.stop()
+            server = request.getfixturevalue("postgres_server") if kind == "postgresql" else None
+            play = open_plays[kind] = Play(tmp_path_factory.mktemp(kind), server)
+            for chapter in CHAPTERS[: CHAPTERS.index("renew")]:
+                play.play(chapter)
+        return play
+
+    yield get
+    for play in open_plays.values():
+        play.stop()
 
 
-def _start(town: Fleet, **dies: str) -> Prober:
-    town.furnish(**dies)
-    (town.nginx.dir / "placeholder.pem").write_text(town.nginx.cert_path.read_text())
-    prober = Prober(town.nginx.port)
-    prober.start()
-    return prober
+@pytest.mark.parametrize(("kind", "point"), _both(SHARED))
+def test_killed_there_the_story_ends_the_same(shared, kind, point):
+    play = shared(kind)
+    play.broken = True
+    passed = play.strike(point)
+    play.judge()
+    play.broken = False
+    listed = {(one.process, one.name): one for one in read_points()}[point.process, point.name]
+    assert passed or not listed.always, f"{point.name} was not passed"
 
 
-@pytest.mark.parametrize(
-    ("kind", "point"), list(zip(itertools.cycle(["sqlite", "postgresql"]), SERVER_POINTS, strict=False))
+BOTH = pytest.mark.parametrize(
+    "kind", [pytest.param(one, marks=pytest.mark.xdist_group(f"faults-{one}")) for one in DATABASES]
 )
-def test_the_server_dies(kind, point, tmp_path, request):
-    with fleet(tmp_path, _database(kind, request)) as town:
-        prober = _start(town, server_dies=point)
-        assert town.server is not None
-        certificate_id = town.request()
-        town.wait(lambda: town.server.poll() is not None, f"the server dies at {point}")
-        assert town.server.returncode == -9
-        town.start_server()
-        if point == "commit.request.before":
-            assert town.call("GET", f"/api/v1/certificates/{certificate_id}").status_code == 404, (
-                "half a request stands"
-            )
-            town.request()
-        town.wait(lambda: town.verified(certificate_id), f"the story ends after the server died at {point}")
-        _judge(town, prober, certificate_id)
 
 
-@pytest.mark.parametrize("point", AGENT_POINTS)
-def test_the_agent_dies(point, tmp_path, request):
-    kind = "sqlite" if AGENT_POINTS.index(point) % 2 else "postgresql"
-    with fleet(tmp_path, _database(kind, request)) as town:
-        prober = _start(town, agent_dies=point)
-        assert town.agent is not None
-        certificate_id = town.request()
-        town.wait(lambda: town.agent.poll() is not None, f"the agent dies at {point}")
-        assert town.agent.returncode == -9
-        town.start_agent()
-        town.wait(lambda: town.verified(certificate_id), f"the story ends after the agent died at {point}")
-        _judge(town, prober, certificate_id)
+@BOTH
+@pytest.mark.timeout(480)
+def test_killed_all_the_way_from_an_empty_directory_to_a_ready_server(kind, tmp_path, request):
+    """A chain: every point of the start in turn, one death after the other in the same data directory."""
+    server = request.getfixturevalue("postgres_server") if kind == "postgresql" else None
+    start = places(lambda one: ("start",) if "start" in one.chapters and one.always else ())
+    if kind == "postgresql":
+        start = [point for point in start if not point.name.startswith("secret.") and ".release." not in point.name]
+    with playing(tmp_path, server) as play:
+        play.chain("start", start[DATABASES.index(kind) :: 2])
+        for chapter in CHAPTERS[1:]:
+            play.play(chapter)
+        play.judge()
+
+
+@BOTH
+@pytest.mark.timeout(480)
+def test_killed_all_the_way_from_a_ready_server_to_the_first_certificate(kind, tmp_path, request):
+    """The chain goes on through furnish, enrol and request."""
+    server = request.getfixturevalue("postgres_server") if kind == "postgresql" else None
+    with playing(tmp_path, server, until="furnish") as play:
+        for chapter in ("furnish", "enrol", "request"):
+            play.chain(chapter, [point for point in FIRST if point.chapter == chapter][DATABASES.index(kind) :: 2])
+        play.judge()
+
+
+@pytest.mark.xdist_group("faults-sqlite")
+def test_the_list_of_points_is_whole(tmp_path):
+    """A story without faults passes exactly the points of the list: a new commit must find its place there."""
+    with playing(tmp_path) as play:
+        for chapter in CHAPTERS:
+            play.play(chapter)
+        play.judge()
+        passed = {(one.process, one.name) for one in play.recorded()}
+    listed = {(one.process, one.name): one for one in read_points()}
+    hint = "run: python tests/faults/record.py"
+    assert passed <= set(listed), f"points without a place in points.txt: {sorted(passed - set(listed))}; {hint}"
+    always = {key for key, one in listed.items() if one.always}
+    assert always <= passed, f"listed but not passed: {sorted(always - passed)}; {hint}"
+
+
+def test_every_commit_in_the_source_has_its_place():
+    """Also those that this story never passes, each with a reason."""
+    named = set()
+    for path in SOURCE.rglob("*.py"):
+        text = path.read_text()
+        named |= {f"commit.{name}" for name in re.findall(r'\.begin\(\s*"([^"]+)"', text)}
+        named |= set(re.findall(r'reach\(\s*"([^"]+)"', text))
+    placed = {one.name for one in read_points()} | read_elsewhere()
+    placed |= {name.rpartition(".")[0] for name in placed}
+    assert named <= placed, f"not in tests/faults/points.txt: {sorted(named - placed)}"
 
 
 def test_nothing_of_a_fleet_is_left_running(tmp_path):
-    with fleet(tmp_path) as town:
-        town.furnish()
-        pids = [town.server.pid, town.agent.pid, town.nginx.pid]
+    with playing(tmp_path, until="request") as play:
+        pids = [play.town.server.pid, play.town.agent.pid, play.town.nginx.pid]
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)

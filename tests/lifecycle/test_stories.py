@@ -435,3 +435,28 @@ async def test_a_request_changed_after_approval_is_void(town: World):
     assert (job.status, job.error_kind) == (JobStatus.FAILED, "trust_error")
     assert "after it was approved" in job.last_error
     assert await town.versions(asked.id) == []
+
+
+async def test_files_that_no_server_was_seen_to_serve_are_not_green(town: World):
+    from certctl.lifecycle import deploy as deploy_stage
+
+    host = await town.host("web-1")
+    target = await town.target(host, "files")
+    real = deploy_stage.report
+
+    async def by_files(ctx, agent, actor, job_id, said, **more):
+        if said.receipt is not None:
+            said.receipt["seen_by"] = "files"
+        return await real(ctx, agent, actor, job_id, said, **more)
+
+    deploy_stage.report = by_files
+    try:
+        asked = await town.request(target)
+        await town.settle()
+    finally:
+        deploy_stage.report = real
+    deployment = (await town.deployments(asked.id))[target.id]
+    assert deployment.status == DeploymentStatus.APPLIED
+    (job,) = await town.jobs(type="Deployment")
+    assert (job.status, job.verification_status) == (JobStatus.COMPLETED, "skipped")
+    assert "no server was looked at" in job.verification_error

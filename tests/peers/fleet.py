@@ -75,6 +75,7 @@ class Fleet:
         self.key = ""
         self.agent_id = ""
         self.target_id = ""
+        self._token = ""
 
     @property
     def url(self) -> str:
@@ -84,9 +85,31 @@ class Fleet:
     def ca_path(self) -> Path:
         return self.server_dir / "ca.pem"
 
-    def _environ(self, die_at: str) -> dict[str, str]:
+    def _environ(self, die_at: str, who: str) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CERTCTL_")}
-        return inherited | {"DIE_AT": die_at, "PYTHONPATH": str(HERE.parent)}
+        return inherited | {
+            "DIE_AT": die_at,
+            "PYTHONPATH": str(HERE.parent),
+            "ARM_FILE": str(self.arm_file(who)),
+            "RECORD_POINTS": str(self.points_file(who)),
+            "SIGNED_FILE": str(self.signed_file),
+            "CLOCK_FILE": str(self.clock_file),
+        }
+
+    def arm_file(self, who: str) -> Path:
+        """What a running `server` or `agent` looks at at every point, see `fault_hook`."""
+        return self.directory / f"arm-{who}"
+
+    def points_file(self, who: str) -> Path:
+        return self.directory / f"points-{who}"
+
+    @property
+    def signed_file(self) -> Path:
+        return self.directory / "signed"
+
+    @property
+    def clock_file(self) -> Path:
+        return self.directory / "clock"
 
     def _spawn(self, name: str, command: list[str], environ: dict[str, str]) -> subprocess.Popen[bytes]:
         with (self.directory / f"{name}.log").open("ab") as log:
@@ -95,7 +118,12 @@ class Fleet:
             )
 
     def start_server(self, die_at: str = "") -> None:
-        environ = self._environ(die_at) | {
+        self.spawn_server(die_at)
+        self.wait(self._ready, "the server is ready")
+
+    def spawn_server(self, die_at: str = "", **more: str) -> subprocess.Popen[bytes]:
+        """Start it without waiting: it may be meant to die on its way."""
+        environ = self._environ(die_at, "server") | {
             "CERTCTL_DATA_DIR": str(self.server_dir),
             "CERTCTL_SERVER_PORT": str(self.api_port),
             "CERTCTL_PKI_HTTP_PORT": str(self.pki_port),
@@ -103,9 +131,10 @@ class Fleet:
             "CERTCTL_LOG_FORMAT": "text",
             "CERTCTL_SCHEDULER_RENEWAL_CHECK_INTERVAL": "500ms",
             **self._extra,
+            **more,
         }
         self.server = self._spawn("server", [sys.executable, str(HERE / "server_process.py")], environ)
-        self.wait(self._ready, "the server is ready")
+        return self.server
 
     def _ready(self) -> bool:
         assert self.server is not None
@@ -116,7 +145,12 @@ class Fleet:
         return False
 
     def start_agent(self, die_at: str = "") -> None:
-        environ = self._environ(die_at) | {
+        self.spawn_agent(die_at)
+        self.wait((self.agent_dir / "state" / "agent.json").exists, "the agent is enrolled")
+
+    def spawn_agent(self, die_at: str = "") -> subprocess.Popen[bytes]:
+        """Start it without waiting for its enrolment."""
+        environ = self._environ(die_at, "agent") | {
             "CERTCTL_SERVER_URL": self.url,
             "CERTCTL_SERVER_CA_BUNDLE_PATH": str(self.ca_path),
             "CERTCTL_AGENT_NAME": "web-1",
@@ -127,11 +161,11 @@ class Fleet:
         }
         identity = self.agent_dir / "state" / "agent.json"
         if not identity.exists():
-            environ["CERTCTL_AGENT_ENROLMENT_TOKEN"] = self.post(
-                "/api/v1/agents/enrolment-tokens", {"agent_name": "web-1"}
-            )["token"]
+            if not self._token:
+                self._token = self.post("/api/v1/agents/enrolment-tokens", {"agent_name": "web-1"})["token"]
+            environ["CERTCTL_AGENT_ENROLMENT_TOKEN"] = self._token
         self.agent = self._spawn("agent", [sys.executable, str(HERE / "agent_process.py"), "run"], environ)
-        self.wait(identity.exists, "the agent is enrolled")
+        return self.agent
 
     def call(self, method: str, path: str, body: Any = None, key: str | None = None) -> httpx.Response:
         context = ssl.create_default_context(cafile=str(self.ca_path))

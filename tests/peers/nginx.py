@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -166,6 +167,16 @@ class Nginx:
                 time.sleep(0.01)
             else:
                 return
+
+    def kill(self) -> None:
+        """SIGKILL to the master and its workers: with the master alone gone, the workers would go on serving."""
+        assert self._process is not None, "nginx is not started"
+        workers = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        for pid in (self.pid, *map(int, workers)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait(5)
+        self._process = None
 
     def stop(self) -> None:
         """Stop it, and its workers with it."""

@@ -1,4 +1,4 @@
-"""A deployment to NGINX in a child that dies where it is told to."""
+"""A deployment (to NGINX, unless the order names another kind) in a child that dies where it is told to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from certctl.connectors.base.target import Material, Receipt
+from certctl.connectors.base.target import Material, Receipt, Recovers, Target
 from certctl.connectors.dial import DialPolicy
 from certctl.connectors.host.allow import load_allow_file
 from certctl.connectors.registry import open_target
@@ -53,7 +53,7 @@ def target_of(nginx: Nginx, **config: Any) -> NginxTarget:
     return target
 
 
-async def deploy(target: NginxTarget, pair: Material, plan_id: str = "dep-1") -> Receipt:
+async def deploy(target: Target, pair: Material, plan_id: str = "dep-1") -> Receipt:
     return await target.apply(await target.plan(pair, plan_id), pair)
 
 
@@ -66,13 +66,13 @@ def run(order: dict[str, Any]) -> None:
     passed: list[str] = []
     points.hook = die_at(order.get("point", ""), passed)
     target = open_target(
-        "NGINX",
+        order.get("kind", "NGINX"),
         order["config"],
         allow=load_allow_file(Path(order["allow"])),
         state_dir=Path(order["state"]),
         dial_policy=POLICY,
     )
-    assert isinstance(target, NginxTarget)
+    assert isinstance(target, Recovers)
 
     async def story() -> None:
         if order.get("recover"):

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,18 @@ class Postgres:
     port: int
     process: subprocess.Popen[bytes]
     made: int = 0
+    launch: Callable[[], subprocess.Popen[bytes]] | None = None
+
+    def crash(self) -> None:
+        """End every one of its processes at once (SIGQUIT: immediate, without a checkpoint)."""
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(30)
+
+    def start_again(self) -> None:
+        """Start it after a crash; it recovers from its log and answers when this returns."""
+        assert self.launch is not None
+        self.process = self.launch()
+        _wait(self)
 
     def sql(self, statement: str, database: str = "postgres") -> str:
         return subprocess.run(
@@ -108,25 +120,28 @@ def postgres() -> Iterator[Postgres]:
             "shared_buffers": "64MB",
             "fsync": "off",
         }
-        with (directory / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [_binary("postgres"), "-D", str(data), *[f"--{name}={value}" for name, value in options.items()]],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=directory,
-                **as_user,
-            )
-        server = Postgres(directory, port, process)
+
+        def launch() -> subprocess.Popen[bytes]:
+            with (directory / "log").open("ab") as log:
+                return subprocess.Popen(
+                    [_binary("postgres"), "-D", str(data), *[f"--{name}={value}" for name, value in options.items()]],
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    cwd=directory,
+                    **as_user,
+                )
+
+        server = Postgres(directory, port, launch(), launch=launch)
         try:
             _wait(server)
             yield server
         finally:
-            process.send_signal(signal.SIGINT)
+            server.process.send_signal(signal.SIGINT)
             try:
-                process.wait(20)
+                server.process.wait(20)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(10)
+                server.process.kill()
+                server.process.wait(10)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -6,12 +6,14 @@ Every answer becomes data or one error: Gone (410), NotAuthenticated (401), NotA
 
 from __future__ import annotations
 
-from datetime import timedelta
+import contextlib
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
 import httpx
 import msgspec
+from msgspec import Struct
 
 from certctl import __version__
 from certctl.agent.outbox import Entry
@@ -44,6 +46,10 @@ POLL_SECONDS = 25
 _POLL_MARGIN_SECONDS = 15.0
 
 AnswerT = TypeVar("AnswerT")
+
+
+class _Version(Struct, kw_only=True):
+    server_time: datetime | None = None
 
 
 class Server:
@@ -84,6 +90,15 @@ class Server:
             "verify": f"/api/v1/jobs/{entry.job_id}/verify",
         }[entry.kind]
         await self._request("POST", path, msgspec.json.encode(entry.body))
+
+    async def time(self) -> datetime | None:
+        """What the server's clock says; None when it does not tell. Needs no credential."""
+        return (await self._call("GET", "/api/v1/version", _Version)).server_time
+
+    async def check_credential(self) -> None:
+        """Whether the credential is accepted for this agent id; changes nothing there. Raises as every call does."""
+        with contextlib.suppress(Rejected):  # 404: no such certificate, which only a known agent is told
+            await self._request("GET", f"{self._own_path}/certificates/-")
 
     @property
     def _own_path(self) -> str:

@@ -1,4 +1,4 @@
-"""The three kinds of step an agent works: prepare (key and CSR), deploy (pair on target), verify (what is served).
+"""The kinds of step an agent works: prepare (key and CSR), deploy (pair on target), verify (what is served), plan.
 
 Each turns a work item into a report or raises; any order, twice, after a crash: the story ends the same. Must never put
 a private key into a report: the CSR and the target's receipt are all that leaves this host.
@@ -23,7 +23,7 @@ from certctl.core.names import parse_names
 from certctl.pki.algorithms import KeyAlgorithm
 from certctl.telemetry.logging import get_logger
 from certctl.telemetry.points import reach
-from certctl.wire.agent import CsrReport, StatusReport, VerifyReport, WorkItem
+from certctl.wire.agent import CsrReport, PlanReport, StatusReport, VerifyReport, WorkItem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-PREPARE, DEPLOY, VERIFY = "prepare", "deploy", "verify"
-KINDS = (PREPARE, DEPLOY, VERIFY)
+PREPARE, DEPLOY, VERIFY, PLAN = "prepare", "deploy", "verify", "plan"
+KINDS = (PREPARE, DEPLOY, VERIFY, PLAN)
 
 
 class Steps:
@@ -54,6 +54,8 @@ class Steps:
             return await self.deploy(item)
         if item.step_kind == VERIFY:
             return await self.verify(item)
+        if item.step_kind == PLAN:
+            return await self.plan(item)
         raise Unsupported(f"step kind {item.step_kind!r} is not known to this agent; update the agent")
 
     async def prepare(self, item: WorkItem) -> CsrReport:
@@ -126,6 +128,19 @@ class Steps:
             error=differs,
             step_id=item.step_id,
         )
+
+    async def plan(self, item: WorkItem) -> StatusReport:
+        """What a deployment would do on this host: every check that needs no change, and nothing written."""
+        material = self._material(item)
+        target = self._open(item.target_type, item.target_config, item.target_id)
+        told = msgspec.to_builtins(await target.plan(material, check_id(item.plan_id, "plan_id")))
+        planned = msgspec.convert(told, PlanReport)
+        if isinstance(target, Probes):
+            try:
+                planned.served_now = await target.served()
+            except CertctlError as error:
+                planned.summary.append(f"nothing is seen to be served there now: {error.message}")
+        return StatusReport(status="Completed", step_id=item.step_id, plan=planned)
 
     def settle(self, item: WorkItem) -> None:
         """The result of this step is kept: its intent goes."""

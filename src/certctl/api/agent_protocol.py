@@ -17,7 +17,9 @@ from urllib.parse import parse_qs
 import msgspec
 from msgspec import Struct
 
-from certctl.control import enrolment
+from certctl.api.shown import shown
+from certctl.client.models.agents import AgentView
+from certctl.control import enrolment, keys
 from certctl.core.actor import Actor
 from certctl.core.errors import CertctlError, Malformed, NotFound, Violation
 from certctl.core.status import JobStatus
@@ -38,7 +40,7 @@ from certctl.doors.edge import (
 from certctl.doors.errors import plain_refusal
 from certctl.doors.identity import authenticate, authorise, bearer, own_agent
 from certctl.doors.state import AppState
-from certctl.lifecycle import deploy, flow, prepare, verify
+from certctl.lifecycle import deploy, flow, plan, prepare, verify
 from certctl.pki.pem import certificate_pem
 from certctl.store import views
 from certctl.store.wake import Watch, agent_channel
@@ -50,6 +52,7 @@ from certctl.wire.agent import (
     Enrolled,
     Enrolment,
     Heartbeat,
+    ReferenceWork,
     StatusReport,
     VerifyReport,
     Work,
@@ -74,6 +77,9 @@ class Call:
         self.scope = scope
         self.names = names
         self.headers = headers_of(scope)
+        # set for an agent that calls with an API key bound to its id (the reference product's)
+        self.key_owner = ""
+        self.key_boot_id = ""
         self._receive = receive
 
     @property
@@ -99,6 +105,7 @@ class Call:
         agent_id = self.names.get("agent_id") or (caller.agent.id if caller.agent else "")
         agent = own_agent(caller, agent_id)
         enrolment.refuse_retired(agent)
+        self.key_owner, self.key_boot_id = caller.key_owner, caller.key_boot_id
         return agent
 
     async def body(self, kind: type[BodyT]) -> BodyT:
@@ -139,12 +146,25 @@ Handler = Callable[[Call], Awaitable[Answer]]
 
 
 async def _enrol(call: Call) -> Answer:
-    said = await call.body(Enrolment)
     token = bearer(call.headers)
+    if token.reveal().startswith(keys.PREFIX):
+        return await _register(call)
+    said = await call.body(Enrolment)
     agent, credential = await enrolment.enrol(
         call.state.ctx, token, said, call.address, call.headers.get("idempotency-key", "")
     )
     return 201, Enrolled(id=agent.id, name=agent.name, credential=credential.reveal(), status=str(agent.status))
+
+
+async def _register(call: Call) -> Answer:
+    """The reference product's way: an operator's key makes the agent, which then calls with a key bound to its id."""
+    caller = await authenticate(
+        call.state.ctx, call.headers, request_id=request_id_of(call.scope), address=call.address
+    )
+    note_caller(call.scope, caller)
+    authorise(caller, "agent.edit")
+    agent = await enrolment.register(call.state.ctx, caller.actor, await call.body(Enrolment), "")
+    return 201, shown(AgentView, agent)
 
 
 async def _heartbeat(call: Call) -> Answer:
@@ -159,6 +179,10 @@ async def _work(call: Call) -> Answer:
     agent = await call.agent("agent.job.poll")
     query = parse_qs(call.scope.get("query_string", b"").decode("latin-1"))
     boot_id = query.get("boot_id", [""])[0][:64]
+    if call.key_owner and not boot_id:
+        jobs = await flow.work_for_key(call.state.ctx, agent, call.key_boot_id, _MOST_ITEMS)
+        await enrolment.seen(call.state.ctx, agent, call.key_boot_id)
+        return 200, ReferenceWork(jobs=jobs, count=len(jobs))
     items = await _wait_for_work(call, agent, boot_id, _seconds(query.get("wait", ["0"])[0]))
     return 200, Work(jobs=items, count=len(items), server_time=call.state.ctx.now().isoformat())
 
@@ -196,7 +220,7 @@ async def _csr(call: Call) -> Answer:
     agent = await call.agent("agent.job.poll")
     report = await call.body(CsrReport)
     ctx = call.state.ctx
-    job = await prepare.accept_csr(ctx, agent, call.actor, report)
+    job = await prepare.accept_csr(ctx, agent, call.actor, report, key_owner=call.key_owner)
     try:
         await flow.drive(ctx, job.id, _DRIVE)
         async with ctx.database.read() as tx:
@@ -222,7 +246,11 @@ async def _certificate(call: Call) -> Answer:
 async def _status(call: Call) -> Answer:
     agent = await call.agent("agent.job.complete")
     said = await call.body(StatusReport)
-    await deploy.report(call.state.ctx, agent, call.actor, call.names["job_id"], said)
+    ctx, job_id = call.state.ctx, call.names["job_id"]
+    if said.plan is not None:
+        await plan.report(ctx, agent, call.actor, job_id, said)
+    else:
+        await deploy.report(ctx, agent, call.actor, job_id, said, key_owner=call.key_owner)
     return 200, {"status": "updated"}
 
 
@@ -230,7 +258,9 @@ async def _verify(call: Call) -> Answer:
     agent = await call.agent("verification.run")
     said = await call.body(VerifyReport)
     job_id = call.names["job_id"]
-    verified = await verify.report(call.state.ctx, agent, call.actor, job_id, said)
+    by_key = bool(call.key_owner) and not said.step_id
+    take = verify.observe_by_key if by_key else verify.report
+    verified = await take(call.state.ctx, agent, call.actor, job_id, said)
     return 200, {"job_id": job_id, "verified": verified, "verified_at": call.state.ctx.now()}
 
 

@@ -1,4 +1,4 @@
-"""`certctl-agent`: enrol, run, status. Only argparse is loaded to read a command line, so that it starts at once.
+"""`certctl-agent`: enrol, run, status, doctor. Only argparse is loaded for the command line: it starts at once.
 
 Without a subcommand it runs, and takes the reference product's flags (-server, -api-key, -agent-id, ...). A failure is
 one plain sentence on standard error and an exit code; must never print a credential.
@@ -89,6 +89,12 @@ def _status(settings: AgentSettings, as_json: bool) -> int:
     return OK if status.enrolled else NOT_ENROLLED
 
 
+def _doctor(settings: AgentSettings, as_json: bool) -> int:
+    from certctl.cli.doctor import agent as doctor
+
+    return doctor.run(settings, as_json=as_json)
+
+
 def _start_log(settings: AgentSettings) -> None:
     from certctl.core.errors import Misconfigured
     from certctl.telemetry.logging import configure_logging
@@ -106,13 +112,18 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
     )
     parser.add_argument("--version", action="version", version=f"certctl-agent {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="enrol|run|status")
+    commands = parser.add_subparsers(required=True, metavar="enrol|run|status|doctor")
     _add_run(commands)
     _add_enrol(commands)
     status = commands.add_parser("status", help="show identity, waiting results and open deployments", epilog=_EPILOG)
     status.set_defaults(command=_status)
     status.add_argument("--json", action="store_true", help="print JSON")
     _add_folders(status)
+    doctor = commands.add_parser("doctor", help="say what is wrong with this set-up and how to mend it", epilog=_EPILOG)
+    doctor.set_defaults(command=_doctor)
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    _add_server(doctor)
+    _add_folders(doctor)
     return parser
 
 

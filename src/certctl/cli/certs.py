@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from certctl.cli import options, tables
+from certctl.cli import options, plans, tables
 from certctl.cli.connection import connect
 from certctl.cli.exits import UsageFault
 from certctl.cli.finding import find, find_id
@@ -260,6 +260,7 @@ def deploy(
     certificate: Which,
     target: Annotated[str, typer.Option("--target", "-t", help="One target; else all.")] = "",
     version: Annotated[str, typer.Option(help="An older version: a rollback.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done on each host.")] = False,
     wait: options.Wait = True,
     timeout: options.Timeout = _WAIT_SECONDS,
     json: options.Json = False,
@@ -270,6 +271,10 @@ def deploy(
     with connect() as client:
         certificate_id = find_id(client, calls.CERTIFICATES, certificate, "certificate")
         target_id = find_id(client, calls.TARGETS, target, "target") if target else ""
+        if dry_run:
+            asked = client.deploy_certificate(certificate_id, target_id=target_id, version_id=version, dry_run=True)
+            plans.show(client, asked.job_ids, timeout, json=json)
+            return
         known = _known_jobs(client, certificate_id)
         client.deploy_certificate(certificate_id, target_id=target_id, version_id=version)
         if wait:

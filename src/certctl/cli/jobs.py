@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from certctl.cli import options, tables
+from certctl.cli import options, plans, tables
 from certctl.cli.connection import connect
 from certctl.cli.finding import find, find_id
 
@@ -74,6 +74,7 @@ def show(job: Which, json: options.Json = False) -> None:
             ("last error", tables.safe(found.last_error)),
         ]
     )
+    plans.print_plan(found, "plan")
     sys.stdout.write("\n")
     tables.print_table(
         ["STEP", "STATUS", "TRIES", "ENDED", "NOTE"],

@@ -48,6 +48,7 @@ def create(
     team: Annotated[list[str] | None, typer.Option("--team", help="Limit it to a team; again for more.")] = None,
     profile: Annotated[list[str] | None, typer.Option("--profile", help="Limit it to a profile.")] = None,
     issuer: Annotated[list[str] | None, typer.Option("--issuer", help="Limit it to an issuer.")] = None,
+    agent: Annotated[str, typer.Option("--agent", help="Id of the one agent it is for (role r-agent alone).")] = "",
     json: options.Json = False,
 ) -> None:
     """Make an API key. Its value is shown this once."""
@@ -61,6 +62,7 @@ def create(
         teams=team or None,
         profiles=profile or None,
         issuers=issuer or None,
+        agent_id=agent,
     )
     with connect() as client:
         made = client.send(calls.create_key(wish))

@@ -119,6 +119,15 @@ def status(json: options.Json = False) -> None:
 
 
 @app.command()
+def doctor(json: options.Json = False) -> None:
+    """What is wrong at the server you are signed in to, and how to mend it. Exit code 1 when something fails."""
+    from certctl.cli.doctor import control_plane
+
+    with connect() as client:
+        raise typer.Exit(control_plane.run(client, as_json=json))
+
+
+@app.command()
 def version(json: options.Json = False) -> None:
     """This program's release."""
     if json:

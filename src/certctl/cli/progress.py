@@ -25,6 +25,7 @@ _DONE = {
     "record": "answer checked: key, names, lifetime, chain",
     "deploy": "put in place and reloaded on the host",
     "verify": "seen to be served",
+    "plan": "looked at on the host, nothing touched",
     "revoke": "the CA knows",
     "publish": "CRL and OCSP say so",
 }

@@ -31,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         sys.stdout.write(json.dumps(openapi_document(), indent=2) + "\n")
         raise SystemExit(0)
+    if asked.command == "doctor":
+        from certctl.cli.doctor import server as doctor  # the database and its drivers: only when asked for
+
+        raise SystemExit(doctor.run(os.environ, as_json=asked.json))
     try:
         chosen = settings.load(os.environ)
     except CertctlError as error:
@@ -66,7 +70,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"certctl-server {__version__}")
     parser.add_argument("--migrate-only", action="store_true", help="migrate and seed the database, then end")
-    parser.add_argument("command", nargs="?", choices=("serve", "openapi"), default="serve", help="default: serve")
+    parser.add_argument("--json", action="store_true", help="doctor: print JSON")
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=("serve", "openapi", "doctor"),
+        default="serve",
+        help="serve (the default); openapi: print the API's document; doctor: say what is wrong with this set-up",
+    )
     return parser
 
 

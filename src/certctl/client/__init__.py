@@ -123,9 +123,13 @@ class Client:
         """Renew now."""
         return self.send(calls.renew_certificate(certificate_id, force=force))
 
-    def deploy_certificate(self, certificate_id: str, *, target_id: str = "", version_id: str = "") -> StatusAnswer:
-        """Deploy now."""
-        return self.send(calls.deploy_certificate(certificate_id, target_id=target_id, version_id=version_id))
+    def deploy_certificate(
+        self, certificate_id: str, *, target_id: str = "", version_id: str = "", dry_run: bool = False
+    ) -> StatusAnswer:
+        """Deploy now; `dry_run` only plans."""
+        return self.send(
+            calls.deploy_certificate(certificate_id, target_id=target_id, version_id=version_id, dry_run=dry_run)
+        )
 
     def revoke_certificate(
         self, certificate_id: str, *, reason: str = "", version_id: str = "", replace: bool = False

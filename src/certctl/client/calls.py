@@ -93,9 +93,11 @@ def renew_certificate(certificate_id: str, *, force: bool = False) -> Call[Statu
     return Call(method="POST", path=path, answer=StatusAnswer, body=certificates.RenewBody(force=force))
 
 
-def deploy_certificate(certificate_id: str, *, target_id: str = "", version_id: str = "") -> Call[StatusAnswer]:
-    """Deploy now, to one target or all, the current version or a named one."""
-    body = certificates.DeployBody(target_id=target_id, version_id=version_id)
+def deploy_certificate(
+    certificate_id: str, *, target_id: str = "", version_id: str = "", dry_run: bool = False
+) -> Call[StatusAnswer]:
+    """Deploy now, to one target or all, the current version or a named one; `dry_run` only plans."""
+    body = certificates.DeployBody(target_id=target_id, version_id=version_id, dry_run=dry_run)
     return Call(method="POST", path=at("certificates", certificate_id, "deploy"), answer=StatusAnswer, body=body)
 
 

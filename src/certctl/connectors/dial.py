@@ -14,6 +14,7 @@ import ssl as tls
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -114,6 +115,20 @@ async def connect(
             return await _connect_judged(host, port, policy, timeout, resolver)
     except TimeoutError as error:
         raise Temporary(f"{show_endpoint(host, port)} did not answer within {timeout.total_seconds():g} s") from error
+
+
+async def dial_unix(path: Path, timeout: timedelta) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open the local socket `path`, which the host's own allow-file must have named. Raises Temporary.
+
+    Nothing is resolved or judged here: the kernel's permissions and the allow-file decide who may speak to it.
+    """
+    try:
+        async with asyncio.timeout(timeout.total_seconds()):
+            return await asyncio.open_unix_connection(str(path))
+    except TimeoutError as error:
+        raise Temporary(f"{path} did not answer within {timeout.total_seconds():g} s") from error
+    except OSError as error:
+        raise Temporary(f"cannot connect to {path}: {error.strerror or error}") from error
 
 
 async def resolve(

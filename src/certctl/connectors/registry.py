@@ -33,7 +33,15 @@ class Entry(Struct, frozen=True):
     config: str
 
 
-TARGETS: tuple[Entry, ...] = (Entry("NGINX", "certctl.connectors.targets.nginx", "NginxTarget", "NginxConfig"),)
+TARGETS: tuple[Entry, ...] = (
+    Entry("NGINX", "certctl.connectors.targets.nginx", "NginxTarget", "NginxConfig"),
+    Entry("Apache", "certctl.connectors.targets.apache", "ApacheTarget", "ApacheConfig"),
+    Entry("HAProxy", "certctl.connectors.targets.haproxy", "HaproxyTarget", "HaproxyConfig"),
+    Entry("Postfix", "certctl.connectors.targets.postfix", "PostfixTarget", "PostfixConfig"),
+    Entry("Dovecot", "certctl.connectors.targets.dovecot", "DovecotTarget", "DovecotConfig"),
+    Entry("Caddy", "certctl.connectors.targets.caddy", "CaddyTarget", "CaddyConfig"),
+    Entry("Files", "certctl.connectors.targets.files", "FilesTarget", "FilesConfig"),
+)
 
 ISSUERS: tuple[Entry, ...] = (
     Entry("local", "certctl.connectors.issuers.local", "LocalIssuer", "LocalConfig"),

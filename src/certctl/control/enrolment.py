@@ -12,6 +12,8 @@ import secrets
 from datetime import timedelta
 from typing import Any
 
+import msgspec
+
 from certctl.core.actor import Actor, ActorType
 from certctl.core.catalogue import EnrolmentToken
 from certctl.core.errors import Conflict, Gone, Malformed, NotAllowed, NotAuthenticated, Violation
@@ -27,6 +29,7 @@ from certctl.store import agents, catalogue
 from certctl.store.tx import Tx
 from certctl.wire.agent import PROTOCOL_VERSION, Enrolment, Heartbeat, HeartbeatReply
 
+REFERENCE_PROTOCOL = 0
 _LONGEST_TTL = timedelta(days=30)
 _BEAT_WRITE_EVERY = timedelta(seconds=10)
 
@@ -86,7 +89,7 @@ async def enrol(
         if known.used_at is not None:
             agent = await _same_again(tx, ctx, known, attempt_id, credential)
         else:
-            agent = _agent(ctx, said, known, credential, address)
+            agent = _agent(ctx, said, known.agent_group, credential, address)
             use = {"used_at": now, "used_by": agent.id, "used_key": attempt_id[:200]}
             if not await catalogue.change_if(tx, ctx.scope, EnrolmentToken, known.id, "used_at", is_null=True, **use):
                 raise NotAuthenticated("the enrolment token has been used; ask for a new one")
@@ -115,7 +118,7 @@ async def _same_again(tx: Tx, ctx: Context, known: EnrolmentToken, attempt_id: s
     return agent
 
 
-def _agent(ctx: Context, said: Enrolment, token: EnrolmentToken, credential: Secret, address: str) -> AgentRecord:
+def _agent(ctx: Context, said: Enrolment, agent_group: str, credential: Secret, address: str) -> AgentRecord:
     name = said.name.strip()
     if not name or len(name) > 128 or not said.hostname:
         message = "an agent enrols with a name of at most 128 characters and a hostname"
@@ -135,12 +138,32 @@ def _agent(ctx: Context, said: Enrolment, token: EnrolmentToken, credential: Sec
         version=said.version[:64],
         protocol=said.protocol,
         capabilities=[capability[:64] for capability in said.capabilities[:64]],
-        agent_group=token.agent_group,
+        agent_group=agent_group,
         boot_id="",
         credential_hash=digest(credential),
         retired_at=None,
         retired_reason="",
     )
+
+
+async def register(ctx: Context, actor: Actor, said: Enrolment, address: str) -> AgentRecord:
+    """An agent of the reference product, registered by an operator; it calls with an API key bound to its id.
+
+    Its protocol is 0, which marks it: it knows no leases. Nobody has its own credential. Conflict for a taken name.
+    """
+    nobody = Secret(secrets.token_urlsafe(32))
+    agent = msgspec.structs.replace(
+        _agent(ctx, said, "", nobody, address),
+        protocol=REFERENCE_PROTOCOL,
+        capabilities=[],
+        status=AgentStatus.UNKNOWN,
+        last_heartbeat_at=None,
+    )
+    async with ctx.database.begin("enrolment.register") as tx:
+        await catalogue.insert(tx, ctx.scope, agent)
+        details = {"name": agent.name, "hostname": agent.hostname}
+        await append(tx, ctx.scope, ctx.now(), _event(EventType.AGENT_ENROLLED, "agent", agent.id, actor, details))
+    return agent
 
 
 async def agent_of(ctx: Context, credential: Secret) -> AgentRecord:
@@ -175,6 +198,10 @@ async def heartbeat(ctx: Context, agent: AgentRecord, said: Heartbeat) -> Heartb
             "ip_address": said.ip_address[:64],
         }
         changes: dict[str, Any] = {name: value for name, value in told.items() if value}
+        if said.boot_id:  # it names its runs, so it speaks our protocol, whatever it was registered as
+            changes["protocol"] = said.protocol
+        if said.capabilities:  # an agent that was updated can do more than when it enrolled
+            changes["capabilities"] = [capability[:64] for capability in said.capabilities[:64]]
         await catalogue.change(
             tx,
             ctx.scope,

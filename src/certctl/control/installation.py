@@ -35,6 +35,7 @@ BUILT_IN_ISSUER = "iss-local"
 _SALT = "config_key_salt"
 _CHECK = "config_key_check"
 _CHECK_TEXT = b"certctl"
+_CHECK_ROW = "certctl/installation/check"
 _ROOT_LIFE = timedelta(days=3653)
 _INTERMEDIATE_LIFE = timedelta(days=1826)
 
@@ -50,11 +51,25 @@ async def open_sealer(database: Database, scope: Scope, passphrase: Secret, cloc
         raise Misconfigured("the installation's salt is gone from the database; restore it from a backup")
     sealer = Sealer(passphrase, salt)
     async with database.begin("installation.check") as tx:
-        sealed = sealer.seal(_CHECK_TEXT, "certctl/installation/check")
+        sealed = sealer.seal(_CHECK_TEXT, _CHECK_ROW)
         await authority.put_fact_once(tx, scope, _CHECK, sealed, clock.now())
         stored = await authority.get_fact(tx, scope, _CHECK)
-    sealer.unseal(stored or b"", "certctl/installation/check")
+    sealer.unseal(stored or b"", _CHECK_ROW)
     return sealer
+
+
+async def check_config_key(database: Database, scope: Scope, passphrase: Secret) -> bool:
+    """Whether the passphrase is the one the data was sealed with; False before the first start. Writes nothing.
+
+    Raises Misconfigured for another one, TrustError for a damaged seal.
+    """
+    async with database.read() as tx:
+        salt = await authority.get_fact(tx, scope, _SALT)
+        stored = await authority.get_fact(tx, scope, _CHECK)
+    if salt is None or stored is None:
+        return False
+    Sealer(passphrase, salt).unseal(stored, _CHECK_ROW)
+    return True
 
 
 async def ensure_installation(ctx: Context, common_name: str = "certctl") -> None:

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
+import msgspec
 from msgspec import Struct
 
 from certctl.control.changes import check_name, fault, note
@@ -22,12 +23,15 @@ from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
 from certctl.core.scope import Scope
 from certctl.core.secret import Secret
+from certctl.core.target import AgentRecord
 from certctl.ledger import append
 from certctl.lifecycle.context import Context
 from certctl.store import authority, catalogue, views
 from certctl.store.tx import Tx
 
 ADMIN_ROLE = "r-admin"
+AGENT_ROLE = "r-agent"
+PREFIX = "ctk_"
 _USED = "bootstrap_used"
 _PREFIX_LENGTH = 8
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{2,63}")
@@ -37,7 +41,7 @@ PermissionsOf = Callable[[Iterable[str]], frozenset[str]]
 
 
 class KeyWish(Struct, frozen=True, kw_only=True):
-    """A key to make. None in a list means no limit of that kind."""
+    """A key to make. None in a list means no limit of that kind. `agent_id` makes it the key of that agent alone."""
 
     name: str
     role_ids: Sequence[str]
@@ -45,6 +49,7 @@ class KeyWish(Struct, frozen=True, kw_only=True):
     teams: Sequence[str] | None = None
     profiles: Sequence[str] | None = None
     issuers: Sequence[str] | None = None
+    agent_id: str = ""
 
 
 class Giver(Struct, frozen=True, kw_only=True):
@@ -66,9 +71,21 @@ async def create(ctx: Context, giver: Giver, wish: KeyWish) -> tuple[ApiKey, Sec
         raise fault("expires_in_the_past", "expires_at must lie in the future and have a time zone", "expires_at")
     key, value = _make(ctx, name, giver.actor.id, wish)
     async with ctx.database.begin("key.create") as tx:
+        if wish.agent_id:
+            await _check_agent(tx, ctx, wish)
         await catalogue.insert(tx, ctx.scope, key)
         await note(tx, ctx, giver.actor, EventType.CONFIG_CREATED, "api_key", key.id, wish.role_ids)
     return key, value
+
+
+async def _check_agent(tx: Tx, ctx: Context, wish: KeyWish) -> None:
+    """A key bound to an agent is that agent and nothing else."""
+    if tuple(wish.role_ids) != (AGENT_ROLE,) or (wish.teams, wish.profiles, wish.issuers) != (None, None, None):
+        message = f"a key bound to an agent has the role {AGENT_ROLE} alone and no other limits"
+        raise fault("agent_key_has_one_role", message, "role_ids")
+    agent = await catalogue.find(tx, ctx.scope, AgentRecord, id=wish.agent_id)
+    if agent is None or agent.retired_at is not None:
+        raise fault("unknown_reference", f"no agent {wish.agent_id}, or it was retired", "agent_id")
 
 
 async def revoke(ctx: Context, actor: Actor, key_id: str, can_manage: Callable[[ApiKey], bool]) -> None:
@@ -97,13 +114,18 @@ async def bootstrap_is_open(ctx: Context, expected: Secret | None) -> bool:
     if not expected:
         return False
     async with ctx.database.read() as tx:
-        return await authority.get_fact(tx, ctx.scope, _USED) is None
+        used = await authority.get_fact(tx, ctx.scope, _USED)
+        return used is None or await _never_came(tx, ctx, used)
 
 
 async def bootstrap(
     ctx: Context, expected: Secret | None, token: Secret, actor_name: str, *, request_id: str = "", address: str = ""
 ) -> tuple[ApiKey, Secret]:
-    """The first administrator's key, once. Gone afterwards, NotAuthenticated for a wrong token."""
+    """The first administrator's key, once. Gone afterwards, NotAuthenticated for a wrong token.
+
+    Its value is shown in the answer alone: while the key was never used, that answer may have been lost with a dying
+    server, and asking again gives the key a fresh value.
+    """
     if not await bootstrap_is_open(ctx, expected) or expected is None:
         raise Gone("bootstrap is closed: it was used, or no CERTCTL_BOOTSTRAP_TOKEN is set")
     if not hmac.compare_digest(expected.reveal().encode(), token.reveal().encode()):
@@ -112,17 +134,29 @@ async def bootstrap(
     now = ctx.now()
     key, value = _make(ctx, name, "bootstrap", KeyWish(name=name, role_ids=(ADMIN_ROLE,)))
     async with ctx.database.begin("bootstrap") as tx:
-        if not await authority.put_fact_once(tx, ctx.scope, _USED, key.id.encode(), now):
-            raise Gone("bootstrap is closed: it was used a moment ago")
-        await catalogue.insert(tx, ctx.scope, key)
+        if await authority.put_fact_once(tx, ctx.scope, _USED, key.id.encode(), now):
+            await catalogue.insert(tx, ctx.scope, key)
+        else:
+            used = await authority.get_fact(tx, ctx.scope, _USED)
+            if used is None or not await _never_came(tx, ctx, used):
+                raise Gone("bootstrap is closed: it was used a moment ago")
+            key = msgspec.structs.replace(key, id=used.decode())
+            fresh = {"name": key.name, "prefix": key.prefix, "key_hash": key.key_hash}
+            await catalogue.change(tx, ctx.scope, ApiKey, key.id, **fresh)
         actor = Actor(id=name, type=ActorType.API_KEY, request_id=request_id, address=address)
         event = Event(type=EventType.BOOTSTRAP_USED, subject_type="api_key", subject_id=key.id, actor=actor)
         await append(tx, ctx.scope, now, event)
     return key, value
 
 
+async def _never_came(tx: Tx, ctx: Context, key_id: bytes) -> bool:
+    """Whether the first key has never been seen in use: perhaps nobody has it."""
+    key = await catalogue.find(tx, ctx.scope, ApiKey, id=key_id.decode())
+    return key is not None and key.last_used_at is None and key.revoked_at is None
+
+
 def _make(ctx: Context, name: str, created_by: str, wish: KeyWish) -> tuple[ApiKey, Secret]:
-    value = Secret(f"ctk_{secrets.token_urlsafe(32)}")
+    value = Secret(f"{PREFIX}{secrets.token_urlsafe(32)}")
     key = ApiKey(
         tenant_id=ctx.scope.tenant_id,
         id=new_id("ak"),
@@ -138,6 +172,7 @@ def _make(ctx: Context, name: str, created_by: str, wish: KeyWish) -> tuple[ApiK
         expires_at=wish.expires_at,
         last_used_at=None,
         revoked_at=None,
+        agent_id=wish.agent_id,
     )
     return key, value
 

@@ -135,6 +135,7 @@ async def _issue(ctx: Context, certificate_id: str, csr: str, names: tuple[str, 
         if issued is not None and issued.spki_sha256 == spki_sha256:
             return issued
         await asyncio.sleep(_LOOK_SECONDS)  # another replica's worker may have a step of the job in hand
+        await flow.free_lapsed(ctx)  # or had, and died: at a first start nobody else gives it back
     raise Misconfigured(f"the control plane could not issue its own TLS certificate; see job {job.id}")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from certctl.connectors.registry import TARGETS, check_target_config, find_entry
 from certctl.control.changes import check_name, fault, note
+from certctl.control.enrolment import REFERENCE_PROTOCOL
 from certctl.core.actor import Actor
 from certctl.core.errors import Conflict, Unsupported
 from certctl.core.events import EventType
@@ -19,6 +20,16 @@ from certctl.core.target import AgentRecord, TargetRecord
 from certctl.lifecycle.context import Context
 from certctl.store import catalogue, schema, views
 from certctl.store.tx import Tx
+
+# Fields that an agent of the reference product understands and ours refuses: there a server may name commands.
+_REFERENCE_WORDS = frozenset(
+    {
+        *("reload_command", "validate_command", "restart_command", "backup_retention"),
+        *("host", "hostname", "target", "address", "port"),
+        *("post_deploy_verify", "post_deploy_verify_attempts"),
+        *("post_deploy_verify_backoff", "post_deploy_verify_max_backoff"),
+    }
+)
 
 
 async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any]) -> TargetRecord:
@@ -42,9 +53,8 @@ async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any
         created_at=now,
         updated_at=now,
     )
-    check_target_config(kind, target.config)
     async with ctx.database.begin("config.target") as tx:
-        await _check_agent(tx, scope, target)
+        _check_config(target, await _check_agent(tx, scope, target))
         await catalogue.insert(tx, scope, target)
         await note(tx, ctx, actor, EventType.CONFIG_CREATED, "target", target.id)
     return target
@@ -61,11 +71,12 @@ async def update(ctx: Context, scope: Scope, actor: Actor, target_id: str, chang
         if changes.pop("type", before.type).casefold() != before.type.casefold():
             raise fault("type_never_changes", f"target {target_id} is of type {before.type}", "type")
         if "config" in changes:
-            check_target_config(before.type, changes["config"])
             changes |= {"test_status": "untested", "last_tested_at": None}
         await catalogue.change(tx, scope, TargetRecord, target_id, updated_at=ctx.now(), **changes)
         after = await catalogue.get(tx, scope, TargetRecord, target_id)
-        await _check_agent(tx, scope, after)
+        agent = await _check_agent(tx, scope, after)
+        if {"config", "agent_id"} & set(changes):
+            _check_config(after, agent)
         await note(tx, ctx, actor, EventType.CONFIG_UPDATED, "target", target_id, changes)
         return after
 
@@ -137,9 +148,16 @@ def _kind(text: str) -> str:
         raise fault("unknown_type", error.message, "type") from error
 
 
-async def _check_agent(tx: Tx, scope: Scope, target: TargetRecord) -> None:
+def _check_config(target: TargetRecord, agent: AgentRecord) -> None:
+    """Decode the configuration. An agent of the reference product may be told in its own words how to reload."""
+    words = _REFERENCE_WORDS if agent.protocol == REFERENCE_PROTOCOL else frozenset()
+    check_target_config(target.type, {name: value for name, value in target.config.items() if name not in words})
+
+
+async def _check_agent(tx: Tx, scope: Scope, target: TargetRecord) -> AgentRecord:
     if not target.agent_id:
         raise fault("target_needs_an_agent", "agent_id is needed: an agent on the host does the work", "agent_id")
     agent = await catalogue.find(tx, scope, AgentRecord, id=target.agent_id)
     if agent is None or agent.retired_at is not None:
         raise fault("unknown_reference", f"no agent {target.agent_id}, or it was retired", "agent_id")
+    return agent

@@ -92,7 +92,7 @@ class Team(Struct, frozen=True, kw_only=True):
 
 
 class ApiKey(Struct, frozen=True, kw_only=True):
-    """A bearer key, stored as its SHA-256. Empty scope lists of None mean no limit."""
+    """A bearer key, stored as its SHA-256. Scope lists of None mean no limit; `agent_id` binds it to one agent."""
 
     tenant_id: str
     id: str
@@ -108,6 +108,7 @@ class ApiKey(Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
     last_used_at: datetime | None
     revoked_at: datetime | None
+    agent_id: str = ""
 
 
 class EnrolmentToken(Struct, frozen=True, kw_only=True):

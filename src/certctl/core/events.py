@@ -40,6 +40,8 @@ class EventType(StrEnum):
     DEPLOYMENT_VERIFIED = "deployment_job_completed"
     DEPLOYMENT_FAILED = "deployment_job_failed"
     DEPLOYMENT_DRIFTED = "deployment_drifted"
+    DEPLOYMENT_PLANNED = "deployment_planned"
+    DEPLOYMENT_PLAN_FAILED = "deployment_plan_failed"
     REVOCATION_CONFIRMED = "revocation_confirmed"
     REVOCATION_FAILED = "revocation_failed"
     CRL_PUBLISHED = "crl_published"

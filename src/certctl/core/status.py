@@ -57,6 +57,7 @@ class StepKind(StrEnum):
     RECORD = "record"
     DEPLOY = "deploy"
     VERIFY = "verify"
+    PLAN = "plan"
     REVOKE = "revoke"
     PUBLISH = "publish"
 

@@ -30,7 +30,7 @@ _LONGEST_BEARER = 512
 
 
 class Caller(Struct, frozen=True, kw_only=True):
-    """Somebody known. `agent` is set when an agent calls; `key_id` when an API key does."""
+    """Somebody known. `agent` is set when an agent calls; `key_id` when an API key does; both for an agent's key."""
 
     actor: Actor
     role_ids: tuple[str, ...]
@@ -38,6 +38,16 @@ class Caller(Struct, frozen=True, kw_only=True):
     scope: Scope
     agent: AgentRecord | None = None
     key_id: str = ""
+
+    @property
+    def key_owner(self) -> str:
+        """Who holds the leases of an agent that calls with an API key and names no lease; empty for anybody else."""
+        return f"agent:{self.agent.id}:{self.key_boot_id}" if self.agent is not None and self.key_id else ""
+
+    @property
+    def key_boot_id(self) -> str:
+        """What stands for the run of an agent that does not name its runs."""
+        return f"key-{self.key_id}"
 
 
 def bearer(headers: Mapping[str, str]) -> Secret:
@@ -54,9 +64,13 @@ async def authenticate(ctx: Context, headers: Mapping[str, str], *, request_id: 
     hashed = digest(bearer(headers))
     async with ctx.database.read() as tx:
         key = await catalogue.by_secret_hash(tx, ApiKey, "key_hash", hashed)
-        agent = None if key is not None else await catalogue.by_secret_hash(tx, AgentRecord, "credential_hash", hashed)
+        if key is not None:
+            bound = bool(key.agent_id) and key.tenant_id == ctx.scope.tenant_id
+            agent = await catalogue.find(tx, ctx.scope, AgentRecord, id=key.agent_id) if bound else None
+        else:
+            agent = await catalogue.by_secret_hash(tx, AgentRecord, "credential_hash", hashed)
     if key is not None and key.tenant_id == ctx.scope.tenant_id:
-        return await _key_holder(ctx, key, request_id, address)
+        return await _key_holder(ctx, key, agent, request_id, address)
     if agent is not None and agent.tenant_id == ctx.scope.tenant_id:
         return Caller(
             actor=Actor(id=agent.id, type=ActorType.AGENT, request_id=request_id, address=address),
@@ -68,18 +82,20 @@ async def authenticate(ctx: Context, headers: Mapping[str, str], *, request_id: 
     raise NotAuthenticated("this API key is not known")
 
 
-async def _key_holder(ctx: Context, key: ApiKey, request_id: str, address: str) -> Caller:
+async def _key_holder(ctx: Context, key: ApiKey, agent: AgentRecord | None, request_id: str, address: str) -> Caller:
     now = ctx.now()
     if key.revoked_at is not None:
         raise NotAuthenticated("this API key was revoked")
     if key.expires_at is not None and key.expires_at <= now:
         raise NotAuthenticated("this API key has expired")
+    if key.agent_id and agent is None:
+        raise NotAuthenticated("this API key is bound to an agent that is no more")
     if key.last_used_at is None or now - key.last_used_at >= _TOUCH_EVERY:
         await _touch(ctx, key)
     return Caller(
         actor=Actor(id=key.name, type=ActorType.API_KEY, request_id=request_id, address=address),
         role_ids=tuple(key.role_ids),
-        permissions=permissions_of(key.role_ids),
+        permissions=AGENT_PERMISSIONS if agent is not None else permissions_of(key.role_ids),
         scope=Scope(
             tenant_id=key.tenant_id,
             teams=_limit(key.teams),
@@ -87,6 +103,7 @@ async def _key_holder(ctx: Context, key: ApiKey, request_id: str, address: str) 
             issuers=_limit(key.issuers),
         ),
         key_id=key.id,
+        agent=agent,
     )
 
 
@@ -112,7 +129,7 @@ def authorise(caller: Caller, permission: str) -> None:
 def own_agent(caller: Caller, agent_id: str) -> AgentRecord:
     """The calling agent, which speaks for its own id alone; NotAllowed otherwise."""
     if caller.agent is None:
-        raise NotAllowed("only an agent may call this, with its own credential")
+        raise NotAllowed("only an agent may call this, with its own credential or an API key bound to its id")
     if caller.agent.id != agent_id:
         raise NotAllowed("an agent speaks for itself alone")
     return caller.agent

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from certctl.authority.keybox import DatabaseSigner
 from certctl.authority.signer import PkiAddresses, SealedKey, Signer
 from certctl.connectors.base.issuer import Issuer
+from certctl.connectors.dial import DialPolicy
 from certctl.core.actor import SYSTEM, Actor
 from certctl.core.catalogue import IssuerRecord
 from certctl.core.clock import Clock
@@ -32,6 +33,11 @@ class Patience:
     responder_grace: timedelta = timedelta(days=7)
     # a step bound to a host is offered this often before its job is given up as poisonous
     agent_offers: int = 20
+    # an agent of the reference product knows no leases and works one thing at a time, between two of its polls
+    reference_lease: timedelta = timedelta(minutes=10)
+    # a server that cannot reach a target says so after this many tries, and the deployment stays unverified
+    probe_tries: int = 4
+    probe_timeout: timedelta = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,8 @@ class Context:
     addresses: PkiAddresses
     patience: Patience = field(default_factory=Patience)
     actor: Actor = SYSTEM
+    # where the server itself looks at what a target serves: nothing is sent there, a fingerprint comes back
+    probe_policy: DialPolicy = field(default_factory=lambda: DialPolicy(purpose="verify.probe", allow_private=True))
 
     def now(self) -> datetime:
         """The present moment, aware, in UTC."""

@@ -11,7 +11,6 @@ from datetime import timedelta
 import msgspec
 
 from certctl.core.actor import Actor
-from certctl.core.certificate import Certificate, Version
 from certctl.core.errors import (
     CertctlError,
     Conflict,
@@ -29,18 +28,17 @@ from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
 from certctl.core.job import Job, Step
 from certctl.core.scope import Scope
-from certctl.core.status import DeploymentStatus, JobStatus, StepKind, StepStatus, VersionStatus
-from certctl.core.target import AgentRecord, Deployment, TargetRecord
+from certctl.core.status import DeploymentStatus, JobStatus, StepKind, StepStatus
+from certctl.core.target import AgentRecord, Deployment
 from certctl.ledger import append
-from certctl.lifecycle import handoff, settle
+from certctl.lifecycle import handoff, material, reference, settle
 from certctl.lifecycle.context import Context
-from certctl.pki.pem import certificate_pem
-from certctl.store import catalogue, certificates, deployments, jobs
+from certctl.store import certificates, deployments, jobs
 from certctl.store.tx import Tx
 from certctl.wire.agent import StatusReport, WorkItem
 
 _ERRORS: dict[str, type[CertctlError]] = {
-    kind.code: kind for kind in (Temporary, Rejected, Misconfigured, Unsupported, OutcomeUnknown, TrustError)
+    kind.code: kind for kind in (Temporary, Rejected, Misconfigured, Malformed, Unsupported, OutcomeUnknown, TrustError)
 }
 
 
@@ -50,80 +48,42 @@ async def trigger(
     """Deploy to one target or all: each holder's current version, or a named older one (rollback)."""
     async with ctx.database.begin("deploy") as tx:
         certificate = await certificates.certificate(tx, scope, certificate_id, lock=True)
-        targets = await certificates.targets_of(tx, ctx.scope, certificate_id)
-        if target_id:
-            targets = [target for target in targets if target.id == target_id]
-        if not targets:
-            raise NotFound(f"certificate {certificate_id} is mapped to no such enabled target")
         written: list[Job] = []
-        for target, version in await _pairs(tx, ctx, certificate, targets, version_id):
+        for target, version in await material.pairs(tx, ctx, certificate, target_id=target_id, version_id=version_id):
             written += await handoff.deploy_to(
                 tx, ctx, certificate, version, [target], actor=actor, attempt=new_id("ask")
             )
     return written
 
 
-async def _pairs(
-    tx: Tx, ctx: Context, certificate: Certificate, targets: list[TargetRecord], version_id: str
-) -> list[tuple[TargetRecord, Version]]:
-    if not version_id:
-        current = await certificates.current_versions(tx, ctx.scope, certificate.id)
-        pairs = [(target, current[target.agent_id]) for target in targets if target.agent_id in current]
-        if not pairs:
-            raise Conflict("there is nothing to deploy yet: no version has been issued for these targets' hosts")
-        return pairs
-    version = await certificates.version(tx, ctx.scope, version_id)
-    if version.certificate_id != certificate.id:
-        raise NotFound(f"certificate {certificate.id} has no version {version_id}")
-    if version.status == VersionStatus.REVOKED:
-        raise Conflict(f"version {version_id} is revoked and is not deployed again")
-    if version.not_after <= ctx.now():
-        raise Conflict(f"version {version_id} has expired and is not deployed again")
-    pairs = [(target, version) for target in targets if target.agent_id == version.holder_id]
-    if not pairs:
-        raise Conflict("the key of this version is on another host than these targets")
-    return pairs
-
-
 async def item(tx: Tx, ctx: Context, step: Step, job: Job, lease: timedelta) -> WorkItem:
     """What an agent needs to deploy; taking it marks the deployment as applying."""
-    version = await certificates.version(tx, ctx.scope, job.version_id)
-    target = await catalogue.get(tx, ctx.scope, TargetRecord, job.target_id)
     deployment = await _deployment(tx, ctx, job)
     if deployment.status == DeploymentStatus.PENDING:
         await deployments.move_deployment(tx, ctx.scope, deployment.id, DeploymentStatus.APPLYING, ctx.now())
     await jobs.move_job(tx, ctx.scope, job.id, JobStatus.RUNNING, ctx.now())
-    certificate = await certificates.certificate(tx, ctx.scope, job.certificate_id)
-    return WorkItem(
-        id=job.id,
-        type=str(job.type),
-        certificate_id=job.certificate_id,
-        status=str(JobStatus.RUNNING),
-        common_name=certificate.common_name,
-        sans=certificate.sans,
-        target_id=target.id,
-        target_type=target.type,
-        target_config=target.config,
-        step_id=step.id,
-        step_kind=str(step.kind),
-        fence=step.fence,
-        lease_seconds=lease.total_seconds(),
-        attempt=step.attempts,
-        version_id=version.id,
-        key_job_id=version.job_id,
-        plan_id=deployment.id,
-        certificate_pem=certificate_pem(version.leaf_der),
-        chain_pem=version.chain_pem,
-        fingerprint_sha256=version.fingerprint_sha256,
-    )
+    return await material.item(tx, ctx, step, job, lease, plan_id=deployment.id)
 
 
-async def report(ctx: Context, agent: AgentRecord, actor: Actor, job_id: str, said: StatusReport) -> None:
-    """Take an agent's word on a step leased to it: a receipt moves on to verify, a failure is settled."""
+async def report(
+    ctx: Context, agent: AgentRecord, actor: Actor, job_id: str, said: StatusReport, *, key_owner: str = ""
+) -> None:
+    """Take an agent's word on a step leased to it: a receipt moves on to verify, a failure is settled.
+
+    `key_owner` is set for an agent that calls with an API key: without a step id its one open step of the job is meant,
+    and its bare word makes the deployment applied, never verified.
+    """
     if said.status not in {"Running", "Completed", "Failed"}:
         raise Malformed(f"status must be Running, Completed or Failed, not {said.status[:40]!r}")
     async with ctx.database.begin("deploy.report") as tx:
-        step = await jobs.held_step(tx, ctx.scope, said.step_id, said.fence)
+        by_word = bool(key_owner) and not said.step_id
+        if by_word:
+            meant = await reference.open_step(tx, ctx, agent, key_owner, reference.KINDS, job_id=job_id)
+            if meant is None:
+                raise Conflict(f"agent {agent.name} has no open step of job {job_id}")
+            step = meant
+        else:
+            step = await jobs.held_step(tx, ctx.scope, said.step_id, said.fence)
         job = (await jobs.jobs_by_id(tx, ctx.scope, [step.job_id]))[step.job_id]
         if step.agent_id != agent.id or job.id != job_id:
             raise NotAllowed("this step is not leased to this agent")
@@ -134,7 +94,10 @@ async def report(ctx: Context, agent: AgentRecord, actor: Actor, job_id: str, sa
             return
         if step.kind != StepKind.DEPLOY:
             raise Malformed(f"a {step.kind} step is not completed by a status report")
-        await _applied(tx, ctx, step, job, said, actor)
+        if by_word:
+            await _applied_by_word(tx, ctx, step, job, actor)
+        else:
+            await _applied(tx, ctx, step, job, said, actor)
 
 
 def _error(said: StatusReport) -> CertctlError:
@@ -165,7 +128,22 @@ async def _applied(tx: Tx, ctx: Context, step: Step, job: Job, said: StatusRepor
     )
     await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, now)
     await jobs.add_step(tx, ctx.scope, job.id, StepKind.VERIFY, now, agent_id=step.agent_id)
-    details = {"job_id": job.id, "target_id": job.target_id, "version_id": version.id}
+    await _tell_applied(tx, ctx, job, actor, {})
+
+
+async def _applied_by_word(tx: Tx, ctx: Context, step: Step, job: Job, actor: Actor) -> None:
+    """No receipt: somebody has to look before anything is green. The server does, or the agent's own probe counts."""
+    deployment, now = await _deployment(tx, ctx, job), ctx.now()
+    await deployments.move_deployment(
+        tx, ctx.scope, deployment.id, DeploymentStatus.APPLIED, now, applied_at=now, error=""
+    )
+    await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, now)
+    await jobs.add_step(tx, ctx.scope, job.id, StepKind.VERIFY, now)
+    await _tell_applied(tx, ctx, job, actor, {"receipt": "none: the agent's word"})
+
+
+async def _tell_applied(tx: Tx, ctx: Context, job: Job, actor: Actor, more: dict[str, str]) -> None:
+    details = {"job_id": job.id, "target_id": job.target_id, "version_id": job.version_id} | more
     event = Event(
         type=EventType.DEPLOYMENT_APPLIED,
         subject_type="certificate",
@@ -173,7 +151,7 @@ async def _applied(tx: Tx, ctx: Context, step: Step, job: Job, said: StatusRepor
         actor=actor,
         details=details,
     )
-    await append(tx, ctx.scope, now, event)
+    await append(tx, ctx.scope, ctx.now(), event)
 
 
 async def _deployment(tx: Tx, ctx: Context, job: Job) -> Deployment:

@@ -19,11 +19,11 @@ from certctl.core.errors import CertctlError, StaleFence
 from certctl.core.job import Job, Step
 from certctl.core.status import StepKind
 from certctl.core.target import AgentRecord
-from certctl.lifecycle import approve, deploy, issue, prepare, publish, record, revoke, settle, verify
+from certctl.lifecycle import approve, deploy, issue, plan, prepare, publish, record, reference, revoke, settle, verify
 from certctl.lifecycle.context import Context
 from certctl.store import catalogue, jobs
 from certctl.store.tx import Tx
-from certctl.wire.agent import WorkItem
+from certctl.wire.agent import ReferenceWorkItem, WorkItem
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +78,13 @@ STAGES: tuple[Stage, ...] = (
         "verify",
         "the host's journal finishes or rolls back; the lease lapses",
     ),
-    Stage("verify", "probe of what is really served -> verified, or drifted", "-", "probed again"),
+    Stage("verify", "probe of what is really served -> verified, or drifted", "-", "probed again", verify.run),
+    Stage(
+        "plan",
+        "a dry run: version and target -> what a deployment would do, kept on the job; nothing is touched",
+        "-",
+        "asked again",
+    ),
     Stage("observe", "heartbeats -> agents that fell silent", "-", "next tick"),
     Stage(
         "renew",
@@ -149,10 +155,11 @@ async def free_earlier_runs(ctx: Context, owner_prefix: str) -> int:
 
 
 async def claim(ctx: Context, limit: int, *, job_id: str | None = None) -> list[Step]:
-    """Lease due server steps in a transaction of their own."""
-    async with ctx.database.read() as tx:
-        if not await jobs.has_due(tx, ctx.scope, "", ctx.now()):
-            return []
+    """Lease due server steps in a transaction of their own; an idle worker's look takes no lock."""
+    if job_id is None:
+        async with ctx.database.read() as tx:
+            if not await jobs.has_due(tx, ctx.scope, "", ctx.now()):
+                return []
     async with ctx.database.begin("claim") as tx:
         return await jobs.claim(
             tx, ctx.scope, owner=ctx.owner, lease=ctx.patience.lease, now=ctx.now(), limit=limit, job_id=job_id
@@ -197,6 +204,32 @@ async def work_for(ctx: Context, agent: AgentRecord, boot_id: str, limit: int) -
     return [item for item in made if item is not None]
 
 
+async def work_for_key(ctx: Context, agent: AgentRecord, boot_id: str, limit: int) -> list[ReferenceWorkItem]:
+    """Lease due steps to an agent that calls with an API key and names no lease: `boot_id` stands for that key.
+
+    It works one thing after another and polls in between: what it still holds when it asks is handed to it again.
+    """
+    owner = f"agent:{agent.id}:{boot_id}"
+    async with ctx.database.begin("work.key") as tx:
+        if agent.boot_id != boot_id:
+            await catalogue.change(tx, ctx.scope, AgentRecord, agent.id, boot_id=boot_id)
+            await jobs.release_of_earlier_boots(tx, ctx.scope, f"agent:{agent.id}:", owner)
+        await jobs.release_owned(tx, ctx.scope, owner)
+        claimed = await jobs.claim(
+            tx,
+            ctx.scope,
+            owner=owner,
+            lease=ctx.patience.reference_lease,
+            now=ctx.now(),
+            limit=limit,
+            agent_id=agent.id,
+            kinds=reference.KINDS,
+        )
+        known = await jobs.jobs_by_id(tx, ctx.scope, [step.job_id for step in claimed])
+        made = [await _item(tx, ctx, step, known[step.job_id]) for step in claimed]
+    return [reference.item(item) for item in made if item is not None]
+
+
 async def _item(tx: Tx, ctx: Context, step: Step, job: Job) -> WorkItem | None:
     lease = ctx.patience.lease
     if step.attempts > ctx.patience.agent_offers:
@@ -207,6 +240,8 @@ async def _item(tx: Tx, ctx: Context, step: Step, job: Job) -> WorkItem | None:
     try:
         if step.kind == StepKind.DEPLOY:
             return await deploy.item(tx, ctx, step, job, lease)
+        if step.kind == StepKind.PLAN:
+            return await plan.item(tx, ctx, step, job, lease)
         return await verify.item(tx, ctx, step, job, lease)
     except CertctlError as error:
         await settle.fail(tx, ctx, step, error)

@@ -26,6 +26,7 @@ from certctl.store.tx import Tx
 
 _DEFAULT_VALIDITY = 90 * 86400
 _DEPLOY_ATTEMPTS = 12
+_PLAN_ATTEMPTS = 3
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,6 +145,30 @@ async def deploy_to(
         )
         await append(tx, ctx.scope, now, event)
     return written
+
+
+async def plan_on(
+    tx: Tx, ctx: Context, certificate: Certificate, version: Version, target: TargetRecord, actor: Actor
+) -> Job:
+    """Write the job of a dry run and its plan step for the target's agent; no deployment is written or stopped."""
+    now = ctx.now()
+    job = _job(
+        ctx,
+        now,
+        type=JobType.VALIDATION,
+        certificate_id=certificate.id,
+        holder_id=version.holder_id,
+        agent_id=target.agent_id,
+        version_id=version.id,
+        target_id=target.id,
+        idempotency_key=f"plan/{version.id}/{target.id}/{new_id('ask')}",
+        body={"version_job_id": version.job_id},
+        requested_by=actor.id,
+        max_attempts=_PLAN_ATTEMPTS,
+    )
+    await jobs.create_job(tx, ctx.scope, job, live_key=None)
+    await jobs.add_step(tx, ctx.scope, job.id, StepKind.PLAN, now, agent_id=target.agent_id)
+    return job
 
 
 async def _stop_older_deployments(tx: Tx, ctx: Context, certificate_id: str, target_id: str) -> None:

@@ -14,14 +14,14 @@ import msgspec
 from certctl.core.actor import Actor
 from certctl.core.catalogue import IssuerRecord, Profile
 from certctl.core.certificate import RequestBody
-from certctl.core.errors import CertctlError, NotAllowed, PolicyDenied
+from certctl.core.errors import CertctlError, Conflict, NotAllowed, PolicyDenied
 from certctl.core.events import Event, EventType
 from certctl.core.job import Job, Step
 from certctl.core.names import parse_names
-from certctl.core.status import JobStatus, StepKind, StepStatus
+from certctl.core.status import JobStatus, JobType, StepKind, StepStatus
 from certctl.core.target import AgentRecord
 from certctl.ledger import append
-from certctl.lifecycle import facts, settle
+from certctl.lifecycle import facts, reference, settle
 from certctl.lifecycle.context import Context
 from certctl.pki.csr import CsrFacts, csr_pem, read_csr
 from certctl.policy.issuance import judge_csr
@@ -62,14 +62,22 @@ def item(step: Step, job: Job, lease: timedelta) -> WorkItem:
     )
 
 
-async def accept_csr(ctx: Context, agent: AgentRecord, actor: Actor, report: CsrReport) -> Job:
+async def accept_csr(ctx: Context, agent: AgentRecord, actor: Actor, report: CsrReport, *, key_owner: str = "") -> Job:
     """Take an agent's CSR for a step leased to it. A CSR that breaks a rule is refused and changes nothing but
     the log.
+
+    `key_owner` is set for an agent that calls with an API key: without a step id its one open step is meant, and the
+    same key asked for once more gives the job already under way.
     """
     try:
         csr = read_csr(report.csr_pem)
         async with ctx.database.begin("prepare") as tx:
-            step, job = await _leased(tx, ctx, agent, report)
+            if key_owner and not report.step_id:
+                step, job = await _meant(tx, ctx, agent, key_owner, report, csr)
+                if step is None:
+                    return job
+            else:
+                step, job = await _leased(tx, ctx, agent, report)
             await _accept(tx, ctx, step, job, csr, actor)
             return job
     except CertctlError as error:
@@ -84,6 +92,31 @@ async def _leased(tx: Tx, ctx: Context, agent: AgentRecord, report: CsrReport) -
     if step.agent_id != agent.id or step.kind != StepKind.PREPARE or report.job_id not in ("", job.id):
         raise NotAllowed("this step is not leased to this agent for a CSR")
     return step, job
+
+
+async def _meant(
+    tx: Tx, ctx: Context, agent: AgentRecord, owner: str, report: CsrReport, csr: CsrFacts
+) -> tuple[Step | None, Job]:
+    """The one open step that a CSR without step id is for; no step when this very key was taken before."""
+    step = await reference.open_step(
+        tx,
+        ctx,
+        agent,
+        owner,
+        (StepKind.PREPARE,),
+        job_id=report.job_id,
+        certificate_id=report.certificate_id,
+    )
+    if step is not None:
+        return step, (await jobs.jobs_by_id(tx, ctx.scope, [step.job_id]))[step.job_id]
+    newest = await jobs.newest_job(tx, ctx.scope, report.certificate_id, agent.id, (JobType.ISSUANCE, JobType.RENEWAL))
+    if newest is not None and newest.status != JobStatus.FAILED:
+        kept = _body(newest).csr_pem
+        if kept and read_csr(kept).spki_sha256 == csr.spki_sha256:
+            return None, newest
+    raise Conflict(
+        f"no job of agent {agent.name} awaits a CSR for certificate {report.certificate_id or '(none named)'}"
+    )
 
 
 async def _accept(tx: Tx, ctx: Context, step: Step, job: Job, csr: CsrFacts, actor: Actor) -> None:

@@ -107,6 +107,11 @@ async def submit_csr(ctx: Context, scope: Scope, actor: Actor, certificate_id: s
     async with ctx.database.begin("request") as tx:
         certificate = await certificates.certificate(tx, scope, certificate_id, lock=True)
         _refuse_archived(certificate)
+        for live in await jobs.live_jobs(tx, ctx.scope, certificate_id, standing.ISSUING):
+            # also what `create` wrote: a client whose answer was lost asks here again
+            asked = str(live.body.get("csr_pem", "")) if live.holder_id == CLIENT_HOLDER else ""
+            if asked and read_csr(asked).spki_sha256 == csr.spki_sha256:
+                return live
         current = (await certificates.current_versions(tx, ctx.scope, certificate_id)).get(CLIENT_HOLDER)
         stem = f"csr/{certificate_id}/{csr.spki_sha256}/{current.id if current else ''}/"
         ask = handoff.Ask(

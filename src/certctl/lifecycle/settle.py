@@ -25,14 +25,13 @@ _FAILED_EVENT = {
     JobType.RENEWAL: EventType.RENEWAL_JOB_FAILED,
     JobType.DEPLOYMENT: EventType.DEPLOYMENT_FAILED,
     JobType.REVOCATION: EventType.REVOCATION_FAILED,
-    JobType.VALIDATION: EventType.DEPLOYMENT_FAILED,
+    JobType.VALIDATION: EventType.DEPLOYMENT_PLAN_FAILED,
 }
 _NOTICE_TYPE = {
     JobType.ISSUANCE: "RenewalFailure",
     JobType.RENEWAL: "RenewalFailure",
     JobType.DEPLOYMENT: "DeploymentFailure",
     JobType.REVOCATION: "Revocation",
-    JobType.VALIDATION: "DeploymentFailure",
 }
 
 
@@ -85,7 +84,8 @@ async def end_job(
         now,
         _event(_FAILED_EVENT[JobType(job.type)], job, actor or ctx.actor, {"error": message, "error_kind": code}),
     )
-    await _tell(tx, ctx, job, message, now)
+    if job.type in _NOTICE_TYPE:  # a dry run that failed has hurt nobody: who asked for it reads the job
+        await _tell(tx, ctx, job, message, now)
     if job.type in standing.ISSUING:
         await _give_up_order(tx, ctx, job)
         await _count_failure(tx, ctx, job, message, now)

@@ -1,14 +1,21 @@
 """verify: what does the target really serve? Green is written only here, from fingerprints, never from anybody's word.
 
 pending proof -> verified, or drifted after patient re-probing. Writes an observation each time; hands on to nothing.
+Where the agent names no leases (the reference product's) the server looks; what it cannot reach stays unverified.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
+from msgspec import Struct
+
+from certctl.connectors.probe import probe_tls, split_endpoint
 from certctl.core.actor import Actor
-from certctl.core.errors import NotAllowed, Temporary
+from certctl.core.certificate import Version
+from certctl.core.errors import ConnectorError, Malformed, NotAllowed, NotFound, Rejected, Temporary
 from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
 from certctl.core.job import Job, Step
@@ -20,6 +27,9 @@ from certctl.lifecycle.context import Context
 from certctl.store import catalogue, certificates, deployments, jobs
 from certctl.store.tx import Tx
 from certctl.wire.agent import VerifyReport, WorkItem
+
+SERVER_OBSERVER = "server"
+UNVERIFIED = "skipped"  # the reference product's word for a verification that did not take place
 
 
 async def item(tx: Tx, ctx: Context, step: Step, job: Job, lease: timedelta) -> WorkItem:
@@ -54,29 +64,153 @@ async def report(ctx: Context, agent: AgentRecord, actor: Actor, job_id: str, sa
         deployment = (await deployments.deployments_of_jobs(tx, ctx.scope, [job.id]))[job.id]
         version = await certificates.version(tx, ctx.scope, job.version_id)
         seen = said.actual_fingerprint.lower()[:64]
-        await deployments.insert_observation(
-            tx,
-            ctx.scope,
-            observation_id=new_id("obs"),
-            deployment=deployment,
-            expected=version.fingerprint_sha256,
-            observed=seen,
-            error=said.error[:2000],
-            observed_by=agent.id,
-            now=ctx.now(),
-        )
+        await _observe(tx, ctx, deployment, version, seen, said.error, agent.id)
+        if seen == version.fingerprint_sha256 and (deployment.receipt or {}).get("seen_by") == "files":
+            why = "the files on disk are this version's, and no server was looked at: give the target an endpoint"
+            await _stays_unverified(tx, ctx, step, job, why)
+            return False
         if seen == version.fingerprint_sha256:
             await _verified(tx, ctx, step, job, deployment, actor)
             return True
-        why = said.error[:2000] or f"the target serves {seen or 'nothing'}, not {version.fingerprint_sha256}"
-        await jobs.note_job(
-            tx, ctx.scope, job.id, verification_status="failed", verification_error=why, verification_fingerprint=seen
-        )
-        await settle.fail(tx, ctx, step, Temporary(why), actor=actor)
+        await _seen_wrong(tx, ctx, step, job, version, seen, said.error, actor)
         return False
 
 
-async def _verified(tx: Tx, ctx: Context, step: Step, job: Job, deployment: Deployment, actor: Actor) -> None:
+async def run(ctx: Context, claimed: Sequence[Step]) -> None:
+    """Look from here at the targets of agents that do not look by step: no transaction is open meanwhile."""
+    for step in claimed:
+        async with ctx.database.read() as tx:
+            job = (await jobs.jobs_by_id(tx, ctx.scope, [step.job_id]))[step.job_id]
+            deployment = (await deployments.deployments_of_jobs(tx, ctx.scope, [job.id]))[job.id]
+            version = await certificates.version(tx, ctx.scope, job.version_id)
+            target = await catalogue.get(tx, ctx.scope, TargetRecord, job.target_id)
+            certificate = await certificates.certificate(tx, ctx.scope, job.certificate_id)
+        if deployment.observed_fingerprint == version.fingerprint_sha256:
+            # the agent has looked for itself: its observation stands in the log
+            async with ctx.database.begin("verify") as tx:
+                await _verified(tx, ctx, step, job, deployment, ctx.actor)
+            continue
+        seen, trouble = await _look(ctx, target, certificate.common_name)
+        async with ctx.database.begin("verify") as tx:
+            await _judge_sight(tx, ctx, step, job, deployment, version, seen, trouble)
+
+
+class _Trouble(Struct, frozen=True):
+    """Why nothing could be seen. `passes` when it may be otherwise in a moment."""
+
+    message: str
+    passes: bool = False
+
+
+async def _look(ctx: Context, target: TargetRecord, common_name: str) -> tuple[str, _Trouble | None]:
+    endpoint = endpoint_of(target.config)
+    if not endpoint:
+        return "", _Trouble("nobody has looked: the target names no endpoint (host:port)")
+    try:
+        host, port = split_endpoint(endpoint)
+        sni = str(target.config.get("sni") or common_name)
+        served = await probe_tls(host, port, sni, ctx.probe_policy, ctx.patience.probe_timeout)
+    except ConnectorError as error:
+        message = f"the server cannot look at {endpoint}: {error.message}"
+        return "", _Trouble(message, isinstance(error, Temporary | Rejected))
+    return served.fingerprint_sha256, None
+
+
+def endpoint_of(config: Mapping[str, Any]) -> str:
+    """Where a target serves TLS: `endpoint`, or the reference product's host fields and `port`; empty if unsaid."""
+    if config.get("endpoint"):
+        return str(config["endpoint"])
+    host = next((str(config[name]) for name in ("host", "hostname", "target", "address") if config.get(name)), "")
+    if not host:
+        return ""
+    shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    return f"{shown}:{config.get('port') or 443}"
+
+
+async def _judge_sight(
+    tx: Tx,
+    ctx: Context,
+    step: Step,
+    job: Job,
+    deployment: Deployment,
+    version: Version,
+    seen: str,
+    trouble: _Trouble | None,
+) -> None:
+    await _observe(tx, ctx, deployment, version, seen, trouble.message if trouble else "", SERVER_OBSERVER)
+    if seen == version.fingerprint_sha256:
+        await _verified(tx, ctx, step, job, deployment, ctx.actor)
+    elif trouble is None:
+        await _seen_wrong(tx, ctx, step, job, version, seen, "", ctx.actor)
+    elif trouble.passes and step.attempts < ctx.patience.probe_tries:
+        await settle.fail(tx, ctx, step, Temporary(trouble.message))
+    else:
+        await _stays_unverified(tx, ctx, step, job, trouble.message)
+
+
+async def _stays_unverified(tx: Tx, ctx: Context, step: Step, job: Job, why: str) -> None:
+    """Applied by the agent's word, seen by nobody: the job is over and says so; nothing turns green."""
+    now = ctx.now()
+    await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, now)
+    said = {"verification_status": UNVERIFIED, "verification_error": why, "last_error": ""}
+    await jobs.move_job(tx, ctx.scope, job.id, JobStatus.COMPLETED, now, **said)
+
+
+async def _observe(
+    tx: Tx, ctx: Context, deployment: Deployment, version: Version, seen: str, error: str, observed_by: str
+) -> None:
+    await deployments.insert_observation(
+        tx,
+        ctx.scope,
+        observation_id=new_id("obs"),
+        deployment=deployment,
+        expected=version.fingerprint_sha256,
+        observed=seen,
+        error=error[:2000],
+        observed_by=observed_by,
+        now=ctx.now(),
+    )
+
+
+async def _seen_wrong(
+    tx: Tx, ctx: Context, step: Step, job: Job, version: Version, seen: str, said: str, actor: Actor
+) -> None:
+    why = said[:2000] or f"the target serves {seen or 'nothing'}, not {version.fingerprint_sha256}"
+    await jobs.note_job(
+        tx, ctx.scope, job.id, verification_status="failed", verification_error=why, verification_fingerprint=seen
+    )
+    await settle.fail(tx, ctx, step, Temporary(why), actor=actor)
+
+
+async def observe_by_key(ctx: Context, agent: AgentRecord, actor: Actor, job_id: str, said: VerifyReport) -> bool:
+    """Take what an agent of the reference product saw, with no step named: one observation more, and no more than that.
+
+    It comes while the deployment is under way, and counts when that is reported as done; or afterwards, and counts at
+    once. True when it is this version. Malformed without both fingerprints, as the reference answers.
+    """
+    seen = said.actual_fingerprint.lower()[:64]
+    if not seen or not said.expected_fingerprint:
+        raise Malformed("expected_fingerprint and actual_fingerprint are both needed")
+    async with ctx.database.begin("verify.observe") as tx:
+        job = (await jobs.jobs_by_id(tx, ctx.scope, [job_id])).get(job_id)
+        deployment = (await deployments.deployments_of_jobs(tx, ctx.scope, [job_id])).get(job_id)
+        if job is None or deployment is None or deployment.agent_id != agent.id or said.target_id != job.target_id:
+            raise NotFound(f"agent {agent.name} has no deployment job {job_id} to this target")
+        version = await certificates.version(tx, ctx.scope, job.version_id)
+        await _observe(tx, ctx, deployment, version, seen, said.error, agent.id)
+        if deployment.status in {DeploymentStatus.SUPERSEDED, DeploymentStatus.FAILED, DeploymentStatus.VERIFIED}:
+            return seen == version.fingerprint_sha256
+        status = DeploymentStatus(deployment.status)
+        await deployments.move_deployment(tx, ctx.scope, deployment.id, status, ctx.now(), observed_fingerprint=seen)
+        await jobs.note_job(tx, ctx.scope, job.id, verification_fingerprint=seen)
+        ended = job.status == JobStatus.COMPLETED and status == DeploymentStatus.APPLIED
+        if ended and seen == version.fingerprint_sha256:
+            await _verified(tx, ctx, None, job, deployment, actor)
+        return seen == version.fingerprint_sha256
+
+
+async def _verified(tx: Tx, ctx: Context, step: Step | None, job: Job, deployment: Deployment, actor: Actor) -> None:
+    """Write green. `step` is None for a job that has ended unverified and is now seen to be right."""
     now = ctx.now()
     version = await certificates.version(tx, ctx.scope, job.version_id)
     await deployments.move_deployment(
@@ -90,19 +224,18 @@ async def _verified(tx: Tx, ctx: Context, step: Step, job: Job, deployment: Depl
         error="",
     )
     await deployments.supersede_others(tx, ctx.scope, deployment, now)
-    await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, now)
-    await jobs.move_job(
-        tx,
-        ctx.scope,
-        job.id,
-        JobStatus.COMPLETED,
-        now,
-        verification_status="success",
-        verified_at=now,
-        verification_fingerprint=version.fingerprint_sha256,
-        verification_error="",
-        last_error="",
-    )
+    said = {
+        "verification_status": "success",
+        "verified_at": now,
+        "verification_fingerprint": version.fingerprint_sha256,
+        "verification_error": "",
+        "last_error": "",
+    }
+    if step is None:
+        await jobs.note_job(tx, ctx.scope, job.id, **said)
+    else:
+        await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, now)
+        await jobs.move_job(tx, ctx.scope, job.id, JobStatus.COMPLETED, now, **said)
     if version.status == VersionStatus.SUPERSEDED:
         # a rollback that is served: the older version is what this holder has now, and what renewal must look at
         await certificates.make_current(tx, ctx.scope, version)

@@ -79,13 +79,16 @@ async def claim(
     limit: int,
     agent_id: str = "",
     job_id: str | None = None,
+    kinds: Sequence[StepKind] = (),
 ) -> list[Step]:
-    """Lease up to `limit` due steps (of the server, or bound to `agent_id`; of one job when given)."""
+    """Lease up to `limit` due steps (of the server, or bound to `agent_id`; of one job, of some kinds when given)."""
     due = sa.select(steps.c.id).where(
         _of(steps, scope), steps.c.status == StepStatus.READY, steps.c.agent_id == agent_id, steps.c.run_at <= now
     )
     if job_id is not None:
         due = due.where(steps.c.job_id == job_id)
+    if kinds:
+        due = due.where(steps.c.kind.in_(tuple(kinds)))
     due = due.order_by(steps.c.run_at, steps.c.id).limit(limit).with_for_update(skip_locked=True)
     leased = (
         sa.update(steps)
@@ -133,6 +136,63 @@ async def release_of_earlier_boots(tx: Tx, scope: Scope, owner_prefix: str, owne
             steps.c.lease_owner.startswith(owner_prefix, autoescape=True),
             steps.c.lease_owner != owner,
         ),
+    )
+
+
+async def release_owned(tx: Tx, scope: Scope, owner: str) -> int:
+    """Give back what this very owner holds; returns how many."""
+    return await _release(
+        tx, sa.and_(_of(steps, scope), steps.c.status == StepStatus.LEASED, steps.c.lease_owner == owner)
+    )
+
+
+async def open_steps(
+    tx: Tx, scope: Scope, kinds: Sequence[StepKind], *, agent_id: str, job_id: str = "", certificate_id: str = ""
+) -> list[Step]:
+    """Steps bound to `agent_id` (empty: the server's) that have not ended, of one job or certificate when given."""
+    wanted = sa.select(steps).where(
+        _of(steps, scope),
+        steps.c.agent_id == agent_id,
+        steps.c.kind.in_(tuple(kinds)),
+        steps.c.status.in_((StepStatus.READY, StepStatus.LEASED)),
+    )
+    if job_id:
+        wanted = wanted.where(steps.c.job_id == job_id)
+    if certificate_id:
+        of_it = sa.select(jobs.c.id).where(_of(jobs, scope), jobs.c.certificate_id == certificate_id)
+        wanted = wanted.where(steps.c.job_id.in_(of_it))
+    return await tx.all(Step, wanted.order_by(steps.c.created_at, steps.c.id))
+
+
+async def take_step(tx: Tx, scope: Scope, step: Step, owner: str, until: datetime) -> Step:
+    """The step leased to `owner`: as it is when it has it, else leased now if nobody does. Raises StaleFence."""
+    if step.status == StepStatus.LEASED and step.lease_owner == owner:
+        return step
+    taken = await tx.one(
+        Step,
+        sa.update(steps)
+        .where(_of(steps, scope), steps.c.id == step.id, steps.c.status == StepStatus.READY)
+        .values(status=StepStatus.LEASED, lease_owner=owner, lease_until=until, fence=steps.c.fence + 1)
+        .returning(*steps.c),
+    )
+    if taken is None:
+        raise StaleFence("this step is in another worker's hands; its result is not taken")
+    return taken
+
+
+async def newest_job(tx: Tx, scope: Scope, certificate_id: str, holder_id: str, types: Sequence[JobType]) -> Job | None:
+    """The newest job of these types of one key holder of a certificate."""
+    return await tx.one(
+        Job,
+        sa.select(jobs)
+        .where(
+            _of(jobs, scope),
+            jobs.c.certificate_id == certificate_id,
+            jobs.c.holder_id == holder_id,
+            jobs.c.type.in_(tuple(types)),
+        )
+        .order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
+        .limit(1),
     )
 
 

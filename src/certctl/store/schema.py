@@ -267,6 +267,7 @@ api_keys = _table(
     _json("teams", nullable=True),
     _json("profiles", nullable=True),
     _json("issuers", nullable=True),
+    _reference("agent_id"),
     _text("created_by"),
     _born(),
     _time("expires_at"),

@@ -12,6 +12,8 @@ fence are still the ones leased. Unknown fields are ignored both ways, so neighb
     POST /api/v1/agents/{id}/jobs/{job_id}/status       StatusReport -> 200 {"status": "updated"}
     POST /api/v1/jobs/{job_id}/verify                   VerifyReport -> 200 {job_id, verified, verified_at}
 
+An agent of the reference product calls with an API key bound to its id and names no boot, step or fence: then the work
+is a ReferenceWork, leased to that key, and what a result belongs to is resolved to one step or refused with 409.
 A result answered 409 (stale fence) or another 4xx is final: the agent drops it; anything else it keeps and sends again.
 """
 
@@ -78,11 +80,12 @@ class HeartbeatReply(Struct, kw_only=True):
 
 
 class WorkItem(Struct, kw_only=True):
-    """One leased step. `id` is the job; `step_kind` is prepare, deploy or verify.
+    """One leased step. `id` is the job; `step_kind` is prepare, deploy, verify or plan.
 
     prepare: make (or find again) the key staged under `id`, answer with a CsrReport for `common_name` and `sans`.
     deploy:  put `certificate_pem` + `chain_pem` with the key staged under `key_job_id` on the target, as `plan_id`.
     verify:  look at what the target serves; answer with a VerifyReport against `fingerprint_sha256`.
+    plan:    a dry run of deploy: say what would be done, touch nothing; answer with a StatusReport with `plan`.
     """
 
     id: str
@@ -109,6 +112,27 @@ class WorkItem(Struct, kw_only=True):
     fingerprint_sha256: str = ""
 
 
+class ReferenceWorkItem(Struct, kw_only=True, omit_defaults=True):
+    """One job for an agent of the reference product: its fields exactly; names on AwaitingCSR items alone."""
+
+    id: str
+    type: str
+    certificate_id: str
+    status: str
+    common_name: str = ""
+    sans: list[str] = []
+    target_id: str = ""
+    target_type: str = ""
+    target_config: dict[str, Any] = {}
+
+
+class ReferenceWork(Struct, kw_only=True):
+    """The answer to a poll of an agent of the reference product."""
+
+    jobs: list[ReferenceWorkItem] = []
+    count: int = 0
+
+
 class Work(Struct, kw_only=True):
     """The answer to a poll: the steps now leased to this run of the agent."""
 
@@ -127,6 +151,30 @@ class CsrReport(Struct, kw_only=True):
     fence: int = 0
 
 
+class PlannedFileReport(Struct, kw_only=True):
+    """One file that a deployment would write, and whether that would change it; never its bytes. `mode` is a number."""
+
+    role: str = ""
+    path: str = ""
+    mode: int = 0
+    owner: str = ""
+    group: str = ""
+    sha256: str = ""
+    changes: bool = False
+
+
+class PlanReport(Struct, kw_only=True):
+    """What a deployment would do, as the agent on the host says. `served_now` is what the target was seen to serve."""
+
+    files: list[PlannedFileReport] = []
+    actions: list[str] = []
+    endpoint: str = ""
+    sni: str = ""
+    fingerprint_sha256: str = ""
+    served_now: str = ""
+    summary: list[str] = []
+
+
 class StatusReport(Struct, kw_only=True):
     """How a deploy (or a failed prepare) went. `status` is Running, Completed or Failed.
 
@@ -139,6 +187,7 @@ class StatusReport(Struct, kw_only=True):
     step_id: str = ""
     fence: int = 0
     receipt: dict[str, Any] | None = None
+    plan: PlanReport | None = None
 
 
 class VerifyReport(Struct, kw_only=True):

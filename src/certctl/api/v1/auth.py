@@ -139,6 +139,7 @@ async def create_key(request: ApiRequest, data: JSONBody[KeyWrite]) -> NewKeyAns
         teams=data.teams,
         profiles=data.profiles,
         issuers=data.issuers,
+        agent_id=data.agent_id,
     )
     key, value = await keys.create(request.ctx, giver, wish)
     return shown(NewKeyAnswer, key, key_value=value.reveal())

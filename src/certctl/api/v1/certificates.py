@@ -31,7 +31,7 @@ from certctl.control import exports
 from certctl.core.certificate import Certificate, Version
 from certctl.core.errors import Malformed, Violation
 from certctl.doors.paging import Paging
-from certctl.lifecycle import deploy, renew, revoke
+from certctl.lifecycle import deploy, plan, renew, revoke
 from certctl.lifecycle import request as request_stage
 from certctl.pki.csr import csr_pem
 from certctl.pki.pem import certificate_pem
@@ -202,9 +202,13 @@ async def renew_certificate(
 async def deploy_certificate(
     request: ApiRequest, certificate_id: FromPath[str], data: JSONBody[DeployBody | None] = None
 ) -> StatusAnswer:
-    """The current version of each holder, or the named one (a rollback)."""
+    """The current version of each holder, or the named one (a rollback).
+
+    With `dry_run` the agents say what would be done and touch nothing; the plan stands in the job, as `plan`.
+    """
     wanted = data or DeployBody()
-    jobs = await deploy.trigger(
+    act = plan.trigger if wanted.dry_run else deploy.trigger
+    jobs = await act(
         request.ctx,
         request.visible,
         request.actor,
@@ -212,7 +216,8 @@ async def deploy_certificate(
         target_id=wanted.target_id,
         version_id=wanted.version_id,
     )
-    return StatusAnswer(status="deployment_triggered", job_ids=ids(jobs))
+    status = "deployment_planned" if wanted.dry_run else "deployment_triggered"
+    return StatusAnswer(status=status, job_ids=ids(jobs))
 
 
 @post("/certificates/{certificate_id:str}/revoke", status_code=200, opt=needs("cert.revoke"), summary="Revoke")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
+import msgspec
 from litestar import get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, QueryParameter
@@ -21,6 +22,7 @@ from certctl.doors.paging import Paging
 from certctl.lifecycle import request as request_stage
 from certctl.store import views
 from certctl.store.wake import job_channel
+from certctl.wire.agent import PlanReport
 
 LONGEST_WAIT_SECONDS = 60.0
 _POLL_BENEATH_SECONDS = 1.0
@@ -55,14 +57,15 @@ async def list_jobs(
 
 
 def _view(job: Job) -> JobView:
-    return shown(JobView, job, steps=[])
+    return shown(JobView, job, steps=[], plan=None)
 
 
 async def _load(request: ApiRequest, job_id: str) -> JobView:
     async with request.ctx.database.read() as tx:
         job = await views.job(tx, request.visible, job_id)
         steps = await views.steps_of(tx, request.visible, job_id)
-    return shown(JobView, job, steps=[shown(StepView, step) for step in steps])
+    planned = msgspec.convert(job.body["plan"], PlanReport) if "plan" in job.body else None
+    return shown(JobView, job, steps=[shown(StepView, step) for step in steps], plan=planned)
 
 
 @get("/jobs/{job_id:str}", opt=needs("job.read"), summary="One job")

@@ -44,8 +44,9 @@ def _not_ready(db: str, error: str) -> Response[Readiness]:
 
 @get("/version", opt=PUBLIC, summary="What runs here?")
 async def show_version(request: ApiRequest) -> VersionInfo:
-    """The release."""
-    return VersionInfo(version=request.door.version, agent_protocol=PROTOCOL_VERSION)
+    """The release, and what the clock says there."""
+    now = request.ctx.now()
+    return VersionInfo(version=request.door.version, agent_protocol=PROTOCOL_VERSION, server_time=now)
 
 
 @get("/stats/certificates-by-status", opt=needs("stats.read"), summary="Certificates by status")

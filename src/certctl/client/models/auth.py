@@ -91,6 +91,7 @@ class KeyView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     teams: list[str] | None = None
     profiles: list[str] | None = None
     issuers: list[str] | None = None
+    agent_id: str = ""
 
 
 class KeysAnswer(Struct, frozen=True, kw_only=True):
@@ -100,7 +101,10 @@ class KeysAnswer(Struct, frozen=True, kw_only=True):
 
 
 class KeyWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A key to make. Lists of None mean no limit of that kind; nobody gives more than they have."""
+    """A key to make. Lists of None mean no limit of that kind; nobody gives more than they have.
+
+    `agent_id` makes it the key of one agent of the reference product: role r-agent alone, good for that agent's calls.
+    """
 
     name: Text
     role_ids: list[Id]
@@ -108,6 +112,7 @@ class KeyWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     teams: list[Id] | None = None
     profiles: list[Id] | None = None
     issuers: list[Id] | None = None
+    agent_id: Id = ""
 
 
 class NewKeyAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -120,3 +125,4 @@ class NewKeyAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     role_ids: list[str]
     created_at: datetime
     expires_at: datetime | None = None
+    agent_id: str = ""

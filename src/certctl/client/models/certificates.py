@@ -150,10 +150,11 @@ class RenewBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class DeployBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One target or all; each holder's current version or a named older one."""
+    """One target or all; each holder's current version or a named older one. `dry_run` only tells what it would do."""
 
     target_id: Id = ""
     version_id: Id = ""
+    dry_run: bool = False
 
 
 class RevokeBody(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -6,6 +6,8 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from certctl.wire.agent import PlanReport
+
 LIVE = frozenset({"Pending", "AwaitingCSR", "AwaitingApproval", "Running"})
 
 
@@ -25,7 +27,7 @@ class StepView(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class JobView(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One issuance, renewal, deployment or revocation. `steps` stand in the answer for one job only."""
+    """One issuance, renewal, deployment or revocation. `steps` and `plan` stand in the answer for one job only."""
 
     id: str
     type: str
@@ -50,6 +52,7 @@ class JobView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     verification_error: str = ""
     verification_fingerprint: str = ""
     steps: list[StepView] = []
+    plan: PlanReport | None = None
 
 
 class VerificationView(Struct, frozen=True, kw_only=True, omit_defaults=True):

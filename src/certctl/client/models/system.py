@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from msgspec import Struct
 
 
@@ -20,7 +22,10 @@ class Readiness(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class VersionInfo(Struct, frozen=True, kw_only=True):
-    """What runs here. Empty build facts are not known; `go_version` is there for the reference product's clients."""
+    """What runs here, and its time.
+
+    Empty build facts are not known; `go_version` is there for the reference product's clients.
+    """
 
     version: str
     commit: str = ""
@@ -28,6 +33,7 @@ class VersionInfo(Struct, frozen=True, kw_only=True):
     build_time: str = ""
     go_version: str = ""
     agent_protocol: int = 0
+    server_time: datetime | None = None
 
 
 class StatusCount(Struct, frozen=True, kw_only=True):

@@ -51,7 +51,10 @@ class Plan(Struct, frozen=True):
 
 
 class Receipt(Struct, frozen=True):
-    """What was done, and what was seen to be served afterwards. Times are aware UTC."""
+    """What was done, and what was seen to be served afterwards. Times are aware UTC.
+
+    `seen_by` says how: `handshake`, or `files` where there is no endpoint to look at and only the bytes on disk were.
+    """
 
     plan_id: str
     fingerprint_sha256: str
@@ -62,6 +65,7 @@ class Receipt(Struct, frozen=True):
     actions_run: tuple[str, ...]
     applied_at: datetime
     duration_ms: int
+    seen_by: str = "handshake"
 
 
 class Target(Protocol):

@@ -1,4 +1,4 @@
-"""The host's own allow-file: which folders certctl may write on this host and which commands it may run.
+"""The host's own allow-file: which folders certctl may write here, which commands it may run, which sockets it may use.
 
 The file belongs to the host's owner (root): a server may name an action, it can never bring a command line. Must never
 read a file that somebody else could have written, and never guess: an unknown key is refused.
@@ -8,6 +8,8 @@ read a file that somebody else could have written, and never guess: an unknown k
     [action."nginx.reload"]
     command = ["/usr/sbin/nginx", "-s", "reload"]
     timeout = "10s"
+    [[socket]]
+    path = "/run/haproxy/admin.sock"
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from certctl.connectors.base.config import parse_duration
 from certctl.core.errors import Misconfigured
 
 DEFAULT_ALLOW_FILE = Path("/etc/certctl/allow.toml")
-PLACEHOLDERS = frozenset({"staged_config", "cert_path", "key_path", "chain_path"})
+PLACEHOLDERS = frozenset({"staged_config", "cert_path", "key_path", "chain_path", "pem_path"})
 
 _ACTION_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
@@ -49,6 +51,7 @@ class AllowFile(Struct, frozen=True):
     path: Path
     folders: tuple[Path, ...] = ()
     actions: dict[str, AllowedAction] = {}
+    sockets: tuple[Path, ...] = ()
 
     def allows_action(self, name: str) -> bool:
         """Whether `name` is listed: for actions that are run only where the host has them."""
@@ -75,16 +78,45 @@ class AllowFile(Struct, frozen=True):
             )
         return max(above, key=lambda folder: len(folder.parts))
 
+    def socket(self, path: str | Path) -> Path:
+        """The allowed local socket `path`. Raises Misconfigured with the lines to add."""
+        wanted = check_absolute(str(path))
+        if wanted not in self.sockets:
+            raise Misconfigured(
+                f"this host does not allow speaking to the socket {wanted}; to allow it, add to {self.path}:\n"
+                f'[[socket]]\npath = "{wanted}"'
+            )
+        return wanted
+
 
 _EXAMPLE = '["/absolute/path/of/program", "argument"]'
 _EXAMPLES = {
     "nginx.validate": '["/usr/sbin/nginx", "-t", "-q", "-c", "{staged_config}"]',
     "nginx.test": '["/usr/sbin/nginx", "-t", "-q"]',
     "nginx.reload": '["/usr/sbin/nginx", "-s", "reload"]',
+    # The modules are the host's choice: no server may name code to load.
+    "apache.validate": (
+        '["/usr/sbin/apache2", "-t", "-C", "LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so",'
+        ' "-C", "LoadModule ssl_module /usr/lib/apache2/modules/mod_ssl.so", "-f", "{staged_config}"]'
+    ),
+    "apache.test": '["/usr/sbin/apachectl", "-t"]',
+    "apache.reload": '["/usr/sbin/apachectl", "graceful"]',
+    "haproxy.validate": '["/usr/sbin/haproxy", "-c", "-f", "{staged_config}"]',
+    "haproxy.test": '["/usr/sbin/haproxy", "-c", "-f", "/etc/haproxy/haproxy.cfg"]',
+    "haproxy.reload": '["/usr/bin/systemctl", "reload", "haproxy.service"]',
+    "postfix.test": '["/usr/sbin/postfix", "check"]',
+    "postfix.reload": '["/usr/sbin/postfix", "reload"]',
+    "dovecot.validate": '["/usr/bin/doveconf", "-n", "-c", "{staged_config}"]',
+    "dovecot.test": '["/usr/bin/doveconf", "-n"]',
+    "dovecot.reload": '["/usr/bin/doveadm", "reload"]',
+    "caddy.validate": '["/usr/bin/caddy", "validate", "--config", "{staged_config}"]',
+    "caddy.test": '["/usr/bin/caddy", "validate", "--config", "/etc/caddy/Caddyfile"]',
+    # Without --force Caddy does nothing when its configuration is the same text as before.
+    "caddy.reload": '["/usr/bin/caddy", "reload", "--force", "--config", "/etc/caddy/Caddyfile"]',
 }
 
 
-class _Folder(Struct, forbid_unknown_fields=True):
+class _Path(Struct, forbid_unknown_fields=True):
     path: str
 
 
@@ -94,8 +126,9 @@ class _Action(Struct, forbid_unknown_fields=True):
 
 
 class _File(Struct, forbid_unknown_fields=True):
-    folder: list[_Folder] = []
+    folder: list[_Path] = []
     action: dict[str, _Action] = {}
+    socket: list[_Path] = []
 
 
 def load_allow_file(path: Path = DEFAULT_ALLOW_FILE, *, trusted_uids: Collection[int] | None = None) -> AllowFile:
@@ -111,11 +144,12 @@ def load_allow_file(path: Path = DEFAULT_ALLOW_FILE, *, trusted_uids: Collection
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise Misconfigured(f"the allow-file {path} cannot be read: {error}") from error
     try:
-        folders = tuple(_folder(entry.path) for entry in raw.folder)
+        folders = tuple(_path("folder", entry.path) for entry in raw.folder)
         actions = {name: _action(name, entry) for name, entry in raw.action.items()}
+        sockets = tuple(_path("socket", entry.path) for entry in raw.socket)
     except ValueError as error:
         raise Misconfigured(f"the allow-file {path}: {error}") from error
-    return AllowFile(path=path, folders=folders, actions=actions)
+    return AllowFile(path=path, folders=folders, actions=actions, sockets=sockets)
 
 
 def check_absolute(text: str) -> Path:
@@ -132,11 +166,11 @@ def check_absolute(text: str) -> Path:
     return path
 
 
-def _folder(text: str) -> Path:
+def _path(noun: str, text: str) -> Path:
     try:
         return check_absolute(text.rstrip("/"))
     except Misconfigured as error:
-        raise ValueError(f"folder: {error.message}") from error
+        raise ValueError(f"{noun}: {error.message}") from error
 
 
 def _action(name: str, entry: _Action) -> AllowedAction:

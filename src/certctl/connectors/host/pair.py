@@ -7,6 +7,7 @@ server down. The key is read here and goes into the target's file, nowhere else.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ from certctl.core.errors import Malformed, Misconfigured, Rejected
 from certctl.pki.fingerprints import sha256_hex
 from certctl.pki.keys import public_key_matches
 from certctl.pki.pem import chain_pem, read_certificates
+
+_KEY_BLOCK = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----\r?\n?", re.DOTALL)
 
 
 class Pair(Struct, frozen=True):
@@ -122,5 +125,11 @@ def check_files_match(live: Mapping[str, bytes | None], cert_path: str, key_path
     if certificate is None or key is None:
         raise Misconfigured(f"{cert_path} or {key_path} is missing")
     leaf_der = read_certificates(certificate)[0]
-    public_key_matches(key, leaf_der)
+    public_key_matches(_key_block(key), leaf_der)
     return sha256_hex(leaf_der)
+
+
+def _key_block(pem: bytes) -> bytes:
+    """The private key of a file that may hold certificates too."""
+    found = _KEY_BLOCK.search(pem)
+    return found[0] if found else pem

@@ -90,6 +90,7 @@ def upgrade() -> None:
         sa.Column("teams", JSON, nullable=True),
         sa.Column("profiles", JSON, nullable=True),
         sa.Column("issuers", JSON, nullable=True),
+        sa.Column("agent_id", sa.String(length=140), server_default="", nullable=False),
         sa.Column("created_by", sa.Text(), server_default="", nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
@@ -680,7 +681,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
-            "kind IN ('approve', 'prepare', 'issue', 'record', 'deploy', 'verify', 'revoke', 'publish')",
+            "kind IN ('approve', 'prepare', 'issue', 'record', 'deploy', 'verify', 'plan', 'revoke', 'publish')",
             name=op.f("ck_steps_kind_is_known"),
         ),
         sa.CheckConstraint(

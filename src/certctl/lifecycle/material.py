@@ -1,0 +1,79 @@
+"""Which version goes to which target, and what an agent is told of both: shared by deploy and plan. Writes nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from certctl.core.certificate import Certificate, Version
+from certctl.core.errors import Conflict, NotFound
+from certctl.core.job import Job, Step
+from certctl.core.status import JobStatus, VersionStatus
+from certctl.core.target import TargetRecord
+from certctl.lifecycle.context import Context
+from certctl.pki.pem import certificate_pem
+from certctl.store import catalogue, certificates
+from certctl.store.tx import Tx
+from certctl.wire.agent import WorkItem
+
+
+async def pairs(
+    tx: Tx, ctx: Context, certificate: Certificate, *, target_id: str = "", version_id: str = ""
+) -> list[tuple[TargetRecord, Version]]:
+    """One target or all, each with its holder's current version or the named older one. NotFound, Conflict."""
+    targets = await certificates.targets_of(tx, ctx.scope, certificate.id)
+    if target_id:
+        targets = [target for target in targets if target.id == target_id]
+    if not targets:
+        raise NotFound(f"certificate {certificate.id} is mapped to no such enabled target")
+    if not version_id:
+        return await _current(tx, ctx, certificate, targets)
+    version = await certificates.version(tx, ctx.scope, version_id)
+    if version.certificate_id != certificate.id:
+        raise NotFound(f"certificate {certificate.id} has no version {version_id}")
+    if version.status == VersionStatus.REVOKED:
+        raise Conflict(f"version {version_id} is revoked and is not deployed again")
+    if version.not_after <= ctx.now():
+        raise Conflict(f"version {version_id} has expired and is not deployed again")
+    found = [(target, version) for target in targets if target.agent_id == version.holder_id]
+    if not found:
+        raise Conflict("the key of this version is on another host than these targets")
+    return found
+
+
+async def _current(
+    tx: Tx, ctx: Context, certificate: Certificate, targets: list[TargetRecord]
+) -> list[tuple[TargetRecord, Version]]:
+    current = await certificates.current_versions(tx, ctx.scope, certificate.id)
+    found = [(target, current[target.agent_id]) for target in targets if target.agent_id in current]
+    if not found:
+        raise Conflict("there is nothing to deploy yet: no version has been issued for these targets' hosts")
+    return found
+
+
+async def item(tx: Tx, ctx: Context, step: Step, job: Job, lease: timedelta, *, plan_id: str) -> WorkItem:
+    """The version and the target of a job, as an agent gets them."""
+    version = await certificates.version(tx, ctx.scope, job.version_id)
+    target = await catalogue.get(tx, ctx.scope, TargetRecord, job.target_id)
+    certificate = await certificates.certificate(tx, ctx.scope, job.certificate_id)
+    return WorkItem(
+        id=job.id,
+        type=str(job.type),
+        certificate_id=job.certificate_id,
+        status=str(JobStatus.RUNNING),
+        common_name=certificate.common_name,
+        sans=certificate.sans,
+        target_id=target.id,
+        target_type=target.type,
+        target_config=target.config,
+        step_id=step.id,
+        step_kind=str(step.kind),
+        fence=step.fence,
+        lease_seconds=lease.total_seconds(),
+        attempt=step.attempts,
+        version_id=version.id,
+        key_job_id=version.job_id,
+        plan_id=plan_id,
+        certificate_pem=certificate_pem(version.leaf_der),
+        chain_pem=version.chain_pem,
+        fingerprint_sha256=version.fingerprint_sha256,
+    )

@@ -12,7 +12,14 @@ from faults.story import CHAPTERS, POINTS_FILE, Listed, playing
 from peers.postgres import Postgres, postgres
 
 # whether these are passed in a chapter is a matter of time
-_AT_TIMES = ("commit.leases.", "commit.lapsed.", "commit.observe.", "commit.agent.seen.", "commit.key.touch.")
+_AT_TIMES = (
+    "commit.config.target.",
+    "commit.leases.",
+    "commit.lapsed.",
+    "commit.observe.",
+    "commit.agent.seen.",
+    "commit.key.touch.",
+)
 
 
 def record(server: Postgres | None) -> list[Listed]:

@@ -28,7 +28,7 @@ def target_config(house: Fleet) -> dict[str, Any]:
     return nginx.target_config | {"reload_command": reload, "validate_command": "true"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with fleet(tmp_path_factory.mktemp("reference")) as made:
         made.nginx.start()
@@ -37,7 +37,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         yield made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def agent(house: Fleet) -> Iterator[ReferenceAgent]:
     registered = house.post("/api/v1/agents", {"name": "legacy-1", "hostname": "legacy", "os": "linux"})
     assert registered["status"] == "Unknown"
@@ -61,6 +61,13 @@ def live_agent(house: Fleet, agent: ReferenceAgent, versions: int) -> None:
         return house.verified("cert-shop", versions)
 
     house.wait(turn, "the reference agent's certificate is verified")
+
+
+@pytest.fixture
+def _served(house: Fleet, agent: ReferenceAgent) -> None:
+    """A certificate that the agent has deployed and that was seen to be served."""
+    house.request()
+    live_agent(house, agent, 1)
 
 
 def test_it_issues_deploys_and_renews(house: Fleet, agent: ReferenceAgent) -> None:
@@ -120,16 +127,18 @@ def deployment_of(house: Fleet) -> dict[str, Any]:
     return dict(house.get("/api/v1/certificates/cert-shop/deployments")["data"][0]["deployment"])
 
 
+@pytest.mark.usefixtures("_served")
 def test_an_agent_that_does_not_look_is_looked_after_by_the_server(house: Fleet, agent: ReferenceAgent) -> None:
     look, agent.look = agent.look, None
     try:
         house.post("/api/v1/certificates/cert-shop/renew")
-        live_agent(house, agent, 3)
+        live_agent(house, agent, 2)
     finally:
         agent.look = look
     assert deployment_of(house)["observed_fingerprint"] == house.nginx.served()
 
 
+@pytest.mark.usefixtures("_served")
 def test_a_word_alone_is_never_green(house: Fleet, agent: ReferenceAgent) -> None:
     served = house.nginx.served()
     dead = target_config(house) | {"endpoint": f"127.0.0.1:{free_port()}"}
@@ -158,6 +167,7 @@ def test_a_word_alone_is_never_green(house: Fleet, agent: ReferenceAgent) -> Non
         house.call("PUT", f"/api/v1/targets/{house.target_id}", {"config": target_config(house)})
 
 
+@pytest.mark.usefixtures("_served")
 def test_what_is_served_wins_over_what_is_said(house: Fleet, agent: ReferenceAgent) -> None:
     house.post("/api/v1/certificates/cert-shop/renew")
     house.wait(lambda: any(done.startswith("csr") for done in agent.poll()), "a CSR is sent")
@@ -176,16 +186,17 @@ def test_what_is_served_wins_over_what_is_said(house: Fleet, agent: ReferenceAge
     house.wait(seen, "the server sees another certificate")
     assert deployment_of(house)["status"] == "applied"
     house.post("/api/v1/certificates/cert-shop/deploy")
-    live_agent(house, agent, 4)
+    live_agent(house, agent, 2)
 
 
+@pytest.mark.usefixtures("_served")
 def test_failed_is_told_and_tried_again(house: Fleet, agent: ReferenceAgent) -> None:
     house.post("/api/v1/certificates/cert-shop/deploy")
     (job,) = agent.work()
     assert agent.status(job["id"], "Failed", "reload: exit status 1").status_code == 200
     shown = house.get(f"/api/v1/jobs/{job['id']}")
     assert (shown["status"], shown["last_error"]) == ("Running", "reload: exit status 1")
-    live_agent(house, agent, 4)
+    live_agent(house, agent, 1)
 
 
 def make_csr(name: str) -> str:
@@ -196,6 +207,7 @@ def make_csr(name: str) -> str:
     return signed.public_bytes(serialization.Encoding.PEM).decode()
 
 
+@pytest.mark.usefixtures("_served")
 def test_a_csr_goes_to_one_open_job_or_to_none(house: Fleet, agent: ReferenceAgent) -> None:
     # nothing awaits one: the reference product would issue at once
     refused = agent.post_csr(make_csr(SITE), "cert-shop")
@@ -223,6 +235,7 @@ def test_a_csr_goes_to_one_open_job_or_to_none(house: Fleet, agent: ReferenceAge
         house.call("DELETE", f"/api/v1/certificates/cert-{name}")
 
 
+@pytest.mark.usefixtures("_served")
 def test_a_key_is_good_for_its_one_agent_and_nothing_else(house: Fleet, agent: ReferenceAgent) -> None:
     other = house.post("/api/v1/agents", {"name": "legacy-2", "hostname": "other"})
     stranger = key_for(house, other["id"], "legacy-2")

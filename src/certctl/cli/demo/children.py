@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import socket
 import subprocess
 import time
@@ -76,12 +77,16 @@ def bare_environ() -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Loopback ports that are free this moment."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+    """Loopback ports that are free this moment and below the range from which outgoing connections take theirs: a
+    later run wants them again.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = 12_000 + secrets.randbelow(20_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    return list(dict.fromkeys(found)) if len(set(found)) == count else free_ports(count)
 
 
 def is_listening(port: int) -> bool:

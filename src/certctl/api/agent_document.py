@@ -9,6 +9,9 @@ import msgspec
 from certctl.api.agent_protocol import ROUTES
 from certctl.wire import agent as wire
 
+# enrolment asks for a one-time token, which is no permission of anybody
+ENROLMENT = "enrolment token"
+
 _BODIES: dict[str, tuple[type[msgspec.Struct] | None, type[msgspec.Struct] | None, int]] = {
     "/api/v1/agents": (wire.Enrolment, wire.Enrolled, 201),
     "/api/v1/agents/{agent_id}/heartbeat": (wire.Heartbeat, wire.HeartbeatReply, 200),
@@ -39,6 +42,7 @@ def agent_paths(components: dict[str, Any]) -> dict[str, Any]:
             ],
             "responses": {str(status): {"description": "done", **_content(answer)}},
             "security": [{"bearer": []}],
+            "x-permission": route.permission or ENROLMENT,
         }
         if request is not None:
             operation["requestBody"] = {"required": True, **_content(request)}

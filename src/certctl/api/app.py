@@ -16,8 +16,8 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.params import QueryParameter
 
 from certctl import __version__
-from certctl.api.agent_document import agent_paths
 from certctl.api.agent_protocol import AgentProtocol, serves
+from certctl.api.document import tell
 from certctl.api.guard import SIGNED_IN, guard
 from certctl.api.request import ApiRequest
 from certctl.api.v1 import (
@@ -114,11 +114,7 @@ _DOCUMENT: dict[str, Any] = {}
 def openapi_document() -> dict[str, Any]:
     """The API as OpenAPI 3.1, agents' routes included; starts nothing."""
     if not _DOCUMENT:
-        document = create_rest(None).openapi_schema.to_schema()
-        for path, methods in agent_paths(document.setdefault("components", {})).items():
-            document["paths"].setdefault(path, {}).update(methods)
-        document["paths"] = dict(sorted(document["paths"].items()))
-        _DOCUMENT.update(document)
+        _DOCUMENT.update(tell(create_rest(None)))
     return _DOCUMENT
 
 

@@ -24,6 +24,7 @@ from certctl.pki.keys import KeyFacts, key_facts
 # What the X.509 library raises for bytes it does not read; not all of it is ValueError.
 UNREADABLE = (
     ValueError,
+    TypeError,  # a common name of type BIT STRING
     UnsupportedAlgorithm,
     x509.InvalidVersion,
     x509.DuplicateExtension,

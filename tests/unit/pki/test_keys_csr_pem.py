@@ -173,6 +173,13 @@ def test_mutated_certificates_are_read_or_malformed(at: int, value: int) -> None
 CERTIFICATE = self_signed()
 
 
+def test_a_name_of_a_type_that_the_library_does_not_take_is_malformed() -> None:
+    common_name = bytes.fromhex("06035504030c")
+    assert common_name in CERTIFICATE
+    with pytest.raises(Malformed):
+        read_certificate(CERTIFICATE.replace(common_name, common_name[:-1] + b"\x03"))  # a BIT STRING
+
+
 @given(st.binary(max_size=200) | st.text(max_size=200))
 def test_random_texts_are_malformed(data: bytes | str) -> None:
     with pytest.raises(Malformed):

@@ -1,6 +1,8 @@
 """`make faults`: every point of death, chapter by chapter, for every victim and both databases; writes the table of outcomes.
 
-    python tests/faults/matrix.py [--only WORD] [--chapter C] [--victim V] [--database D] [--sample N] [--jobs N] [--table FILE]
+    python tests/faults/matrix.py [--missing] [--only WORD] [--chapter C] [--victim V] [--database D] [--sample N] [--jobs N]
+
+Each row is put into the table when its play ends, beside the rows of earlier runs: a run may be killed and taken up again.
 
 Victims: server and agent (kill -9 at their own points, then started again), replica (kill -9 to one of two servers on one
 PostgreSQL; the other takes over), nginx (killed and started again while the agent stands still at the point) and postgres (SIGQUIT
@@ -13,38 +15,26 @@ import argparse
 import contextlib
 import multiprocessing
 import os
+import random
 import re
+import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from faults.story import CHAPTERS, Listed, Play, Point, places
+from faults.story import CHAPTERS, Listed, Play, places
+from faults.table import FAILED, Case, Outcome, put, read_table
 from peers.postgres import Postgres, postgres
 
 TABLE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "faults.md"
 SHARED = ("renew", "revoke", "look")
 # What runs all the time is struck in one chapter only: it is the same commit at any moment.
-_UNTIL = "FAULTS_UNTIL"
+_UNTIL, _TABLE, _COMMIT = "FAULTS_UNTIL", "FAULTS_TABLE", "FAULTS_COMMIT"
+_MOST_A_BATCH = 20
 _BACKGROUND = ("commit.tick.", "commit.lapsed.", "commit.observe.", "commit.heartbeat.", "commit.key.touch.")
-
-
-class Case(NamedTuple):
-    """One play: this victim at this point on this database."""
-
-    point: Point
-    victim: str
-    database: str
-
-
-class Outcome(NamedTuple):
-    case: Case
-    outcome: str
-    seconds: float
 
 
 def chapters_of(one: Listed) -> tuple[str, ...]:
@@ -72,16 +62,18 @@ def cases() -> list[Case]:
 
 
 def batches(chosen: list[Case]) -> list[list[Case]]:
-    """Cases that may share a fleet: later chapters by database and victim; the others have a fresh one each."""
-    shared: dict[tuple[str, bool], list[Case]] = {}
-    single = []
-    for case in chosen:
-        if case.point.chapter in SHARED:
-            shared.setdefault((case.database, case.victim == "replica"), []).append(case)
-        else:
-            single.append([case])
-    groups = [group[start : start + 40] for group in shared.values() for start in range(0, len(group), 40)]
-    return sorted([*groups, *single], key=len, reverse=True)
+    """Cases that one process plays: those of later chapters share a fleet, the others a PostgreSQL. Mixed, so that a part of
+    a run has met a bit of everything."""
+    shared: dict[tuple[str, bool, bool], list[Case]] = {}
+    mixed = random.Random(7).sample(chosen, len(chosen))
+    for case in mixed:
+        shared.setdefault((case.database, case.victim == "replica", case.point.chapter in SHARED), []).append(case)
+    groups = [
+        group[start : start + _MOST_A_BATCH]
+        for group in shared.values()
+        for start in range(0, len(group), _MOST_A_BATCH)
+    ]
+    return random.Random(7).sample(groups, len(groups))
 
 
 class Stage:
@@ -123,10 +115,10 @@ def strike(stage: Stage, case: Case) -> Outcome:
         play.broken = case.point.chapter not in SHARED
         told = "the story ends the same" if passed else "not passed this time"
     except Exception as error:
-        told = f"FAILED: {str(error).splitlines()[0][:160] if str(error) else type(error).__name__}"
+        told = f"{FAILED}: {str(error).splitlines()[0][:160] if str(error) else type(error).__name__}"
         if stage.play is not None:
             print(f"--- {case}\n{error!r}"[:3000], file=sys.stderr, flush=True)
-    return Outcome(case, told, time.monotonic() - began)
+    return Outcome(case, told, time.monotonic() - began, os.environ.get(_COMMIT, "0"))
 
 
 def _time_is_up() -> bool:
@@ -143,10 +135,12 @@ def work(batch: list[Case]) -> list[Outcome]:
         stage = Stage(folder, server)
         stack.callback(stage.close)
         done: list[Outcome] = []
+        whole = cases()
         for case in batch:
             if _time_is_up():
                 break
             done.append(strike(stage, case))
+            put(Path(os.environ[_TABLE]), done[-1:], whole)
             print(
                 f"{done[-1].outcome:26} {case.victim:8} {case.database:10} {case.point.chapter:8} {case.point.name}",
                 flush=True,
@@ -154,11 +148,27 @@ def work(batch: list[Case]) -> list[Outcome]:
         return done
 
 
+def commit() -> str:
+    """The commit that is played, with a `+` when the tree holds more than it."""
+    here = Path(__file__).parent
+    told = subprocess.run(
+        ["git", "rev-parse", "--short=9", "HEAD"], cwd=here, check=True, capture_output=True, text=True
+    )
+    ours = ["git", "status", "--porcelain", "--", ":/src", ":/tests"]
+    changed = subprocess.run(ours, cwd=here, check=True, capture_output=True, text=True)
+    return told.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
 def _chosen(options: argparse.Namespace) -> list[Case]:
+    whole = cases()
+    kept = (
+        {case for case, row in read_table(options.table, whole).items() if not row.failed} if options.missing else set()
+    )
     chosen = [
         case
-        for case in cases()
-        if re.search(options.only, case.point.name)
+        for case in whole
+        if case not in kept
+        and re.search(options.only, case.point.name)
         and options.chapter in {"", case.point.chapter}
         and options.victim in {"", case.victim}
         and options.database in {"", case.database}
@@ -168,6 +178,7 @@ def _chosen(options: argparse.Namespace) -> list[Case]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--missing", action="store_true", help="only what is not in the table yet, or FAILED")
     parser.add_argument("--only", default="", help="a regular expression on the point's name")
     parser.add_argument("--chapter", default="", choices=("", *CHAPTERS))
     parser.add_argument("--victim", default="", choices=("", "server", "agent", "replica", "nginx", "postgres"))
@@ -180,44 +191,14 @@ def main() -> int:
     chosen = _chosen(options)
     if options.minutes:
         os.environ[_UNTIL] = str(time.time() + options.minutes * 60)
+    os.environ[_TABLE], os.environ[_COMMIT] = str(options.table.resolve()), commit()
     outcomes: list[Outcome] = []
     with multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=1) as pool:
         for done in pool.imap_unordered(work, batches(chosen)):
             outcomes += done
-    write_table(options.table, outcomes, len(cases()))
-    failed = [one for one in outcomes if one.outcome.startswith("FAILED")]
+    failed = [one for one in outcomes if one.failed]
     print(f"{len(outcomes)} of {len(chosen)} chosen cases played, {len(failed)} failed; table in {options.table}")
     return 1 if failed else 0
-
-
-def write_table(path: Path, outcomes: list[Outcome], whole: int) -> None:
-    order = {case: number for number, case in enumerate(cases())}
-    outcomes = sorted(outcomes, key=lambda one: order[one.case])
-    told = Counter(one.outcome if not one.outcome.startswith("FAILED") else "failed" for one in outcomes)
-    lines = [
-        "# Every point of death",
-        "",
-        "Written by `make faults` (`tests/faults/matrix.py`; `make faults FAULTS='--sample 40'` plays a part). Each row is one play of",
-        "the story (start, enrolment, request, renewal, revocation with replacement, CRL and OCSP) on real processes, in which the",
-        "victim is killed at the named point and started again (a replica: left dead, the other server takes over). Judged after each:",
-        "no signed certificate without its stored intent and its row, one serial one TBS, one intent a job, the same versions, statuses,",
-        "jobs, deployments, CRL and OCSP as without the death, nothing left over beside the served files, and a prober that never saw",
-        "anything but a valid pair that is recorded. Rows marked `not passed this time` depend on timing.",
-        "",
-        f"Played: {len(outcomes)} of the {whole} cases of the whole matrix. "
-        + ", ".join(f"{outcome}: {count}" for outcome, count in told.most_common())
-        + ".",
-        "",
-        "| chapter | point | victim | database | outcome | seconds |",
-        "|---|---|---|---|---|---|",
-        *(
-            f"| {one.case.point.chapter} | `{one.case.point.name}` | {one.case.victim} | {one.case.database} "
-            f"| {one.outcome.replace('|', '/')} | {one.seconds:.1f} |"
-            for one in outcomes
-        ),
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

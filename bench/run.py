@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 import httpx
+from summary import summary
 
 from certctl.core.names import parse_names
 from certctl.pki.algorithms import KeyAlgorithm
@@ -150,9 +151,11 @@ def measure(kind: str, rounds: int, issuances: int) -> dict[str, object]:
     """All figures on one database."""
     with tempfile.TemporaryDirectory() as directory:
         if kind == "sqlite":
-            return _measure(Path(directory) / "fleet", None, rounds, issuances)
+            figures = _measure(Path(directory) / "fleet", None, rounds, issuances)
+            return figures | {"stats_summary": summary(Path(directory), None)}
         with postgres() as server:
-            return _measure(Path(directory) / "fleet", server.new_database(), rounds, issuances)
+            figures = _measure(Path(directory) / "fleet", server.new_database(), rounds, issuances)
+            return figures | {"stats_summary": summary(Path(directory), server.new_database())}
 
 
 def _measure(directory: Path, url: str | None, rounds: int, issuances: int) -> dict[str, object]:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
-from certctl.client.models import agents, auth, certificates, issuers, jobs, people, profiles, system, targets
+from certctl.client.models import agents, auth, certificates, issuers, jobs, people, profiles, stats, system, targets
 from certctl.client.models import renewal_policies as policies
 from certctl.client.models.page import PageOf, StatusAnswer
 
@@ -195,6 +195,29 @@ def get_readiness() -> Call[system.Readiness]:
 def count_certificates() -> Call[list[system.StatusCount]]:
     """Certificates by status."""
     return Call(method="GET", path=f"{API}/stats/certificates-by-status", answer=list[system.StatusCount])
+
+
+def get_summary() -> Call[stats.SummaryView]:
+    """How things stand."""
+    return Call(method="GET", path=f"{API}/stats/summary", answer=stats.SummaryView)
+
+
+def list_expirations(days: int = 30) -> Call[list[stats.ExpirationDay]]:
+    """Certificates by the day they end, today first."""
+    path = f"{API}/stats/expiration-timeline"
+    return Call(method="GET", path=path, answer=list[stats.ExpirationDay], query={"days": str(days)})
+
+
+def list_job_trends(days: int = 30) -> Call[list[stats.JobTrendDay]]:
+    """How jobs ended, day by day."""
+    path = f"{API}/stats/job-trends"
+    return Call(method="GET", path=path, answer=list[stats.JobTrendDay], query={"days": str(days)})
+
+
+def list_issuances(days: int = 30) -> Call[list[stats.IssuanceDay]]:
+    """Versions signed, day by day."""
+    path = f"{API}/stats/issuance-rate"
+    return Call(method="GET", path=path, answer=list[stats.IssuanceDay], query={"days": str(days)})
 
 
 def encode_body(body: Struct | None) -> bytes | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from certctl.core.secret import Secret
+from certctl.doors.summaries import Summaries
 from certctl.lifecycle.context import Context
 from certctl.store.wake import Wakeups
 
@@ -25,6 +26,7 @@ class AppState:
     version: str
     started_at: datetime
     draining: asyncio.Event = field(default_factory=asyncio.Event)
+    summaries: Summaries = field(default_factory=Summaries)
 
     def drain(self) -> None:
         """Long polls end now with what they have; call it on the event loop's thread when the process is to stop."""

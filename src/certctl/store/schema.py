@@ -360,6 +360,9 @@ certificates = _table(
     Index(None, "tenant_id", "status", "created_at", "id"),
     Index(None, "tenant_id", "created_at", "id"),
     Index(None, "tenant_id", "expires_at"),
+    # the summary counts from these alone
+    Index(None, "tenant_id", "status", "expires_at"),
+    Index(None, "tenant_id", "team_id", "status", "expires_at"),
     Index(None, "tenant_id", "next_check_at"),
     Index(None, "tenant_id", "common_name"),
     _one_of("status", status.CertificateStatus),
@@ -399,6 +402,7 @@ versions = _table(
     UniqueConstraint("tenant_id", "fingerprint_sha256"),
     UniqueConstraint("tenant_id", "issuer_id", "ca_certificate_id", "serial_number"),
     Index(None, "tenant_id", "certificate_id", "created_at"),
+    Index(None, "tenant_id", "created_at"),
     Index(
         "ux_certificate_versions_current",
         "tenant_id",
@@ -481,6 +485,7 @@ jobs = _table(
     Index(None, "tenant_id", "created_at", "id"),
     Index(None, "tenant_id", "certificate_id", "created_at"),
     Index(None, "tenant_id", "parent_id"),
+    Index(None, "tenant_id", "completed_at", "status"),
     _one_of("type", status.JobType),
     _one_of("status", status.JobStatus),
 )

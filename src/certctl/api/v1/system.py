@@ -1,4 +1,4 @@
-"""/health, /ready, /api/v1/version, counts, and the OpenAPI document."""
+"""/health, /ready, /api/v1/version, and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 from litestar import Response, get
 
-from certctl.api.guard import PUBLIC, SIGNED_IN, needs
+from certctl.api.guard import PUBLIC, SIGNED_IN
 from certctl.api.request import ApiRequest
-from certctl.client.models.system import Health, Readiness, StatusCount, VersionInfo
+from certctl.client.models.system import Health, Readiness, VersionInfo
 from certctl.core.errors import CertctlError
-from certctl.store import migrate, views
+from certctl.store import migrate
 from certctl.telemetry.logging import get_logger
 from certctl.wire.agent import PROTOCOL_VERSION
 
@@ -49,14 +49,6 @@ async def show_version(request: ApiRequest) -> VersionInfo:
     return VersionInfo(version=request.door.version, agent_protocol=PROTOCOL_VERSION, server_time=now)
 
 
-@get("/stats/certificates-by-status", opt=needs("stats.read"), summary="Certificates by status")
-async def count_certificates(request: ApiRequest) -> list[StatusCount]:
-    """Exact counts of what the caller may see."""
-    async with request.ctx.database.read() as tx:
-        found = await views.certificates_by_status(tx, request.visible)
-    return [StatusCount(status=row.status, count=row.number) for row in found]
-
-
 @get("/openapi.json", opt=SIGNED_IN, include_in_schema=False)
 async def show_openapi(request: ApiRequest) -> dict[str, Any]:
     """This API as OpenAPI 3.1."""
@@ -65,4 +57,4 @@ async def show_openapi(request: ApiRequest) -> dict[str, Any]:
 
 
 PROBES = (show_health, show_readiness)
-HANDLERS = (show_version, count_certificates, show_openapi)
+HANDLERS = (show_version, show_openapi)

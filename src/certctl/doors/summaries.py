@@ -1,0 +1,52 @@
+"""The summary's counts, computed at most every two seconds a process and scope, by one reader while the rest wait.
+
+A dashboard open in a hundred browsers costs one computation. Must never show one scope what another may see: the
+scope is the key. Bounded: the least lately used scope goes first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from datetime import timedelta
+
+from certctl.core.scope import Scope
+from certctl.lifecycle.context import Context
+from certctl.store import stats
+from certctl.store.stats import Summary
+
+OLDEST = timedelta(seconds=2)
+_MOST_SCOPES = 1024
+
+
+class Summaries:
+    """One per process."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Scope, Summary] = OrderedDict()
+        self._locks: dict[Scope, asyncio.Lock] = {}
+
+    async def of(self, ctx: Context, scope: Scope) -> Summary:
+        """The counts of a scope, at most two seconds old when this call began."""
+        lock = self._locks.setdefault(scope, asyncio.Lock())
+        try:
+            async with lock:
+                known = self._known.get(scope)
+                # a clock that was set back must not keep a summary alive
+                if known is not None and timedelta(0) <= ctx.now() - known.as_of < OLDEST:
+                    self._known.move_to_end(scope)
+                    return known
+                now = ctx.now()
+                async with ctx.database.read() as tx:
+                    made = await stats.summary(tx, scope, now)
+                self._keep(scope, made)
+                return made
+        finally:
+            if not lock.locked():
+                self._locks.pop(scope, None)
+
+    def _keep(self, scope: Scope, made: Summary) -> None:
+        self._known[scope] = made
+        self._known.move_to_end(scope)
+        while len(self._known) > _MOST_SCOPES:
+            self._known.popitem(last=False)

@@ -1,0 +1,191 @@
+"""Counts by SQL for what a scope may see: nothing is loaded to be counted, and days are days in UTC on both databases.
+
+A day begins at 00:00:00 UTC and belongs to whoever ends, or is made, before the next one begins.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from msgspec import Struct
+
+from certctl.core.scope import Scope
+from certctl.core.status import AgentStatus, CertificateStatus, JobStatus
+from certctl.core.target import AgentRecord
+from certctl.store import catalogue, certificates, schema
+from certctl.store.tx import Tx
+
+EXPIRES_SOON = timedelta(days=30)
+
+# what is revoked or put away does not expire on anybody
+_IN_USE = tuple(set(CertificateStatus) - {CertificateStatus.REVOKED, CertificateStatus.ARCHIVED})
+
+
+class Summary(Struct, frozen=True, kw_only=True):
+    """How things stood at `as_of`. A certificate expires soon within 30 days; expired ones are told by their end, not
+    by their status; agents are those that are not retired.
+    """
+
+    as_of: datetime
+    total_certificates: int
+    expiring_certificates: int
+    expired_certificates: int
+    revoked_certificates: int
+    active_agents: int
+    offline_agents: int
+    total_agents: int
+    pending_jobs: int
+    awaiting_csr_jobs: int
+    awaiting_approval_jobs: int
+    running_jobs: int
+    failed_jobs: int
+    complete_jobs: int
+    notifications_dead: int
+
+
+class DayCount(Struct, frozen=True):
+    """How many on one day (UTC)."""
+
+    day: date
+    number: int
+
+
+class JobDay(Struct, frozen=True):
+    """How jobs ended on one day (UTC)."""
+
+    day: date
+    completed: int
+    failed: int
+
+
+async def summary(tx: Tx, scope: Scope, now: datetime) -> Summary:
+    """Every count of the summary, as committed when each statement runs."""
+    c = schema.certificates.c
+    statuses = await _by_status(tx, c.status, certificates.in_scope(scope))
+    # ranges of an index in place of a look at every row
+    in_use = sa.and_(certificates.in_scope(scope), c.status.in_(_IN_USE))
+    ended = await _count(tx, in_use, c.expires_at <= now)
+    soon = await _count(tx, in_use, c.expires_at > now, c.expires_at <= now + EXPIRES_SOON)
+    agents = await _agents(tx, scope)
+    jobs = await _jobs(tx, scope)
+    return Summary(
+        as_of=now,
+        total_certificates=sum(statuses.values()),
+        expiring_certificates=soon,
+        expired_certificates=ended,
+        revoked_certificates=statuses.get(CertificateStatus.REVOKED, 0),
+        active_agents=agents.get(AgentStatus.ONLINE, 0),
+        offline_agents=agents.get(AgentStatus.OFFLINE, 0),
+        total_agents=sum(agents.values()),
+        pending_jobs=jobs.get(JobStatus.PENDING, 0),
+        awaiting_csr_jobs=jobs.get(JobStatus.AWAITING_CSR, 0),
+        awaiting_approval_jobs=jobs.get(JobStatus.AWAITING_APPROVAL, 0),
+        running_jobs=jobs.get(JobStatus.RUNNING, 0),
+        failed_jobs=jobs.get(JobStatus.FAILED, 0),
+        complete_jobs=jobs.get(JobStatus.COMPLETED, 0),
+        notifications_dead=await _dead_notices(tx, scope),
+    )
+
+
+async def expirations(tx: Tx, scope: Scope, now: datetime, days: int) -> list[DayCount]:
+    """How many certificates in use end on each of `days` days, today first; what has ended today counts today."""
+    c = schema.certificates.c
+    first = now.astimezone(UTC).date()
+    day = _day_of(tx, c.expires_at)
+    rows = await tx.execute(
+        sa.select(day.label("day"), sa.func.count().label("number"))
+        .where(certificates.in_scope(scope), c.status.in_(_IN_USE), *_between(c.expires_at, first, days))
+        .group_by(day)
+    )
+    found = {row.day: row.number for row in rows}
+    return [DayCount(each, found.get(each.isoformat(), 0)) for each in _days(first, days)]
+
+
+async def issuances(tx: Tx, scope: Scope, now: datetime, days: int) -> list[DayCount]:
+    """How many versions were signed on each of the last `days` days, today last."""
+    c = schema.versions.c
+    first = now.astimezone(UTC).date() - timedelta(days=days - 1)
+    day = _day_of(tx, c.created_at)
+    rows = await tx.execute(
+        sa.select(day.label("day"), sa.func.count().label("number"))
+        .where(*_of_visible(scope, schema.versions), *_between(c.created_at, first, days))
+        .group_by(day)
+    )
+    found = {row.day: row.number for row in rows}
+    return [DayCount(each, found.get(each.isoformat(), 0)) for each in _days(first, days)]
+
+
+async def ended_jobs(tx: Tx, scope: Scope, now: datetime, days: int) -> list[JobDay]:
+    """How jobs ended on each of the last `days` days, today last; cancelled ones are neither."""
+    c = schema.jobs.c
+    first = now.astimezone(UTC).date() - timedelta(days=days - 1)
+    day = _day_of(tx, c.completed_at)
+    rows = await tx.execute(
+        sa.select(
+            day.label("day"),
+            sa.func.count(sa.case((c.status == JobStatus.COMPLETED, 1))).label("completed"),
+            sa.func.count(sa.case((c.status == JobStatus.FAILED, 1))).label("failed"),
+        )
+        .where(*_of_visible(scope, schema.jobs), *_between(c.completed_at, first, days))
+        .group_by(day)
+    )
+    found = {row.day: JobDay(date.fromisoformat(row.day), row.completed, row.failed) for row in rows}
+    return [found.get(each.isoformat(), JobDay(each, 0, 0)) for each in _days(first, days)]
+
+
+async def _agents(tx: Tx, scope: Scope) -> dict[str, int]:
+    c = schema.agents.c
+    return await _by_status(tx, c.status, catalogue.in_scope(AgentRecord, scope), c.retired_at.is_(None))
+
+
+async def _jobs(tx: Tx, scope: Scope) -> dict[str, int]:
+    c = schema.jobs.c
+    # SQLite would walk the whole index of statuses to spare itself a sort: a part of the jobs is found by certificate
+    status = c.status if _is_whole(scope) else c.status.concat(sa.literal_column("''"))
+    return await _by_status(tx, status, *_of_visible(scope, schema.jobs))
+
+
+async def _by_status(tx: Tx, status: sa.ColumnElement[Any], *conditions: sa.ColumnElement[bool]) -> dict[str, int]:
+    counted = sa.select(status.label("status"), sa.func.count().label("number"))
+    return {row.status: row.number for row in await tx.execute(counted.where(*conditions).group_by(status))}
+
+
+async def _count(tx: Tx, *conditions: sa.ColumnElement[bool]) -> int:
+    return int(await tx.scalar(sa.select(sa.func.count()).select_from(schema.certificates).where(*conditions)))
+
+
+async def _dead_notices(tx: Tx, scope: Scope) -> int:
+    table = schema.notifications
+    counted = sa.select(sa.func.count()).select_from(table)
+    return int(await tx.scalar(counted.where(*_of_visible(scope, table), table.c.status == "dead")))
+
+
+def _of_visible(scope: Scope, table: sa.Table) -> list[sa.ColumnElement[bool]]:
+    """The rows of a table whose certificate the scope may see; the whole tenant needs no look at certificates."""
+    conditions: list[sa.ColumnElement[bool]] = [table.c.tenant_id == scope.tenant_id]
+    if not _is_whole(scope):
+        visible = sa.select(schema.certificates.c.id).where(certificates.in_scope(scope))
+        conditions.append(table.c.certificate_id.in_(visible))
+    return conditions
+
+
+def _is_whole(scope: Scope) -> bool:
+    return scope == Scope.whole(scope.tenant_id)
+
+
+def _day_of(tx: Tx, column: sa.ColumnElement[datetime]) -> sa.ColumnElement[str]:
+    """The day of a moment in UTC as `2026-11-26`, whatever the database's own time zone is."""
+    if tx.dialect == "postgresql":
+        return sa.func.to_char(sa.func.timezone("UTC", column), "YYYY-MM-DD", type_=sa.String())
+    return sa.func.strftime("%Y-%m-%d", column, type_=sa.String())
+
+
+def _between(column: sa.ColumnElement[datetime], first: date, days: int) -> tuple[sa.ColumnElement[bool], ...]:
+    begin = datetime.combine(first, time(), UTC)
+    return column >= begin, column < begin + timedelta(days=days)
+
+
+def _days(first: date, days: int) -> list[date]:
+    return [first + timedelta(days=number) for number in range(days)]

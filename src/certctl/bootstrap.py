@@ -12,6 +12,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +36,8 @@ from certctl.store.wake import Wakeups
 from certctl.telemetry import points
 
 SERVER_OWNER = "server:"
+# a loaded machine must not lose its connections for being slow; a cut-off one must not hold locks for long
+_SHORTEST_SILENCE, _LONGEST_SILENCE = timedelta(seconds=5), timedelta(seconds=15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,9 @@ async def open_house(
         if settings.embedded:
             locks.enter_context(only_server(settings.data_dir))
         passphrase = _encryption_key(settings)
-        database = Database(settings.database_url, max_connections=settings.database_max_connections)
+        database = Database(
+            settings.database_url, max_connections=settings.database_max_connections, silence=_silence(settings.lease)
+        )
         try:
             if migrations:
                 await migrate.migrate(database)
@@ -103,6 +108,11 @@ def _context(settings: Settings, database: Database, scope: Scope, keybox: Datab
             responder_grace=settings.ocsp_responder_grace,
         ),
     )
+
+
+def _silence(lease: timedelta) -> timedelta:
+    """What a process that was cut off held in the database is free well before its leases lapse."""
+    return min(max(lease / 2, _SHORTEST_SILENCE), _LONGEST_SILENCE)
 
 
 async def _load_key(database: Database, scope: Scope, key_ref: str) -> SealedKey:

@@ -19,6 +19,7 @@ _AT_TIMES = (
     "commit.observe.",
     "commit.agent.seen.",
     "commit.key.touch.",
+    "commit.tick.end.",
 )
 
 

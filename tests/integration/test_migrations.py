@@ -11,6 +11,7 @@ from alembic.migration import MigrationContext
 
 from certctl.core.errors import Misconfigured
 from certctl.store import migrate
+from certctl.store.migrations.floor import raise_floor
 from certctl.store.schema import metadata
 from certctl.store.tx import Database
 
@@ -41,12 +42,28 @@ async def test_many_replicas_migrate_one_empty_database_at_once(postgres_server)
             await database.close()
 
 
-async def test_a_database_of_a_newer_release_is_refused(database_url):
+async def test_a_database_that_a_newer_release_has_added_to_is_served(database_url):
     database = Database(database_url)
     try:
         await migrate.migrate(database)
         async with database.engine.begin() as connection:
             await connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        assert await migrate.migrate(database) == "9999", "it is not ours to change"
+        assert await migrate.standing(database) == migrate.Standing("9999")
+    finally:
+        await database.close()
+
+
+async def test_a_database_that_has_left_this_release_behind_is_refused(database_url):
+    database = Database(database_url)
+    try:
+        await migrate.migrate(database)
+        async with database.engine.begin() as connection:
+            await connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+            await connection.run_sync(raise_floor, migrate.head())
+        assert await migrate.migrate(database) == "9999", "the floor is one that this release knows"
+        async with database.engine.begin() as connection:
+            await connection.run_sync(raise_floor, "9998")
         with pytest.raises(Misconfigured, match="newer certctl"):
             await migrate.migrate(database)
     finally:

@@ -152,11 +152,36 @@ async def test_an_ended_job_stays_ended(database):
 async def test_a_tick_runs_once_however_many_replicas(database):
     async def take(owner: str, now: datetime) -> bool:
         async with database.begin("test") as tx:
-            return await ticks.take(tx, SCOPE, "renew", owner, timedelta(seconds=10), now)
+            return await ticks.take(tx, SCOPE, "renew", owner, timedelta(seconds=10), now) is not None
 
     for moment in (NOW, NOW + timedelta(seconds=10)):
         assert sum(await asyncio.gather(*(take(f"r{number}", moment) for number in range(8)))) == 1
         assert sum(await asyncio.gather(*(take(f"r{number}", moment) for number in range(8)))) == 0
+
+
+async def test_a_tick_whose_taker_died_is_taken_again_when_its_lease_has_lapsed(database):
+    every = timedelta(hours=1)
+
+    async def take(owner: str, now: datetime) -> int | None:
+        async with database.begin("test") as tx:
+            return await ticks.take(tx, SCOPE, "publish", owner, every, now, LEASE)
+
+    async def tell(what, fence: int, *more) -> None:
+        async with database.begin("test") as tx:
+            await what(tx, SCOPE, "publish", fence, *more)
+
+    first = await take("dies", NOW)
+    assert await take("other", NOW + LEASE / 2) is None
+    await tell(ticks.keep, first, NOW + 2 * LEASE)
+    assert await take("other", NOW + LEASE) is None, "it is kept"
+    second = await take("other", NOW + 2 * LEASE)
+    assert second == first + 1
+    await tell(ticks.keep, first, NOW + 9 * LEASE)
+    await tell(ticks.end, first)
+    assert await take("third", NOW + 2 * LEASE + LEASE / 2) is None, "who lost it changes nothing"
+    await tell(ticks.end, second)
+    assert await take("third", NOW + 4 * LEASE) is None, "it has run: the next is due an hour later"
+    assert await take("third", NOW + 2 * LEASE + every) == second + 1
 
 
 async def test_events_are_followed_in_commit_order(postgres_server):

@@ -1,11 +1,13 @@
 """Tables only by Alembic, from revision 1: run at boot, safely with several replicas starting at once.
 
 PostgreSQL: one migrates under an advisory lock, the rest wait; `lock_timeout` keeps a migration from blocking the
-fleet.
+fleet. A release serves on its own schema and on every later one, since revisions only add, until one that takes
+something away raises the floor: the oldest revision whose release may still work there (ADR 7).
 """
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -13,8 +15,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from msgspec import Struct
 
 from certctl.core.errors import Misconfigured
+from certctl.store.migrations.floor import FLOOR_ROW
+from certctl.store.schema import installation
 from certctl.store.tx import Database, database_errors
 from certctl.telemetry import points
 
@@ -28,6 +33,7 @@ def _config(connection: sa.Connection | None) -> Config:
     return config
 
 
+@functools.cache
 def head() -> str:
     """The newest revision this release knows."""
     revision = ScriptDirectory.from_config(_config(None)).get_current_head()
@@ -38,27 +44,68 @@ def head() -> str:
 
 async def current(database: Database) -> str | None:
     """The revision the database is at, or None when it is empty."""
+    return (await standing(database)).revision
+
+
+class Standing(Struct, frozen=True):
+    """Where a database stands. `floor`: the oldest revision whose release may work here; empty when any may."""
+
+    revision: str | None
+    floor: str = ""
+
+
+async def standing(database: Database) -> Standing:
+    """The database's revision and floor."""
     with database_errors():
         async with database.engine.connect() as connection:
-            return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+            return await connection.run_sync(_standing)
+
+
+def _standing(connection: sa.Connection) -> Standing:
+    revision = MigrationContext.configure(connection).get_current_revision()
+    if revision is None or not sa.inspect(connection).has_table(installation.name):
+        return Standing(revision)
+    found = connection.scalar(sa.select(installation.c.value).where(*FLOOR_ROW))
+    return Standing(revision, found.decode() if found else "")
+
+
+@functools.cache
+def known() -> frozenset[str]:
+    """Every revision this release knows."""
+    return frozenset(script.revision for script in ScriptDirectory.from_config(_config(None)).walk_revisions())
+
+
+def refuse_newer(found: Standing, revisions: frozenset[str]) -> None:
+    """Raises Misconfigured when a release that knows these revisions may not work on the database any more."""
+    if found.revision is None or found.revision in revisions:
+        return
+    if found.revision < max(revisions):
+        raise Misconfigured(f"the database is at revision {found.revision}, which no release of certctl has written")
+    if found.floor and found.floor not in revisions:
+        raise Misconfigured(
+            f"the database is at revision {found.revision}, which needs a release that knows {found.floor}: it "
+            "was written by a newer certctl; start that release, or restore a backup from before the upgrade"
+        )
 
 
 async def migrate(database: Database) -> str:
-    """Bring the database to the newest revision; returns it. Refuses a database from a newer release."""
-    known = {script.revision for script in ScriptDirectory.from_config(_config(None)).walk_revisions()}
-    present = await current(database)
-    if present is not None and present not in known:
-        raise Misconfigured(
-            f"the database is at revision {present}, which this release does not know: it was written by a newer "
-            "certctl; start that release, or restore a backup from before the upgrade"
-        )
-    if present == head():
-        return present
+    """Bring the database to this release's newest revision, unless a newer release has brought it further; returns
+    where it stands. Refuses one that has left this release behind.
+    """
+    found, revisions = await standing(database), known()
+    refuse_newer(found, revisions)
+    if found.revision is not None and (found.revision == head() or found.revision not in revisions):
+        return found.revision
     with database_errors():
         async with database.engine.begin() as connection:
             if database.dialect == "postgresql":
                 await connection.execute(sa.text("SET LOCAL lock_timeout = '15s'"))
                 await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+                # a newer release may have been faster: then its revision stands, and it is not ours to change
+                found = await connection.run_sync(_standing)
+                refuse_newer(found, revisions)
+                if found.revision is not None and found.revision not in revisions:
+                    return found.revision
             await connection.run_sync(lambda sync: command.upgrade(_config(sync), "head"))
             points.reach("commit.migrate.before")
     points.reach("commit.migrate.after")

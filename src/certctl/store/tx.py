@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,11 +19,17 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from certctl.core.errors import Misconfigured, Temporary
+from certctl.store.postgres import SCHEMES, Connector
 from certctl.telemetry import points
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 WAKE_CHANNEL = "certctl_wake"
+_SILENCE = timedelta(seconds=15)
+# SQLSTATE classes and codes that pass by themselves: connection, resources, restart or failover, deadlock, lock or
+# transaction time-out, a standby that took our place
+_PASSING = ("08", "53", "57", "40", "55P03", "25P03", "25006")
+_READ_ONLY = "25006"
 
 
 class Tx:
@@ -77,10 +84,11 @@ def as_struct(kind: type[StructT], row: Mapping[Any, Any]) -> StructT:
 class Database:
     """An engine, its dialect, and who to tell after a commit."""
 
-    def __init__(self, url: str, *, max_connections: int = 20) -> None:
-        self.url = sa.make_url(_driver_url(url))
-        self.dialect = "sqlite" if self.url.get_backend_name() == "sqlite" else "postgresql"
-        self.engine = _engine(self.url, self.dialect, max_connections)
+    def __init__(self, url: str, *, max_connections: int = 20, silence: timedelta = _SILENCE) -> None:
+        """`silence`: how long PostgreSQL, or the way to it, may say nothing before a connection is given up."""
+        self.dialect = "postgresql" if url.startswith(SCHEMES) else "sqlite"
+        self.connector = Connector(url, silence) if self.dialect == "postgresql" else None
+        self.engine = _engine(url, self.connector, max_connections)
         self.on_wake: Callable[[frozenset[str]], None] = lambda _channels: None
         # SQLite has one writer: queue for it here, fairly, instead of spinning on its busy handler
         self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
@@ -125,6 +133,13 @@ async def _notify(connection: AsyncConnection, channels: set[str]) -> None:
         await connection.execute(sa.select(sa.func.pg_notify(WAKE_CHANNEL, channel)))
 
 
+_PLAN_OUT_OF_DATE = "cached statement plan is invalid"  # the schema changed beneath us; asked again, it is planned anew
+
+
+def _state(error: BaseException | None) -> str:
+    return str(getattr(error, "sqlstate", "") or "")
+
+
 @contextlib.contextmanager
 def database_errors() -> Any:
     """A database that cannot be reached or is full is Temporary; anything else stays a bug."""
@@ -135,36 +150,40 @@ def database_errors() -> Any:
     except DBAPIError as error:
         if error.connection_invalidated:
             raise Temporary("the connection to the database was lost", detail=str(error)) from error
+        if _state(error.orig).startswith(_PASSING) or _PLAN_OUT_OF_DATE in str(error.orig):
+            raise Temporary("the database cannot do this right now", detail=str(error)) from error
         raise
     except (ConnectionError, TimeoutError) as error:
         raise Temporary("the database cannot be reached", detail=str(error)) from error
 
 
-def _driver_url(url: str) -> str:
-    for prefix in ("postgres://", "postgresql://"):
-        if url.startswith(prefix):
-            return "postgresql+asyncpg://" + url.removeprefix(prefix)
-    if url.startswith("sqlite:"):
-        return "sqlite+aiosqlite:" + url.removeprefix("sqlite:")
-    raise Misconfigured("CERTCTL_DATABASE_URL must begin with postgres:// or sqlite:///", detail=url.partition(":")[0])
-
-
-def _engine(url: sa.URL, dialect: str, max_connections: int) -> AsyncEngine:
-    if dialect == "postgresql":
-        query = dict(url.query)
-        ssl_mode = query.pop("sslmode", None)
-        options: dict[str, Any] = {} if ssl_mode is None else {"ssl": ssl_mode}
-        return create_async_engine(
-            url.set(query=query),
+def _engine(url: str, connector: Connector | None, max_connections: int) -> AsyncEngine:
+    if connector is not None:
+        engine = create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=connector.connect,
             pool_size=max_connections,
             max_overflow=0,
             pool_pre_ping=True,
-            connect_args={"timeout": 10, "command_timeout": 60, **options},
         )
-    engine = create_async_engine(url, pool_size=max_connections, max_overflow=0)
+        sa.event.listen(engine.sync_engine, "handle_error", _leave_a_standby)
+        return engine
+    if not url.startswith("sqlite:"):
+        raise Misconfigured(
+            "CERTCTL_DATABASE_URL must begin with postgres:// or sqlite:///", detail=url.partition(":")[0]
+        )
+    engine = create_async_engine(
+        "sqlite+aiosqlite:" + url.removeprefix("sqlite:"), pool_size=max_connections, max_overflow=0
+    )
     sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     sa.event.listen(engine.sync_engine, "begin", _begin_immediate)
     return engine
+
+
+def _leave_a_standby(context: sa.engine.ExceptionContext) -> None:
+    """A server that takes no writes any more is none of ours: connect anew, to the one that does."""
+    if _state(context.original_exception) == _READ_ONLY:
+        context.is_disconnect = True
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

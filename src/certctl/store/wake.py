@@ -15,6 +15,8 @@ from typing import Any
 import asyncpg
 import structlog
 
+from certctl.core.errors import CertctlError
+from certctl.store.postgres import Connector
 from certctl.store.tx import WAKE_CHANNEL, Database
 
 log = structlog.get_logger(__name__)
@@ -86,10 +88,10 @@ class Wakeups:
 async def listening(database: Database, wakeups: Wakeups) -> AsyncIterator[None]:
     """Bring other processes' wake-ups here for the length of the block (PostgreSQL); in SQLite there are none."""
     database.on_wake = wakeups.tell
-    if database.dialect != "postgresql":
+    if database.connector is None:
         yield
         return
-    task = asyncio.create_task(_listen(database, wakeups), name="wake-ups")
+    task = asyncio.create_task(_listen(database.connector, wakeups), name="wake-ups")
     try:
         yield
     finally:
@@ -98,15 +100,13 @@ async def listening(database: Database, wakeups: Wakeups) -> AsyncIterator[None]
             await task
 
 
-async def _listen(database: Database, wakeups: Wakeups) -> None:
-    dsn = database.url.set(drivername="postgresql", query={}).render_as_string(hide_password=False)
-
+async def _listen(connector: Connector, wakeups: Wakeups) -> None:
     def told(_connection: Any, _pid: int, _channel: str, payload: str) -> None:
         wakeups.tell((payload,))
 
     while True:
         try:
-            connection = await asyncpg.connect(dsn, timeout=10)
+            connection = await connector.connect()
             try:
                 await connection.add_listener(WAKE_CHANNEL, told)
                 wakeups.tell_all()
@@ -115,6 +115,6 @@ async def _listen(database: Database, wakeups: Wakeups) -> None:
                     await connection.fetchval("SELECT 1", timeout=10)
             finally:
                 await connection.close(timeout=2)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, CertctlError) as error:
             log.warning("wake_ups_lost", error=str(error))
             await asyncio.sleep(_RECONNECT_SECONDS)

@@ -5,6 +5,7 @@ steps.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
@@ -70,17 +71,48 @@ class Schedule:
         pause = min(_LOOK_SECONDS, tick.every.total_seconds() / 2)
         while not self._stop.is_set():
             try:
-                if await self._take(tick):
-                    await tick.run(self._ctx)
+                fence = await self._take(tick)
+                if fence is not None:
+                    await self._run(tick, fence)
             except CertctlError as error:
                 log.warning("tick_failed", tick=tick.name, error=error.message, detail=error.detail)
             except Exception:
                 log.exception("tick_failed", tick=tick.name)
             await self._rest(pause)
 
-    async def _take(self, tick: Tick) -> bool:
-        async with self._ctx.database.begin("tick") as tx:
-            return await ticks.take(tx, self._ctx.scope, tick.name, self._ctx.owner, tick.every, self._ctx.now())
+    async def _take(self, tick: Tick) -> int | None:
+        ctx, lease = self._ctx, self._lease_of(tick)
+        async with ctx.database.begin("tick") as tx:
+            return await ticks.take(tx, ctx.scope, tick.name, ctx.owner, tick.every, ctx.now(), lease)
+
+    def _lease_of(self, tick: Tick) -> timedelta | None:
+        lease = self._ctx.patience.lease
+        return lease if tick.every > lease else None
+
+    async def _run(self, tick: Tick, fence: int) -> None:
+        """Run it; with a lease when the next period is far: a tick that fails or dies is taken again as it lapses."""
+        if self._lease_of(tick) is None:
+            await tick.run(self._ctx)
+            return
+        keeper = asyncio.create_task(self._keep_lease(tick, fence), name=f"tick-{tick.name}-lease")
+        try:
+            await tick.run(self._ctx)
+        finally:
+            keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeper
+        async with self._ctx.database.begin("tick.end") as tx:
+            await ticks.end(tx, self._ctx.scope, tick.name, fence)
+
+    async def _keep_lease(self, tick: Tick, fence: int) -> None:
+        ctx, lease = self._ctx, self._ctx.patience.lease
+        while True:
+            await asyncio.sleep(lease.total_seconds() / 3)
+            try:
+                async with ctx.database.begin("tick.lease") as tx:
+                    await ticks.keep(tx, ctx.scope, tick.name, fence, ctx.now() + lease)
+            except CertctlError as error:
+                log.warning("tick_lease_not_kept", tick=tick.name, error=error.message)
 
     async def _rest(self, seconds: float) -> None:
         try:

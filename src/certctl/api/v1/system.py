@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from litestar import Response, get
@@ -16,6 +17,9 @@ from certctl.wire.agent import PROTOCOL_VERSION
 
 log = get_logger(__name__)
 
+# a database behind a cut cable says nothing at all: whoever asks whether we are ready must be told before it gives up
+_READY_SECONDS = 2.0
+
 
 @get("/health", opt=PUBLIC, summary="Is the process alive?")
 async def show_health() -> Health:
@@ -25,16 +29,23 @@ async def show_health() -> Health:
 
 @get("/ready", opt=PUBLIC, summary="Can the process work?")
 async def show_readiness(request: ApiRequest) -> Response[Readiness]:
-    """503 while the database does not answer, its schema is not ours, or the process is stopping."""
+    """503 while the database does not answer within two seconds, its schema is older than this release or has left it
+    behind, or the process is stopping.
+    """
     if request.door.draining.is_set():
         return _not_ready("unknown", "this process is stopping")
     try:
-        present = await migrate.current(request.ctx.database)
+        async with asyncio.timeout(_READY_SECONDS):
+            found = await migrate.standing(request.ctx.database)
     except (CertctlError, OSError) as error:
         log.warning("not_ready", error=error)
         return _not_ready("unreachable", "the database does not answer")
-    if present != migrate.head():
-        return _not_ready("wrong_schema", "the database is not at this release's schema")
+    try:
+        migrate.refuse_newer(found, migrate.known())
+    except CertctlError as error:
+        return _not_ready("wrong_schema", error.message)
+    if found.revision is None or found.revision < migrate.head():
+        return _not_ready("wrong_schema", "the database is older than this release's schema")
     return Response(Readiness(status="ready", db="connected"), status_code=200)
 
 

@@ -82,16 +82,22 @@ async def check_database(settings: Settings) -> Finding:
         return warn(f"there is no database {path} yet", "the first start makes it")
     async with _database(settings) as database:
         try:
-            present = await migrate.current(database)
+            found = await migrate.standing(database)
         except (CertctlError, OSError) as error:
             said = error.message if isinstance(error, CertctlError) else str(error)
             return fail(f"the database does not answer: {said}", "look at CERTCTL_DATABASE_URL and whether it runs")
-    if present is None:
+    if found.revision is None:
         return warn("the database is empty", "the first start fills it, or: certctl-server --migrate-only")
-    if present != migrate.head():
-        said = f"the database is at revision {present}, this release needs {migrate.head()}"
-        return fail(said, "back it up, then: certctl-server --migrate-only; a newer one needs its newer release")
-    return ok(f"the {database.dialect} database answers, at revision {present}")
+    if found.revision < migrate.head():
+        said = f"the database is at revision {found.revision}, this release needs {migrate.head()}"
+        return fail(said, "back it up, then: certctl-server --migrate-only")
+    try:
+        migrate.refuse_newer(found, migrate.known())
+    except CertctlError as error:
+        return fail(error.message, "start the newer release, or restore a backup from before the upgrade")
+    if found.revision != migrate.head():
+        return ok(f"the {database.dialect} database answers, at revision {found.revision} of a newer release")
+    return ok(f"the {database.dialect} database answers, at revision {found.revision}")
 
 
 async def check_encryption_key(settings: Settings) -> Finding:

@@ -14,7 +14,7 @@ from certctl.authority.hierarchy import make_ocsp_responder
 from certctl.authority.ocsp import Responder, SerialStatus, answer
 from certctl.authority.signer import IssuingCA, SealedKey
 from certctl.core.catalogue import CaCertificate
-from certctl.core.errors import Conflict, NotFound
+from certctl.core.errors import NotFound, Temporary
 from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
 from certctl.core.job import Step
@@ -29,7 +29,8 @@ from certctl.store.authority import CrlRecord, ResponderRecord
 from certctl.store.tx import Tx
 from certctl.telemetry import points
 
-_ATTEMPTS = 5
+# each lost race is another process's CRL, and one that was begun after we asked tells what we need
+_ATTEMPTS = 20
 
 
 async def run(ctx: Context, claimed: Sequence[Step]) -> None:
@@ -68,18 +69,23 @@ async def find_ca(ctx: Context, ca_or_issuer_id: str) -> CaCertificate | None:
 
 
 async def current_crl(ctx: Context, ca_certificate_id: str) -> CrlRecord:
-    """The CRL that tells every revocation committed so far, made now if the last one does not."""
+    """A CRL that tells every revocation committed before it was asked for, made now if the last one does not.
+
+    What is revoked meanwhile may be in the next one: whoever asks while others revoke must not race them for ever.
+    """
+    async with ctx.database.read() as tx:
+        count = await authority.revoked_count(tx, ctx.scope, ca_certificate_id)
     for _ in range(_ATTEMPTS):
         async with ctx.database.read() as tx:
             latest = await authority.latest_crl(tx, ctx.scope, ca_certificate_id)
-            count = await authority.revoked_count(tx, ctx.scope, ca_certificate_id)
         soon = ctx.now() + ctx.patience.crl_validity / 4
-        if latest is not None and latest.revoked_count == count and latest.next_update > soon:
+        # revocations are never taken back, so a CRL that counts as many tells all of them
+        if latest is not None and latest.revoked_count >= count and latest.next_update > soon:
             return latest
         made = await _make_crl(ctx, ca_certificate_id, latest)
         if made is not None:
             return made
-    raise Conflict("another process keeps publishing this CRL; ask again")
+    raise Temporary("other processes keep publishing this CRL; ask again")
 
 
 async def _make_crl(ctx: Context, ca_certificate_id: str, latest: CrlRecord | None) -> CrlRecord | None:

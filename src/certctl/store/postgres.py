@@ -123,17 +123,23 @@ class Connector:
         """
         addresses, first = self._where.addresses, self._first
         problems: list[str] = []
+        refusals: list[Misconfigured] = []
         for offset in range(len(addresses)):
             index = (first + offset) % len(addresses)
             try:
                 connection = await self._open(addresses[index])
-            except ConnectionError as error:
+            except (ConnectionError, Misconfigured) as error:
                 problems.append(f"{addresses[index].host}:{addresses[index].port}: {error}")
+                if isinstance(error, Misconfigured):
+                    refusals.append(error)
                 continue
             if index != self._first:
                 log.info("database_host_changed", host=addresses[index].host, port=addresses[index].port)
                 self._first = index
             return connection
+        if len(refusals) == len(addresses):
+            raise refusals[0]
+        # a standby that lags behind may not know the database yet: only a refusal by all is a person's to mend
         raise ConnectionError("; ".join(problems))
 
     async def _open(self, address: Address) -> Any:

@@ -1,0 +1,80 @@
+"""The database goes away in the middle of the story, with two replicas on it: restarted after a crash, or lost for good while a
+standby is promoted. Nothing is lost, nothing is doubled, the story ends the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from certctl.store.tx import Database
+from faults.story import CHAPTERS, Play, Point, playing
+from peers.postgres import free_port, postgres
+from peers.postgres_pair import Pair, pair
+
+pytestmark = [pytest.mark.xdist_group("database"), pytest.mark.timeout(400)]
+
+# what is half done there: an intent is stored and nothing signed yet; signed and not recorded; a revocation told to nobody
+RESTARTS = (
+    Point("request", "server", "commit.issue.intent.after"),
+    Point("renew", "server", "commit.record.before"),
+    Point("revoke", "server", "commit.revoke.before"),
+)
+
+
+def test_it_crashes_and_comes_back(tmp_path):
+    with postgres() as server, playing(tmp_path, server, until="request") as play:
+        play.add_replica()
+        for point in RESTARTS:
+            assert play.strike(point, "postgres"), f"{point.name} was not passed"
+            play.judge()
+        play.play("look")
+        play.judge()
+
+
+@pytest.mark.parametrize("name", ["commit.issue.answer.before", "commit.record.after"])
+def test_it_is_lost_and_a_standby_takes_its_place(tmp_path, name):
+    """The primary is killed with -9 while a server stands between signing and recording; what it has answered, the standby has."""
+    with pair() as both, _playing_on(both, tmp_path) as play:
+        play.add_replica()
+        assert play.strike(Point("renew", "server", name), "postgres"), f"{name} was not passed"
+        play.judge()
+        for chapter in ("revoke", "look"):
+            play.play(chapter)
+        play.judge()
+
+
+def _playing_on(both: Pair, directory) -> contextlib.AbstractContextManager[Play]:
+    return playing(directory, both, until=CHAPTERS[CHAPTERS.index("request") + 1])
+
+
+async def test_the_host_that_takes_writes_is_used_and_the_others_are_passed_over():
+    """A closed port, a standby, the primary: in whatever order they stand in the URL."""
+    with pair() as both:
+        primary = both.primary.new_database()
+        name = primary.rpartition("/")[2]
+        hosts = [f"127.0.0.1:{port}" for port in (free_port(), both.standby.port, both.primary.port)]
+        for order in (hosts, hosts[::-1]):
+            database = Database(f"postgres://certctl@{','.join(order)}/{name}")
+            try:
+                assert await _port(database) == both.primary.port
+            finally:
+                await database.close()
+        database = Database(f"postgres://certctl@{','.join(hosts)}/{name}", max_connections=2)
+        try:
+            assert await _port(database) == both.primary.port
+            both.crash()
+            both.start_again()
+            assert await _port(database) == both.standby.port, "the pool held connections to the dead one"
+        finally:
+            await database.close()
+
+
+async def _port(database: Database) -> int:
+    import sqlalchemy as sa
+
+    async with database.begin("test") as tx:
+        await tx.execute(sa.text("CREATE TABLE IF NOT EXISTS written (at timestamptz DEFAULT now())"))
+        await tx.execute(sa.text("INSERT INTO written DEFAULT VALUES"))
+        return int(await tx.scalar(sa.text("SELECT current_setting('port')")))

@@ -37,7 +37,11 @@ from certctl.protocols.pki import PkiApp
 from certctl.protocols.pki.facts import LifecycleFacts
 from certctl.settings import Settings
 from certctl.store.wake import listening
+from certctl.telemetry.process import ProcessFigures
+from certctl.telemetry.tally import Tally
+from certctl.worker.counting import Counting
 from certctl.worker.runner import Runner
+from certctl.worker.runtime import RuntimeMetrics, time_the_loop
 from certctl.worker.schedule import Schedule, standard_ticks
 
 log = structlog.get_logger(__name__)
@@ -82,7 +86,8 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
         # before anything is issued: a step that a killed run held must not wait for its lease
         await flow.free_earlier_runs(ctx, SERVER_OWNER)
     cert_path, key_path = await _tls_files(house)
-    pki = PkiApp(LifecycleFacts(ctx))
+    tally = Tally()
+    pki = PkiApp(LifecycleFacts(ctx), tally=tally)
     state = AppState(
         ctx=ctx,
         wakeups=house.wakeups,
@@ -94,14 +99,20 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
     tls = uvicorn.Config(_with_pki(create_api(state), pki), **_uvicorn(), ssl_certfile=cert_path, ssl_keyfile=key_path)
     plain = uvicorn.Config(pki, **_uvicorn())
     runner, schedule = Runner(ctx, house.wakeups), Schedule(ctx, _ticks(settings))
+    counting = Counting(ctx, tally)
     servers = [(_Server(tls), tls_socket), (_Server(plain), pki_socket)]
     stop = asyncio.Event()
-    async with listening(house.database, house.wakeups), asyncio.TaskGroup() as group:
+    async with contextlib.AsyncExitStack() as stack:
+        servers += _runtime_metrics(house, state.figures, stack)
+        await stack.enter_async_context(listening(house.database, house.wakeups))
+        group = await stack.enter_async_context(asyncio.TaskGroup())
         _on_signals(stop, tls, cert_path, key_path)
         tasks = [group.create_task(server.serve(sockets=[at])) for server, at in servers]
         group.create_task(runner.run(), name="runner")
         group.create_task(schedule.run(), name="schedule")
+        group.create_task(counting.run(), name="counting")
         keeper = group.create_task(_keep_own_tls(house, tls, stop), name="own-tls")
+        timing = group.create_task(time_the_loop(state.figures), name="loop-timing")
         _announce(settings, tls_socket, pki_socket)
         watcher = group.create_task(_first_ended(tasks, stop), name="watcher")
         await stop.wait()
@@ -111,9 +122,24 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
             server.should_exit = True
         runner.stop()
         schedule.stop()
+        counting.stop()
         keeper.cancel()
+        timing.cancel()
         watcher.cancel()
     log.info("stopped")
+
+
+def _runtime_metrics(
+    house: House, figures: ProcessFigures, stack: contextlib.AsyncExitStack
+) -> list[tuple[_Server, socket.socket]]:
+    """The listener for this process's own figures, if one is wanted: of several processes, each on the next port."""
+    settings = house.settings
+    figures.watch_pool(settings.database_max_connections, house.database.connections_in_use)
+    if not settings.runtime_metrics_port:
+        return []
+    port = settings.runtime_metrics_port + int(os.environ.get(_CHILD, "0"))
+    at = stack.enter_context(listen(settings.runtime_metrics_host, port, "CERTCTL_RUNTIME_METRICS_PORT"))
+    return [(_Server(uvicorn.Config(RuntimeMetrics(figures), **_uvicorn())), at)]
 
 
 def _ticks(settings: Settings) -> Any:

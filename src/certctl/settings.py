@@ -34,6 +34,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     pki_http_port: int
     pki_base_url: str
     processes: int
+    runtime_metrics_host: str
+    runtime_metrics_port: int
     max_body_bytes: int
     encryption_key: Secret
     bootstrap_token: Secret
@@ -79,6 +81,8 @@ def load(environ: Mapping[str, str]) -> Settings:
         pki_http_port=pki_port,
         pki_base_url=read.text("CERTCTL_PKI_BASE_URL", f"http://{shown}:{pki_port}").rstrip("/"),
         processes=read.number("CERTCTL_SERVER_PROCESSES", 1, low=1, high=64),
+        runtime_metrics_host=read.text("CERTCTL_RUNTIME_METRICS_HOST", "127.0.0.1"),
+        runtime_metrics_port=read.number("CERTCTL_RUNTIME_METRICS_PORT", 0, low=0, high=65535),
         max_body_bytes=read.number("CERTCTL_MAX_BODY_SIZE", 1 << 20, low=1024, high=1 << 28),
         encryption_key=_encryption_key(read),
         bootstrap_token=Secret(read.text("CERTCTL_BOOTSTRAP_TOKEN", "")),

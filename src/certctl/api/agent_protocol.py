@@ -316,6 +316,7 @@ class AgentProtocol:
     async def __call__(self, scope: HttpScope, receive: Receive, send: Send) -> None:
         """Serve one call that `serves` said yes to."""
         route = next(route for route in ROUTES if route.names(scope["path"]) is not None)
+        scope["path_template"] = route.path
         if route.method != scope["method"]:
             answer = note_refusal(
                 scope,

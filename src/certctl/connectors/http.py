@@ -86,15 +86,21 @@ def status_error(response: httpx.Response) -> ConnectorError:
     status = response.status_code
     message = f"{response.request.method} {_origin(str(response.request.url))} answered {status}"
     if status in {429, 503}:
-        return Temporary(message, retry_after=retry_after(response))
+        cause = "rate_limited" if status == 429 else "upstream_5xx"
+        return _caused(cause, Temporary(message, retry_after=retry_after(response)))
     # 408 Request Timeout and 425 Too Early ask for another try by their very meaning.
     if status >= 500 or status in {408, 425}:
-        return Temporary(message)
+        return _caused("upstream_5xx" if status >= 500 else "timeout", Temporary(message))
     if status in {401, 403}:
-        return Misconfigured(f"{message}: the credentials are not accepted")
+        return _caused("auth", Misconfigured(f"{message}: the credentials are not accepted"))
     if 300 <= status < 400:
         return Misconfigured(f"{message}: redirects are not followed; configure the final address")
-    return Rejected(message)
+    return _caused("upstream_4xx", Rejected(message))
+
+
+def _caused(cause: str, error: ConnectorError) -> ConnectorError:
+    error.cause = cause
+    return error
 
 
 def transport_error(error: httpx.HTTPError, url: str) -> ConnectorError:
@@ -106,10 +112,10 @@ def transport_error(error: httpx.HTTPError, url: str) -> ConnectorError:
             return Misconfigured(f"the certificate of {origin} is not trusted: {cause.verify_message}")
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, httpx.TimeoutException):
-        return Temporary(f"{origin} did not answer in time")
+        return _caused("timeout", Temporary(f"{origin} did not answer in time"))
     if isinstance(error, httpx.UnsupportedProtocol):
         return Misconfigured(f"{origin}: only http and https are spoken")
-    return Temporary(f"the call to {origin} failed: {type(error).__name__}")
+    return _caused("network", Temporary(f"the call to {origin} failed: {type(error).__name__}"))
 
 
 def retry_after(response: httpx.Response, now: datetime | None = None) -> timedelta | None:

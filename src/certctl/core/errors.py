@@ -114,9 +114,14 @@ class PolicyDenied(CallerError):
 
 
 class ConnectorError(CertctlError):
-    """Something outside certctl (a CA, a server, a host) did not do what was asked."""
+    """Something outside certctl (a CA, a server, a host) did not do what was asked.
+
+    `cause` is the word that failures are counted under: timeout, auth, rate_limited, validation, upstream_5xx,
+    upstream_4xx, network or other.
+    """
 
     code = "connector_error"
+    cause = "other"
 
 
 class Temporary(ConnectorError):
@@ -133,6 +138,7 @@ class Rejected(ConnectorError):
     """The other side understood and said no; asking again unchanged is useless."""
 
     code = "rejected"
+    cause = "validation"
 
 
 class Misconfigured(ConnectorError):

@@ -111,6 +111,7 @@ class Edge:
                 await send_answer(call.send, answer.status, answer.headers, answer.body)
         finally:
             call.log()
+            self._state.figures.answered(scope["method"], scope.get("path_template", ""), call.status, call.seconds)
         await self._record(scope, call.status)
 
     async def _record(self, scope: HttpScope, status: int | None) -> None:
@@ -143,6 +144,11 @@ class _Call:
         self._limit = limit
         self._received = 0
         self._begun = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken so far."""
+        return time.monotonic() - self._begun
 
     def check(self) -> None:
         """Refuse what can be refused before anything is read."""
@@ -179,7 +185,7 @@ class _Call:
             method=self._scope["method"],
             path=self._scope["path"],
             status=self.status,
-            milliseconds=round((time.monotonic() - self._begun) * 1000, 1),
+            milliseconds=round(self.seconds * 1000, 1),
             request_id=request_id_of(self._scope),
             actor=caller.actor.id if caller else "",
             address=address_of(self._scope),

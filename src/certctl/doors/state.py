@@ -13,6 +13,7 @@ from certctl.core.secret import Secret
 from certctl.doors.summaries import Summaries
 from certctl.lifecycle.context import Context
 from certctl.store.wake import Wakeups
+from certctl.telemetry.process import ProcessFigures
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class AppState:
     bootstrap_token: Secret | None
     version: str
     started_at: datetime
+    figures: ProcessFigures = field(default_factory=ProcessFigures)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     summaries: Summaries = field(default_factory=Summaries)
 

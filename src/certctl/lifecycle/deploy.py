@@ -31,7 +31,7 @@ from certctl.core.scope import Scope
 from certctl.core.status import DeploymentStatus, JobStatus, StepKind, StepStatus
 from certctl.core.target import AgentRecord, Deployment
 from certctl.ledger import append
-from certctl.lifecycle import handoff, material, reference, settle
+from certctl.lifecycle import counts, handoff, material, reference, settle
 from certctl.lifecycle.context import Context
 from certctl.store import certificates, deployments, jobs
 from certctl.store.tx import Tx
@@ -128,6 +128,7 @@ async def _applied(tx: Tx, ctx: Context, step: Step, job: Job, said: StatusRepor
     )
     await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, now)
     await jobs.add_step(tx, ctx.scope, job.id, StepKind.VERIFY, now, agent_id=step.agent_id)
+    await counts.deploy_ended(tx, ctx, job, "success")
     await _tell_applied(tx, ctx, job, actor, {})
 
 
@@ -139,6 +140,7 @@ async def _applied_by_word(tx: Tx, ctx: Context, step: Step, job: Job, actor: Ac
     )
     await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, now)
     await jobs.add_step(tx, ctx.scope, job.id, StepKind.VERIFY, now)
+    await counts.deploy_ended(tx, ctx, job, "success")
     await _tell_applied(tx, ctx, job, actor, {"receipt": "none: the agent's word"})
 
 

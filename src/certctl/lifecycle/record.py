@@ -19,7 +19,7 @@ from certctl.core.job import Job, Step
 from certctl.core.names import parse_names
 from certctl.core.status import CertificateStatus, JobStatus, JobType, OrderStatus, StepStatus, VersionStatus
 from certctl.ledger import append, notify
-from certctl.lifecycle import handoff, settle, standing
+from certctl.lifecycle import counts, handoff, settle, standing
 from certctl.lifecycle.context import Context
 from certctl.pki.certs import CertificateFacts, read_certificate
 from certctl.pki.chain import verify_chain
@@ -69,6 +69,7 @@ async def _record(tx: Tx, ctx: Context, step: Step, job: Job, order: OrderRecord
     refreshed = await standing.refresh(tx, ctx, job.certificate_id)
     targets = await handoff.holder_targets(tx, ctx, refreshed.certificate, job.holder_id)
     await handoff.deploy_to(tx, ctx, refreshed.certificate, version, targets, actor=ctx.actor, parent_id=job.id)
+    await counts.issued(tx, ctx, job)
     await _tell(tx, ctx, job, version)
 
 

@@ -12,9 +12,9 @@ from certctl.core.certificate import Certificate
 from certctl.core.errors import CertctlError, Conflict, Temporary
 from certctl.core.events import Event, EventType, Notice
 from certctl.core.job import Job, Step
-from certctl.core.status import DeploymentStatus, JobStatus, JobType, OrderStatus, StepStatus
+from certctl.core.status import DeploymentStatus, JobStatus, JobType, OrderStatus, StepKind, StepStatus
 from certctl.ledger import append, notify
-from certctl.lifecycle import standing
+from certctl.lifecycle import counts, standing
 from certctl.lifecycle.context import Context
 from certctl.policy.retry import GiveUp, decide
 from certctl.store import certificates, deployments, jobs
@@ -27,6 +27,7 @@ _FAILED_EVENT = {
     JobType.REVOCATION: EventType.REVOCATION_FAILED,
     JobType.VALIDATION: EventType.DEPLOYMENT_PLAN_FAILED,
 }
+_ASKING = (StepKind.ISSUE, StepKind.RECORD)
 _NOTICE_TYPE = {
     JobType.ISSUANCE: "RenewalFailure",
     JobType.RENEWAL: "RenewalFailure",
@@ -43,6 +44,10 @@ async def fail(tx: Tx, ctx: Context, step: Step, error: Exception, *, actor: Act
     )
     job = (await jobs.jobs_by_id(tx, ctx.scope, [step.job_id]))[step.job_id]
     now = ctx.now()
+    if step.kind in _ASKING:
+        await counts.ask_failed(tx, ctx, job, error)
+    elif step.kind == StepKind.DEPLOY:
+        await counts.deploy_ended(tx, ctx, job, "failure")
     retry_after = error.retry_after if isinstance(error, Temporary) else None
     verdict = decide(
         error_code=code,

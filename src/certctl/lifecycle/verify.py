@@ -22,7 +22,7 @@ from certctl.core.job import Job, Step
 from certctl.core.status import DeploymentStatus, JobStatus, StepKind, StepStatus, VersionStatus
 from certctl.core.target import AgentRecord, Deployment, TargetRecord
 from certctl.ledger import append
-from certctl.lifecycle import settle, standing
+from certctl.lifecycle import counts, settle, standing
 from certctl.lifecycle.context import Context
 from certctl.store import catalogue, certificates, deployments, jobs
 from certctl.store.tx import Tx
@@ -179,6 +179,7 @@ async def _seen_wrong(
     await jobs.note_job(
         tx, ctx.scope, job.id, verification_status="failed", verification_error=why, verification_fingerprint=seen
     )
+    await counts.seen_wrong(tx, ctx, job)
     await settle.fail(tx, ctx, step, Temporary(why), actor=actor)
 
 

@@ -20,8 +20,10 @@ from certctl.core.status import JOB, LIVE_JOB, JobStatus, JobType, StepKind, Ste
 from certctl.store.schema import jobs, steps
 from certctl.store.tx import Tx
 from certctl.store.wake import agent_channel, job_channel
+from certctl.telemetry import metrics
 
 SERVER_CHANNEL = "steps"
+_COUNTED = {JobStatus.COMPLETED: metrics.JOB_COMPLETED, JobStatus.FAILED: metrics.JOB_FAILED}
 
 
 async def create_job(tx: Tx, scope: Scope, job: Job, *, live_key: str | None) -> Job:
@@ -273,6 +275,8 @@ async def move_job(tx: Tx, scope: Scope, job_id: str, status: JobStatus, now: da
     )
     if moved.rowcount != 1:
         raise Conflict(f"the job has ended or may not become {status} from where it stands")
+    if status in _COUNTED:
+        tx.count(scope.tenant_id, _COUNTED[status])
     tx.wake(job_channel(job_id))
 
 

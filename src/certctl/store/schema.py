@@ -614,3 +614,24 @@ ticks = Table(
     Column("fence", BigInteger, nullable=False, server_default="0"),
     PrimaryKeyConstraint("tenant_id", "name"),
 )
+
+# Counters of the whole fleet: each transaction adds rows here that nobody waits for, a tick adds them up below.
+counter_deltas = Table(
+    "counter_deltas",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    _key("tenant_id"),
+    _text("name"),
+    _text("labels"),
+    Column("amount", Float, nullable=False),
+)
+
+counter_totals = Table(
+    "counter_totals",
+    metadata,
+    _key("tenant_id"),
+    Column("name", String(140), nullable=False),
+    Column("labels", String(500), nullable=False),
+    Column("amount", Float, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "name", "labels"),
+)

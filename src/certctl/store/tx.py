@@ -20,7 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from certctl.core.errors import Misconfigured, Temporary
 from certctl.store.postgres import SCHEMES, Connector
+from certctl.store.schema import counter_deltas
 from certctl.telemetry import points
+from certctl.telemetry.metrics import Metric, Series, series_of
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
@@ -39,6 +41,7 @@ class Tx:
         self.connection = connection
         self.dialect = dialect
         self.wakes: set[str] = set()
+        self.counts: dict[Series, float] = {}
 
     async def execute(self, statement: sa.Executable, rows: list[dict[str, Any]] | None = None) -> sa.CursorResult[Any]:
         """Run one statement, or one statement over many rows."""
@@ -68,6 +71,11 @@ class Tx:
         work.
         """
         self.wakes.add(channel)
+
+    def count(self, tenant_id: str, metric: Metric, amount: float = 1, **labels: str) -> None:
+        """With the commit, `amount` more of a fleet's counter, or one observation of `amount` in a histogram."""
+        for series, more in series_of(tenant_id, metric, amount, labels):
+            self.counts[series] = self.counts.get(series, 0) + more
 
 
 _FIELDS: dict[type[msgspec.Struct], tuple[str, ...]] = {}
@@ -104,6 +112,8 @@ class Database:
                 tx = Tx(connection, self.dialect)
                 try:
                     yield tx
+                    if tx.counts:
+                        await _write_counts(tx)
                     if tx.wakes and self.dialect == "postgresql":
                         await _notify(connection, tx.wakes)
                     points.reach(f"commit.{name}.before")
@@ -123,9 +133,20 @@ class Database:
                 reader = await connection.execution_options(isolation_level="AUTOCOMMIT")
                 yield Tx(reader, self.dialect)
 
+    def connections_in_use(self) -> int:
+        """How many of the pool's connections are checked out at this moment."""
+        pool = self.engine.pool
+        return pool.checkedout() if isinstance(pool, sa.QueuePool) else 0
+
     async def close(self) -> None:
         """Give every connection back."""
         await self.engine.dispose()
+
+
+async def _write_counts(tx: Tx) -> None:
+    """One row a series, which no other transaction waits for; a tick adds them up (`store.counters`)."""
+    rows = [{**series._asdict(), "amount": amount} for series, amount in sorted(tx.counts.items())]
+    await tx.execute(sa.insert(counter_deltas), rows)
 
 
 async def _notify(connection: AsyncConnection, channels: set[str]) -> None:

@@ -15,7 +15,7 @@ from msgspec import Struct
 from certctl.core.errors import CertctlError
 from certctl.lifecycle import flow, observe, publish, renew
 from certctl.lifecycle.context import Context
-from certctl.store import ticks
+from certctl.store import counters, ticks
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,12 @@ class Tick(Struct, frozen=True):
 
 
 def standard_ticks(
-    *, renewal: timedelta, agent_health: timedelta, crl: timedelta, lapsed: timedelta = timedelta(seconds=1)
+    *,
+    renewal: timedelta,
+    agent_health: timedelta,
+    crl: timedelta,
+    lapsed: timedelta = timedelta(seconds=1),
+    counting: timedelta = timedelta(seconds=10),
 ) -> tuple[Tick, ...]:
     """The ticks of a control plane."""
     return (
@@ -39,7 +44,18 @@ def standard_ticks(
         Tick("renew", renewal, _renew_all),
         Tick("observe", agent_health, observe.tick),
         Tick("publish", crl, publish.tick),
+        Tick("count", counting, _fold_counters),
     )
+
+
+async def _fold_counters(ctx: Context) -> int:
+    folded = 0
+    while True:
+        async with ctx.database.begin("count.fold") as tx:
+            rows = await counters.fold(tx, ctx.scope)
+        folded += rows
+        if rows < counters.FULL:
+            return folded
 
 
 async def _renew_all(ctx: Context) -> int:

@@ -31,7 +31,9 @@ from certctl.core.errors import (
 from certctl.core.ids import check_id
 from certctl.pki.certs import read_certificate
 from certctl.pki.fingerprints import serial_int
+from certctl.telemetry import metrics
 from certctl.telemetry.logging import get_logger
+from certctl.telemetry.tally import Tally
 from certctl.wire import ocsp
 from certctl.wire.ocsp import CertId, ResponseStatus
 
@@ -109,8 +111,9 @@ class _ClientGone(Exception):
 class PkiApp:
     """The ASGI app."""
 
-    def __init__(self, facts: PkiFacts, clock: Clock | None = None) -> None:
+    def __init__(self, facts: PkiFacts, clock: Clock | None = None, tally: Tally | None = None) -> None:
         self._facts = facts
+        self._tally = tally or Tally()
         self._clock = clock or SystemClock()
         self._log = get_logger(__name__)
 
@@ -169,12 +172,15 @@ class PkiApp:
     async def _ocsp(self, request: _Request, receive: Receive) -> _Reply:
         if request.rest:
             _allow(request, "GET, HEAD")
+            self._count("request_get")
             try:
                 request_der = await self._request_of_path(request)
             except Malformed:
+                self._count("request_invalid")
                 return _ocsp_error(ResponseStatus.MALFORMED_REQUEST)
         else:
             _allow(request, "POST")
+            self._count("request_post")
             request_der = await _read_body(request, receive)
         try:
             document = await self._facts.ocsp(request.id, request_der)
@@ -185,9 +191,12 @@ class PkiApp:
             return _ocsp_error(ResponseStatus.TRY_LATER)
         except Exception as error:
             self._log.exception("OCSP answer failed", ca=request.id, error=error)
+            self._count("signing_failed")
             return _ocsp_error(ResponseStatus.INTERNAL_ERROR)
         if document is None:
+            self._count("issuer_not_found")
             raise NotFound("no OCSP responder of that name")
+        self._count_answer(request_der, document.der)
         if document.cacheable_until is None or not _may_be_kept(request_der, document.der):
             return _Reply(200, ocsp.RESPONSE_TYPE, document.der, (("cache-control", "no-store"),))
         headers = (
@@ -195,6 +204,23 @@ class PkiApp:
             ("expires", _http_date(document.cacheable_until)),
         )
         return _with_etag(request, _Reply(200, ocsp.RESPONSE_TYPE, document.der, headers))
+
+    def _count(self, label: str) -> None:
+        self._tally.count(metrics.OCSP, label=label)
+
+    def _count_answer(self, request_der: bytes, response_der: bytes) -> None:
+        """From the bytes themselves: what was asked, and what the signed answer says of it."""
+        try:
+            asked = ocsp.read_request(request_der)
+        except Malformed:
+            self._count("request_invalid")
+            return
+        if ocsp.read_response_status(response_der) is not ResponseStatus.SUCCESSFUL:
+            self._count("request_invalid")
+            return
+        self._count("request_success")
+        if asked.nonce is not None:
+            self._count("nonce_echoed")
 
     async def _request_of_path(self, request: _Request) -> bytes:
         """Base64 of the request (RFC 6960 A.1), or a serial number in hex, for which the request is written here."""

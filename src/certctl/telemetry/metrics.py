@@ -1,0 +1,207 @@
+"""Every metric certctl exposes, declared once: name, type, labels, meaning, and where its truth is.
+
+Names and labels are the reference product's where it has one. `fleet` metrics are counted in the database, so every
+replica tells the same and a restart loses nothing; `process` metrics are one process's own and are told on its own
+port. docs/reference/metrics.md is generated from here, and a guard checks that each is really emitted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+from msgspec import Struct
+
+
+class Kind(StrEnum):
+    """How Prometheus reads it."""
+
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    HISTOGRAM = "histogram"
+
+
+class Place(StrEnum):
+    """Whose truth it is."""
+
+    FLEET = "fleet"
+    PROCESS = "process"
+
+
+class Metric(Struct, frozen=True, kw_only=True):
+    """One metric. `buckets` are a histogram's upper bounds, in the unit that the name says."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    place: Place = Place.FLEET
+
+
+def _gauge(name: str, text: str, *labels: str, place: Place = Place.FLEET) -> Metric:
+    return Metric(name=name, kind=Kind.GAUGE, help=text, labels=labels, place=place)
+
+
+def _counter(name: str, text: str, *labels: str, place: Place = Place.FLEET) -> Metric:
+    return Metric(name=name, kind=Kind.COUNTER, help=text, labels=labels, place=place)
+
+
+CERTIFICATE_TOTAL = _gauge("certctl_certificate_total", "managed certificates, archived ones left out")
+CERTIFICATE_ACTIVE = _gauge("certctl_certificate_active", "certificates that read Active")
+CERTIFICATE_EXPIRING_SOON = _gauge(
+    "certctl_certificate_expiring_soon",
+    "certificates whose notAfter lies within the next 30 days; revoked and archived ones left out",
+)
+CERTIFICATE_EXPIRED = _gauge(
+    "certctl_certificate_expired", "certificates whose notAfter has passed; revoked and archived ones left out"
+)
+CERTIFICATE_REVOKED = _gauge("certctl_certificate_revoked", "certificates that read Revoked")
+CERTIFICATE_UNRENEWABLE = _gauge(
+    "certctl_certificate_expires_before_renewal",
+    "certificates that will end before anything renews them: no next check, or one after notAfter",
+)
+CERTIFICATE_NEXT_EXPIRY = _gauge(
+    "certctl_certificate_next_expiry_timestamp_seconds",
+    "unix time of the next notAfter among an issuer's live certificates",
+    "issuer_id",
+)
+AGENT_TOTAL = _gauge("certctl_agent_total", "agents, retired ones left out")
+AGENT_ONLINE = _gauge("certctl_agent_online", "agents with a heartbeat within 5 minutes, retired ones left out")
+JOB_PENDING = _gauge("certctl_job_pending", "jobs that have not ended")
+JOB_STUCK = _gauge(
+    "certctl_job_stuck", "jobs that have not ended an hour after they were due, waiting for people left out"
+)
+STEP_READY = _gauge("certctl_step_ready", "steps that are due and wait for a worker or an agent", "kind")
+STEP_OLDEST = _gauge("certctl_step_oldest_ready_seconds", "how long the oldest due step has waited", "kind")
+TICK_LAG = _gauge("certctl_tick_lag_seconds", "how long a scheduler tick is overdue", "tick")
+CRL_NEXT_UPDATE = _gauge(
+    "certctl_crl_next_update_timestamp_seconds", "unix time of nextUpdate of a CA generation's newest CRL", "ca_id"
+)
+CA_NOT_AFTER = _gauge(
+    "certctl_ca_not_after_timestamp_seconds", "unix time of notAfter of a CA generation in use", "ca_id", "issuer_id"
+)
+JOB_COMPLETED = _counter("certctl_job_completed_total", "jobs that ended well; a retry is no end")
+JOB_FAILED = _counter("certctl_job_failed_total", "jobs that ended in failure; a retry is no end")
+NOTIFICATION_DEAD = _counter("certctl_notification_dead_total", "notifications given up for good")
+ISSUANCE = _counter(
+    "certctl_issuance_total", "answers asked of a CA, recorded (success) or not (failure)", "issuer_type", "outcome"
+)
+ISSUANCE_FAILURES = _counter(
+    "certctl_issuance_failures_total", "asks of a CA that failed, retries included", "issuer_type", "error_class"
+)
+ISSUANCE_SECONDS = Metric(
+    name="certctl_issuance_duration_seconds",
+    kind=Kind.HISTOGRAM,
+    help="from the stored intent to the CA's answer",
+    labels=("issuer_type",),
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
+)
+DEPLOY_ATTEMPTS = _counter(
+    "certctl_deploy_attempts_total", "deployments applied (success) or not (failure)", "target_type", "result"
+)
+DEPLOY_UNVERIFIED = _counter(
+    "certctl_deploy_post_verify_failures_total",
+    "looks at a target that did not show what was deployed",
+    "target_type",
+)
+OCSP = _counter("certctl_ocsp_counter_total", "what the OCSP responder was asked and did", "label")
+UPTIME = _gauge("certctl_uptime_seconds", "since the process that answers started")
+REQUEST_SECONDS = Metric(
+    name="certctl_http_request_duration_seconds",
+    kind=Kind.HISTOGRAM,
+    help="answers of this process, by route template",
+    labels=("method", "route", "status"),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    place=Place.PROCESS,
+)
+LOOP_LAG = _gauge(
+    "certctl_event_loop_lag_seconds", "how late the event loop's last one-second timer came", place=Place.PROCESS
+)
+POOL_IN_USE = _gauge("certctl_database_pool_in_use", "database connections checked out", place=Place.PROCESS)
+POOL_SIZE = _gauge("certctl_database_pool_size", "database connections this process may open", place=Place.PROCESS)
+
+METRICS: tuple[Metric, ...] = (
+    CERTIFICATE_TOTAL,
+    CERTIFICATE_ACTIVE,
+    CERTIFICATE_EXPIRING_SOON,
+    CERTIFICATE_EXPIRED,
+    CERTIFICATE_REVOKED,
+    CERTIFICATE_UNRENEWABLE,
+    CERTIFICATE_NEXT_EXPIRY,
+    AGENT_TOTAL,
+    AGENT_ONLINE,
+    JOB_PENDING,
+    JOB_STUCK,
+    STEP_READY,
+    STEP_OLDEST,
+    TICK_LAG,
+    CRL_NEXT_UPDATE,
+    CA_NOT_AFTER,
+    JOB_COMPLETED,
+    JOB_FAILED,
+    NOTIFICATION_DEAD,
+    ISSUANCE,
+    ISSUANCE_FAILURES,
+    ISSUANCE_SECONDS,
+    DEPLOY_ATTEMPTS,
+    DEPLOY_UNVERIFIED,
+    OCSP,
+    UPTIME,
+    REQUEST_SECONDS,
+    LOOP_LAG,
+    POOL_IN_USE,
+    POOL_SIZE,
+)
+
+ERROR_CLASSES = (
+    "timeout",
+    "auth",
+    "rate_limited",
+    "validation",
+    "upstream_5xx",
+    "upstream_4xx",
+    "network",
+    "other",
+)
+OCSP_LABELS = (
+    "request_get",
+    "request_post",
+    "request_success",
+    "request_invalid",
+    "issuer_not_found",
+    "signing_failed",
+    "nonce_echoed",
+)
+
+
+class Series(NamedTuple):
+    """One line of a counter as the database keeps it; `labels` is a JSON object with sorted names."""
+
+    tenant_id: str
+    name: str
+    labels: str
+
+
+def series_of(
+    tenant_id: str, metric: Metric, amount: float, labels: Mapping[str, str]
+) -> Iterator[tuple[Series, float]]:
+    """What one increment (counter) or one observation (histogram) adds, and to which lines.
+
+    A histogram's observation falls into one `_bucket` (the smallest `le` that holds it) and its `_sum`. Raises
+    ValueError for labels other than the metric's.
+    """
+    if set(labels) != set(metric.labels) or metric.kind is Kind.GAUGE:
+        raise ValueError(f"{metric.name} takes the labels {', '.join(metric.labels) or 'none'}, and is counted up")
+    if metric.kind is Kind.COUNTER:
+        yield Series(tenant_id, metric.name, _canonical(labels)), amount
+        return
+    bound = next((str(bucket) for bucket in metric.buckets if amount <= bucket), "+Inf")
+    yield Series(tenant_id, f"{metric.name}_bucket", _canonical({**labels, "le": bound})), 1
+    yield Series(tenant_id, f"{metric.name}_sum", _canonical(labels)), amount
+
+
+def _canonical(labels: Mapping[str, str]) -> str:
+    return json.dumps(dict(labels), sort_keys=True, separators=(",", ":"))

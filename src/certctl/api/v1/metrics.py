@@ -40,7 +40,12 @@ async def show_metrics(request: ApiRequest) -> MetricsView:
     )
 
 
-@get("/metrics/prometheus", opt=needs("metrics.read"), summary="The fleet's figures for Prometheus")
+@get(
+    "/metrics/prometheus",
+    opt=needs("metrics.read"),
+    media_type=exposition.CONTENT_TYPE,
+    summary="The fleet's figures for Prometheus",
+)
 async def show_prometheus(request: ApiRequest) -> Response[bytes]:
     """Text format 0.0.4. Gauges are counted in the database when asked, counters never fall."""
     scope, now = _whole(request), request.ctx.now()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
@@ -80,14 +79,12 @@ async def test_a_certificate_from_request_to_verified_and_beyond(api):
 async def test_a_long_poll_is_answered_when_work_comes(api):
     agent = await api.agent()
     target_id = await api.target(agent)
-    poll = asyncio.create_task(agent.work(wait=20))
+    poll = asyncio.create_task(agent.work(wait=60))
     await asyncio.sleep(0.3)
     assert not poll.done()
-    begun = time.monotonic()
     await api.made("/api/v1/certificates", {"common_name": "a.example", "target_ids": [target_id]})
-    (item,) = await asyncio.wait_for(poll, 5)
+    (item,) = await asyncio.wait_for(poll, 40)  # long before the poll's own end, whatever else the machine does
     assert item["common_name"] == "a.example"
-    assert time.monotonic() - begun < 3
 
 
 async def test_a_drained_server_ends_its_polls(api):
@@ -95,7 +92,7 @@ async def test_a_drained_server_ends_its_polls(api):
     poll = asyncio.create_task(agent.work(wait=30))
     await asyncio.sleep(0.2)
     api.state.drain()
-    assert await asyncio.wait_for(poll, 3) == []
+    assert await asyncio.wait_for(poll, 20) == []
     assert (await api.call("GET", "/ready", key="")).status_code == 503
 
 
@@ -104,13 +101,13 @@ async def test_a_job_is_waited_for(api):
     target_id = await api.target(agent)
     await api.made("/api/v1/certificates", {"id": "mc-a", "common_name": "a.example", "target_ids": [target_id]})
     job = (await api.get("/api/v1/jobs"))["data"][0]
-    waiting = asyncio.create_task(api.get(f"/api/v1/jobs/{job['id']}?wait=20"))
+    waiting = asyncio.create_task(api.get(f"/api/v1/jobs/{job['id']}?wait=60"))
     await asyncio.sleep(0.2)
     (item,) = await agent.work()
     await agent.csr(item)
-    moved = await asyncio.wait_for(waiting, 5)
+    moved = await asyncio.wait_for(waiting, 40)
     assert moved != job
-    ended = await asyncio.wait_for(api.get(f"/api/v1/jobs/{job['id']}?wait=20"), 5)
+    ended = await asyncio.wait_for(api.get(f"/api/v1/jobs/{job['id']}?wait=60"), 40)
     assert ended["status"] == "Completed"
 
 

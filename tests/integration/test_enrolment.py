@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from certctl.control import enrolment
+from certctl.control import enrolment, retirement
 from certctl.core.errors import Conflict, Gone, Malformed, NotAllowed, NotAuthenticated
 from certctl.core.secret import Secret
 from certctl.lifecycle import flow
@@ -75,7 +75,7 @@ async def test_a_group_token_takes_any_name_but_no_living_one(ctx):
 
 async def test_a_retired_agent_is_gone_and_its_name_is_free(ctx):
     agent, _ = await enrolment.enrol(ctx, await token(ctx), SAID, "127.0.0.1")
-    retired, _ = await enrolment.retire(ctx, PERSON, agent.id, reason="host rebuilt", force=False)
+    retired, _ = await retirement.retire(ctx, PERSON, agent.id, reason="host rebuilt", force=False)
     with pytest.raises(Gone, match="host rebuilt"):
         await enrolment.heartbeat(ctx, retired, Heartbeat())
     assert await flow.work_for(ctx, retired, "boot-1", 1) == []

@@ -21,6 +21,7 @@ from certctl.api.document import tell
 from certctl.api.guard import SIGNED_IN, guard
 from certctl.api.request import ApiRequest
 from certctl.api.v1 import (
+    agent_groups,
     agents,
     auth,
     certificates,
@@ -42,6 +43,7 @@ from certctl.doors.paging import Paging, read_paging
 from certctl.doors.state import AppState
 
 _RESOURCES = (
+    agent_groups,
     agents,
     auth,
     certificates,

@@ -11,7 +11,19 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
-from certctl.client.models import agents, auth, certificates, issuers, jobs, people, profiles, stats, system, targets
+from certctl.client.models import (
+    agent_groups,
+    agents,
+    auth,
+    certificates,
+    issuers,
+    jobs,
+    people,
+    profiles,
+    stats,
+    system,
+    targets,
+)
 from certctl.client.models import renewal_policies as policies
 from certctl.client.models.page import PageOf, StatusAnswer
 
@@ -72,6 +84,7 @@ POLICIES = Resource("renewal-policies", policies.RenewalPolicyView)
 OWNERS = Resource("owners", people.OwnerView)
 TEAMS = Resource("teams", people.TeamView)
 AGENTS = Resource("agents", agents.AgentView)
+AGENT_GROUPS = Resource("agent-groups", agent_groups.AgentGroupView)
 
 
 def list_versions(certificate_id: str, page: int = 1, per_page: int = 500) -> Call[PageOf[certificates.VersionView]]:
@@ -154,6 +167,13 @@ def retire_agent(agent_id: str, *, reason: str = "", force: bool = False) -> Cal
     query = {name: value for name, value in {"reason": reason, "force": "true" if force else ""}.items() if value}
     answer: Any = agents.RetiredAnswer | None
     return Call(method="DELETE", path=at("agents", agent_id), answer=answer, query=query)
+
+
+def list_members(group_id: str, page: int = 1, per_page: int = 500) -> Call[PageOf[agents.AgentView]]:
+    """Who belongs to an agent group."""
+    query = {"page": str(page), "per_page": str(per_page)}
+    path = at("agent-groups", group_id, "members")
+    return Call(method="GET", path=path, answer=PageOf[agents.AgentView], query=query)
 
 
 def bootstrap(token: str, actor_name: str) -> Call[auth.BootstrapAnswer]:

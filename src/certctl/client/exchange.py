@@ -121,6 +121,8 @@ def error_of(response: httpx.Response) -> CertctlError:
     violations = tuple(
         Violation(each.rule, each.message, each.field) for each in (problem.violations if problem else ())
     )
+    if kind is errors.Blocked and problem:
+        return errors.Blocked(message, counts=problem.counts)
     return _make(kind, message, violations, _retry_after(response.headers))
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from certctl.core.actor import Actor, ActorType
 from certctl.core.catalogue import EnrolmentToken
-from certctl.core.errors import Conflict, Gone, Malformed, NotAllowed, NotAuthenticated, Violation
+from certctl.core.errors import Gone, Malformed, NotAllowed, NotAuthenticated, Violation
 from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
 from certctl.core.secret import Secret
@@ -25,7 +25,7 @@ from certctl.core.target import AgentRecord
 from certctl.ledger import append
 from certctl.lifecycle import flow
 from certctl.lifecycle.context import Context
-from certctl.store import agents, catalogue
+from certctl.store import catalogue
 from certctl.store.tx import Tx
 from certctl.wire.agent import PROTOCOL_VERSION, Enrolment, Heartbeat, HeartbeatReply
 
@@ -228,34 +228,6 @@ async def seen(ctx: Context, agent: AgentRecord, boot_id: str) -> None:
         await catalogue.change(
             tx, ctx.scope, AgentRecord, agent.id, status=AgentStatus.ONLINE, last_heartbeat_at=now, boot_id=boot_id
         )
-
-
-async def retire(
-    ctx: Context, actor: Actor, agent_id: str, *, reason: str, force: bool
-) -> tuple[AgentRecord, dict[str, int]]:
-    """Retire an agent. Conflict with counts while targets depend on it, unless `force`, which retires those too."""
-    now = ctx.now()
-    async with ctx.database.begin("agent.retire") as tx:
-        agent = await catalogue.get(tx, ctx.scope, AgentRecord, agent_id)
-        active = await agents.active_targets(tx, ctx.scope, agent_id)
-        counts = {"active_targets": active, "active_certificates": 0, "pending_jobs": 0}
-        if agent.retired_at is not None:
-            return agent, counts
-        if active and not force:
-            raise Conflict(
-                f"agent {agent.name} still serves {active} targets; force=true with a reason retires them too"
-            )
-        if active and not reason:
-            raise Malformed("retiring an agent with its targets needs a reason")
-        await agents.retire_targets(tx, ctx.scope, agent_id, reason, now)
-        await catalogue.change(
-            tx, ctx.scope, AgentRecord, agent_id, retired_at=now, retired_reason=reason, status=AgentStatus.OFFLINE
-        )
-        await append(
-            tx, ctx.scope, now, _event(EventType.AGENT_RETIRED, "agent", agent_id, actor, {"reason": reason} | counts)
-        )
-        agent = await catalogue.get(tx, ctx.scope, AgentRecord, agent_id)
-    return agent, counts
 
 
 def _event(kind: EventType, subject: str, subject_id: str, actor: Actor, details: dict[str, Any]) -> Event:

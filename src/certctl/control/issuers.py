@@ -13,7 +13,7 @@ from certctl.control.changes import check_name, fault, note
 from certctl.control.installation import BUILT_IN_ISSUER
 from certctl.core.actor import Actor
 from certctl.core.catalogue import IssuerRecord
-from certctl.core.errors import CertctlError, Conflict, Unsupported
+from certctl.core.errors import Blocked, CertctlError, Conflict, Unsupported
 from certctl.core.events import EventType
 from certctl.core.ids import check_id, new_id
 from certctl.core.scope import Scope
@@ -76,7 +76,8 @@ async def delete(ctx: Context, scope: Scope, actor: Actor, issuer_id: str) -> No
         certificates = await catalogue.uses(tx, scope, schema.certificates, "issuer_id", issuer_id)
         versions = await catalogue.uses(tx, scope, schema.versions, "issuer_id", issuer_id)
         if certificates or versions:
-            raise Conflict(f"issuer {issuer_id} is still named by {certificates} certificates and {versions} versions")
+            message = f"issuer {issuer_id} is still named by {certificates} certificates and {versions} versions"
+            raise Blocked(message, counts={"certificates": certificates, "versions": versions})
         if issuer_id == BUILT_IN_ISSUER:
             raise Conflict("the built-in CA is not deleted; disable it (enabled=false) to issue nothing from it")
         await catalogue.remove(tx, scope, IssuerRecord, issuer_id)

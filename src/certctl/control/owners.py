@@ -7,7 +7,7 @@ from typing import Any
 from certctl.control.changes import check_name, fault, note
 from certctl.core.actor import Actor
 from certctl.core.catalogue import Owner, Team
-from certctl.core.errors import Conflict
+from certctl.core.errors import Blocked
 from certctl.core.events import EventType
 from certctl.core.ids import check_id, new_id
 from certctl.core.names import NameKind, parse_name
@@ -55,7 +55,8 @@ async def delete(ctx: Context, scope: Scope, actor: Actor, owner_id: str) -> Non
         await catalogue.get(tx, scope, Owner, owner_id)
         used = await catalogue.uses(tx, scope, schema.certificates, "owner_id", owner_id)
         if used:
-            raise Conflict(f"owner {owner_id} is still named by {used} certificates; reassign them first")
+            message = f"owner {owner_id} is still named by {used} certificates; reassign them first"
+            raise Blocked(message, counts={"certificates": used})
         await catalogue.remove(tx, scope, Owner, owner_id)
         await note(tx, ctx, actor, EventType.CONFIG_DELETED, "owner", owner_id)
 

@@ -12,7 +12,7 @@ import msgspec
 from certctl.control.changes import check_name, fault, note
 from certctl.core.actor import Actor
 from certctl.core.catalogue import Profile
-from certctl.core.errors import Conflict, Malformed
+from certctl.core.errors import Blocked, Malformed
 from certctl.core.events import EventType
 from certctl.core.ids import check_id, new_id
 from certctl.core.scope import Scope
@@ -86,9 +86,10 @@ async def delete(ctx: Context, scope: Scope, actor: Actor, profile_id: str) -> N
         certificates = await catalogue.uses(tx, scope, schema.certificates, "certificate_profile_id", profile_id)
         policies = await catalogue.uses(tx, scope, schema.renewal_policies, "certificate_profile_id", profile_id)
         if certificates or policies:
-            raise Conflict(
+            message = (
                 f"profile {profile_id} is still named by {certificates} certificates and {policies} renewal policies"
             )
+            raise Blocked(message, counts={"certificates": certificates, "renewal_policies": policies})
         await catalogue.remove(tx, scope, Profile, profile_id)
         await note(tx, ctx, actor, EventType.CONFIG_DELETED, "profile", profile_id)
 

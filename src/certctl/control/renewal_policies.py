@@ -7,7 +7,7 @@ from typing import Any
 from certctl.control.changes import check_name, fault, note
 from certctl.core.actor import Actor
 from certctl.core.catalogue import Profile, RenewalPolicy
-from certctl.core.errors import Conflict
+from certctl.core.errors import Blocked
 from certctl.core.events import EventType
 from certctl.core.ids import check_id, new_id
 from certctl.core.scope import Scope
@@ -74,7 +74,8 @@ async def delete(ctx: Context, scope: Scope, actor: Actor, policy_id: str) -> No
         await catalogue.get(tx, scope, RenewalPolicy, policy_id)
         used = await catalogue.uses(tx, scope, schema.certificates, "renewal_policy_id", policy_id)
         if used:
-            raise Conflict(f"renewal policy {policy_id} is still named by {used} certificates")
+            message = f"renewal policy {policy_id} is still named by {used} certificates"
+            raise Blocked(message, counts={"certificates": used})
         await catalogue.remove(tx, scope, RenewalPolicy, policy_id)
         await note(tx, ctx, actor, EventType.CONFIG_DELETED, "renewal_policy", policy_id)
 

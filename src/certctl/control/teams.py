@@ -7,7 +7,7 @@ from typing import Any
 from certctl.control.changes import check_name, note
 from certctl.core.actor import Actor
 from certctl.core.catalogue import Team
-from certctl.core.errors import Conflict
+from certctl.core.errors import Blocked
 from certctl.core.events import EventType
 from certctl.core.ids import check_id, new_id
 from certctl.core.scope import Scope
@@ -49,6 +49,7 @@ async def delete(ctx: Context, scope: Scope, actor: Actor, team_id: str) -> None
         owners = await catalogue.uses(tx, scope, schema.owners, "team_id", team_id)
         certificates = await catalogue.uses(tx, scope, schema.certificates, "team_id", team_id)
         if owners or certificates:
-            raise Conflict(f"team {team_id} is still named by {owners} owners and {certificates} certificates")
+            message = f"team {team_id} is still named by {owners} owners and {certificates} certificates"
+            raise Blocked(message, counts={"owners": owners, "certificates": certificates})
         await catalogue.remove(tx, scope, Team, team_id)
         await note(tx, ctx, actor, EventType.CONFIG_DELETED, "team", team_id)

@@ -127,6 +127,22 @@ class EnrolmentToken(Struct, frozen=True, kw_only=True):
     used_key: str = ""
 
 
+class AgentGroup(Struct, frozen=True, kw_only=True):
+    """Agents that match all its criteria, and those that were enrolled into it; empty criteria ask nothing."""
+
+    tenant_id: str
+    id: str
+    name: str
+    description: str
+    match_os: str
+    match_architecture: str
+    match_ip_cidr: str
+    match_version: str
+    enabled: bool
+    created_at: datetime
+    updated_at: datetime
+
+
 class CaCertificate(Struct, frozen=True, kw_only=True):
     """One CA generation: each version names the one that signed it."""
 

@@ -1,7 +1,7 @@
 """Every error certctl raises on purpose.
 
     CertctlError                 code (stable), message (safe to show), detail (logs only)
-    |- CallerError               Malformed NotFound Conflict NotAuthenticated NotAllowed RateLimited TooLarge
+    |- CallerError               Malformed NotFound Conflict (Blocked) NotAuthenticated NotAllowed RateLimited TooLarge
     |                            UnsupportedMediaType PolicyDenied(violations)
     |- ConnectorError            Temporary(retry_after) Rejected Misconfigured Unsupported OutcomeUnknown(reference)
     '- TrustError                what came back is wrong: stop, page a human
@@ -61,6 +61,16 @@ class Conflict(CallerError):
     """The thing is in another state than the call needs, or the name is taken."""
 
     code = "conflict"
+
+
+class Blocked(Conflict):
+    """Something still depends on the thing; `counts` says how many of what."""
+
+    code = "blocked_by_dependencies"
+
+    def __init__(self, message: str, *, counts: dict[str, int] | None = None, detail: str = "") -> None:
+        super().__init__(message, detail=detail)
+        self.counts = counts or {}
 
 
 class Gone(CallerError):

@@ -28,6 +28,7 @@ STATUSES: Mapping[type[CertctlError], tuple[int, str]] = {
     errors.NotAllowed: (403, "This is not allowed"),
     errors.NotFound: (404, "There is no such thing"),
     errors.Conflict: (409, "The state of things does not allow this"),
+    errors.Blocked: (409, "Something depends on it"),
     errors.StaleFence: (409, "The lease has passed on"),
     errors.Gone: (410, "It is gone for good"),
     errors.TooLarge: (413, "The request is too large"),
@@ -73,6 +74,7 @@ def refusal(error: BaseException, request_id: str) -> Refusal:
         request_id,
         title=title,
         violations=getattr(error, "violations", ()),
+        counts=getattr(error, "counts", None),
         headers=_headers(error),
     )
 
@@ -85,6 +87,7 @@ def plain_refusal(
     *,
     title: str = "",
     violations: Sequence[Violation] = (),
+    counts: Mapping[str, int] | None = None,
     headers: tuple[tuple[str, str], ...] = (),
 ) -> Refusal:
     """An answer for what is no CertctlError: an unknown path, a wrong method."""
@@ -95,10 +98,12 @@ def plain_refusal(
         status=status,
         detail=message,
         code=code,
-        error=phrase,
+        # the reference product's clients know this one by its word
+        error=code if counts is not None else phrase,
         message=message,
         request_id=request_id,
         violations=[ProblemViolation(each.rule, each.message, each.field) for each in violations],
+        counts=dict(counts or {}),
     )
     return Refusal(
         status=status,

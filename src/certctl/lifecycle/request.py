@@ -230,6 +230,18 @@ async def cancel_job(tx: Tx, ctx: Context, job: Job, actor: Actor, reason: str) 
     await append(tx, ctx.scope, now, _event(EventType.JOB_CANCELLED, job.certificate_id, actor, details))
 
 
+async def agent_left(
+    tx: Tx, ctx: Context, agent_id: str, certificate_ids: Sequence[str], actor: Actor, reason: str
+) -> None:
+    """A host is gone for good: what it had in hand is cancelled, and its certificates are looked at without it."""
+    left = await jobs.live_jobs_of_agent(tx, ctx.scope, agent_id)
+    for job in left:
+        await cancel_job(tx, ctx, job, actor, reason)
+    # in one order, so that two agents that leave at once do not wait for each other
+    for certificate_id in sorted({*certificate_ids, *(job.certificate_id for job in left)}):
+        await standing.refresh(tx, ctx, certificate_id)
+
+
 def _certificate(ctx: Context, wanted: NewCertificate) -> Certificate:
     now = ctx.now()
     values: dict[str, Any] = {"common_name": wanted.common_name, "sans": wanted.sans}

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 
 import sqlalchemy as sa
+from msgspec import Struct
 
 from certctl.core.scope import Scope
-from certctl.core.status import AgentStatus
+from certctl.core.status import LIVE_JOB, AgentStatus, CertificateStatus
 from certctl.core.target import AgentRecord
-from certctl.store.schema import agents, targets
+from certctl.store.schema import agents, certificate_targets, certificates, jobs, targets
 from certctl.store.tx import Tx
 
 
@@ -27,9 +28,42 @@ async def silent_since(tx: Tx, scope: Scope, moment: datetime) -> list[AgentReco
     )
 
 
-async def active_targets(tx: Tx, scope: Scope, agent_id: str) -> int:
-    """How many unretired targets an agent serves."""
-    return int(await tx.scalar(sa.select(sa.func.count()).select_from(targets).where(_served_by(scope, agent_id))))
+class Dependencies(Struct, frozen=True, kw_only=True):
+    """What hangs on an agent: its unretired targets, the certificates mapped to them, its jobs that have not ended."""
+
+    active_targets: int
+    active_certificates: int
+    pending_jobs: int
+
+
+async def dependencies(tx: Tx, scope: Scope, agent_id: str) -> Dependencies:
+    """Count what hangs on an agent."""
+    live = sa.select(sa.func.count()).where(
+        jobs.c.tenant_id == scope.tenant_id, jobs.c.agent_id == agent_id, jobs.c.status.in_(tuple(LIVE_JOB))
+    )
+    served = sa.select(sa.func.count()).select_from(targets).where(_served_by(scope, agent_id))
+    return Dependencies(
+        active_targets=int(await tx.scalar(served)),
+        active_certificates=len(await certificates_of(tx, scope, agent_id)),
+        pending_jobs=int(await tx.scalar(live)),
+    )
+
+
+async def certificates_of(tx: Tx, scope: Scope, agent_id: str) -> list[str]:
+    """The ids of the certificates, archived ones aside, that are mapped to an agent's unretired targets."""
+    mapping = certificate_targets
+    rows = await tx.execute(
+        sa.select(certificates.c.id)
+        .join(
+            mapping,
+            sa.and_(mapping.c.tenant_id == certificates.c.tenant_id, mapping.c.certificate_id == certificates.c.id),
+        )
+        .join(targets, sa.and_(targets.c.tenant_id == mapping.c.tenant_id, targets.c.id == mapping.c.target_id))
+        .where(_served_by(scope, agent_id), certificates.c.status != CertificateStatus.ARCHIVED)
+        .distinct()
+        .order_by(certificates.c.id)
+    )
+    return [row.id for row in rows]
 
 
 async def retire_targets(tx: Tx, scope: Scope, agent_id: str, reason: str, now: datetime) -> None:

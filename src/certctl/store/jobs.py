@@ -298,6 +298,16 @@ async def live_jobs(tx: Tx, scope: Scope, certificate_id: str, types: Sequence[J
     )
 
 
+async def live_jobs_of_agent(tx: Tx, scope: Scope, agent_id: str) -> list[Job]:
+    """Jobs that an agent has a part in and that have not ended, the eldest first."""
+    return await tx.all(
+        Job,
+        sa.select(jobs)
+        .where(_of(jobs, scope), jobs.c.agent_id == agent_id, jobs.c.status.in_(tuple(LIVE_JOB)))
+        .order_by(jobs.c.created_at, jobs.c.id),
+    )
+
+
 async def job_count(tx: Tx, scope: Scope, idempotency_prefix: str) -> int:
     """How many jobs carry an idempotency key that begins so: the next attempt's number."""
     return int(

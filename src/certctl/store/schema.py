@@ -244,6 +244,20 @@ agents = _table(
     _one_of("status", status.AgentStatus),
 )
 
+agent_groups = _table(
+    "agent_groups",
+    _text("name"),
+    _text("description"),
+    _text("match_os"),
+    _text("match_architecture"),
+    _text("match_ip_cidr"),
+    _text("match_version"),
+    _flag("enabled"),
+    _born(),
+    _changed(),
+    UniqueConstraint("tenant_id", "name"),
+)
+
 enrolment_tokens = _table(
     "enrolment_tokens",
     _text("token_hash"),

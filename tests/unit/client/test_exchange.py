@@ -74,6 +74,7 @@ def test_the_error_that_was_raised_there_is_raised_here(kind):
         errors.PolicyDenied: lambda: errors.PolicyDenied(violation),
         errors.RateLimited: lambda: errors.RateLimited("why", retry_after=timedelta(seconds=9)),
         errors.Malformed: lambda: errors.Malformed("why", violations=violation),
+        errors.Blocked: lambda: errors.Blocked("why", counts={"targets": 2}),
     }.get(kind, lambda: kind("why"))()
     answer = refusal(raised, "id")
     response = httpx.Response(answer.status, headers=dict(answer.headers), content=answer.body)
@@ -81,6 +82,7 @@ def test_the_error_that_was_raised_there_is_raised_here(kind):
     assert type(got) is kind
     assert "why" in got.message
     assert getattr(got, "violations", ()) == getattr(raised, "violations", ())
+    assert getattr(got, "counts", {}) == getattr(raised, "counts", {})
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from litestar import Response, delete, get, post
@@ -10,17 +11,28 @@ from litestar.params import FromPath, FromQuery, JSONBody
 
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
-from certctl.api.shown import page_of, shown
-from certctl.client.models.agents import AgentView, DependencyCounts, RetiredAnswer, TokenView, TokenWrite
+from certctl.api.shown import listed, page_of, shown
+from certctl.client.models.agents import (
+    AgentView,
+    DependencyCounts,
+    RetireBody,
+    RetiredAnswer,
+    TokenView,
+    TokenWrite,
+)
 from certctl.client.models.page import PageOf
-from certctl.control import enrolment
+from certctl.control import agent_groups, enrolment, retirement
+from certctl.core.scope import Scope
 from certctl.core.target import AgentRecord
 from certctl.doors.paging import Paging
 from certctl.store import catalogue, views
+from certctl.store.tx import Tx
 
 
-def _view(agent: AgentRecord) -> AgentView:
-    return shown(AgentView, agent)
+async def show_agents(tx: Tx, scope: Scope, agents: Sequence[AgentRecord]) -> list[AgentView]:
+    """Agents with the groups they belong to."""
+    groups = await agent_groups.groups_of(tx, scope, agents)
+    return [shown(AgentView, agent, groups=groups[agent.id]) for agent in agents]
 
 
 @get("/agents", opt=needs("agent.read"), summary="List agents")
@@ -28,7 +40,8 @@ async def list_agents(request: ApiRequest, paging: NamedDependency[Paging]) -> P
     """By name, without retired ones."""
     async with request.ctx.database.read() as tx:
         found = await views.record_page(tx, request.visible, AgentRecord, paging.part, retired_at=None)
-    return page_of(found, paging, _view)
+        data = await show_agents(tx, request.visible, found.data)
+    return listed(data, found.total, paging)
 
 
 @get("/agents/retired", opt=needs("agent.read"), summary="List retired agents")
@@ -36,14 +49,15 @@ async def list_retired_agents(request: ApiRequest, paging: NamedDependency[Pagin
     """The latest first."""
     async with request.ctx.database.read() as tx:
         found = await views.retired_agents(tx, request.visible, paging.part)
-    return page_of(found, paging, _view)
+    return page_of(found, paging, lambda agent: shown(AgentView, agent))
 
 
 @get("/agents/{agent_id:str}", opt=needs("agent.read"), summary="One agent")
 async def show_agent(request: ApiRequest, agent_id: FromPath[str]) -> AgentView:
     """One agent."""
     async with request.ctx.database.read() as tx:
-        return _view(await catalogue.get(tx, request.visible, AgentRecord, agent_id))
+        agent = await catalogue.get(tx, request.visible, AgentRecord, agent_id)
+        return (await show_agents(tx, request.visible, [agent]))[0]
 
 
 @post("/agents/enrolment-tokens", status_code=201, opt=needs("agent.edit"), summary="Make an enrolment token")
@@ -63,19 +77,39 @@ async def create_token(request: ApiRequest, data: JSONBody[TokenWrite]) -> Token
 async def retire_agent(
     request: ApiRequest, agent_id: FromPath[str], reason: FromQuery[str] = "", force: FromQuery[bool] = False
 ) -> Response[RetiredAnswer | None]:
-    """For good. `force` with a `reason` retires its targets too; 204 when it was retired before."""
+    """For good. `force` with a `reason` ends what hangs on it too; 204 when it was retired before."""
+    return await _retire(request, agent_id, RetireBody(reason=reason[:500], force=force))
+
+
+@post("/agents/{agent_id:str}/retire", status_code=200, opt=needs("agent.retire"), summary="Retire an agent")
+async def retire_agent_by_post(
+    request: ApiRequest, agent_id: FromPath[str], data: JSONBody[RetireBody]
+) -> Response[RetiredAnswer | None]:
+    """As DELETE does, with `reason` and `force` in the body."""
+    return await _retire(request, agent_id, data)
+
+
+async def _retire(request: ApiRequest, agent_id: str, asked: RetireBody) -> Response[RetiredAnswer | None]:
     async with request.ctx.database.read() as tx:
         before = await catalogue.get(tx, request.visible, AgentRecord, agent_id)
     if before.retired_at is not None:
         return Response(None, status_code=204)
-    agent, counts = await enrolment.retire(request.ctx, request.actor, agent_id, reason=reason[:500], force=force)
+    agent, found = await retirement.retire(request.ctx, request.actor, agent_id, reason=asked.reason, force=asked.force)
+    counts = shown(DependencyCounts, found)
     answer = RetiredAnswer(
         retired_at=agent.retired_at,
         already_retired=False,
-        cascade=force and bool(counts.get("active_targets")),
-        counts=DependencyCounts(**counts),
+        cascade=counts != DependencyCounts(),
+        counts=counts,
     )
     return Response(answer, status_code=200)
 
 
-HANDLERS = (list_agents, list_retired_agents, show_agent, create_token, retire_agent)
+HANDLERS = (
+    list_agents,
+    list_retired_agents,
+    show_agent,
+    create_token,
+    retire_agent,
+    retire_agent_by_post,
+)

@@ -11,7 +11,10 @@ from certctl.client.models.bounds import Text
 
 
 class AgentView(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One agent. `status` is what was last observed: Online while it is heard from."""
+    """One agent. `status` is what was last observed: Online while it is heard from.
+
+    `groups` are the ids of the agent groups it belongs to now; it was enrolled into `agent_group`.
+    """
 
     id: str
     name: str
@@ -25,6 +28,7 @@ class AgentView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     last_heartbeat_at: datetime | None = None
     capabilities: list[str] = []
     agent_group: str = ""
+    groups: list[str] = []
     retired_at: datetime | None = None
     retired_reason: str = ""
 
@@ -53,6 +57,13 @@ class DependencyCounts(Struct, frozen=True, kw_only=True):
     active_targets: int = 0
     active_certificates: int = 0
     pending_jobs: int = 0
+
+
+class RetireBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why, and whether what hangs on the agent goes with it: `force` needs a reason then."""
+
+    reason: Annotated[str, Meta(max_length=500)] = ""
+    force: bool = False
 
 
 class RetiredAnswer(Struct, frozen=True, kw_only=True):

@@ -17,7 +17,10 @@ class ProblemViolation(Struct, frozen=True, omit_defaults=True):
 
 
 class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A problem document. `code` is stable; `detail` and `message` say the same sentence."""
+    """A problem document. `code` is stable; `detail` and `message` say the same sentence.
+
+    `counts` says what still depends on a thing (409 `blocked_by_dependencies`).
+    """
 
     type: str
     title: str
@@ -28,3 +31,4 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str
     request_id: str = ""
     violations: list[ProblemViolation] = []
+    counts: dict[str, int] = {}

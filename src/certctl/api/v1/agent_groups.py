@@ -1,0 +1,86 @@
+"""/api/v1/agent-groups: rules that agents match, and who does."""
+
+from __future__ import annotations
+
+from litestar import delete, get, post, put
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
+
+from certctl.api.guard import needs
+from certctl.api.request import ApiRequest
+from certctl.api.shown import given, listed, page_of, refuse_other_id, shown
+from certctl.api.v1.agents import show_agents
+from certctl.client.models.agent_groups import AgentGroupView, AgentGroupWrite
+from certctl.client.models.agents import AgentView
+from certctl.client.models.page import PageOf
+from certctl.control import agent_groups
+from certctl.core.catalogue import AgentGroup
+from certctl.core.target import AgentRecord
+from certctl.doors.paging import Paging
+from certctl.store import catalogue, views
+
+
+def _view(group: AgentGroup) -> AgentGroupView:
+    return shown(AgentGroupView, group)
+
+
+@get("/agent-groups", opt=needs("agent.read"), summary="List agent groups")
+async def list_agent_groups(request: ApiRequest, paging: NamedDependency[Paging]) -> PageOf[AgentGroupView]:
+    """By name."""
+    async with request.ctx.database.read() as tx:
+        found = await views.record_page(tx, request.visible, AgentGroup, paging.part)
+    return page_of(found, paging, _view)
+
+
+@post("/agent-groups", status_code=201, opt=needs("agent.edit"), summary="Create an agent group")
+async def create_agent_group(request: ApiRequest, data: JSONBody[AgentGroupWrite]) -> AgentGroupView:
+    """An id or name that is taken answers 409, a criterion that cannot be read 400."""
+    return _view(await agent_groups.create(request.ctx, request.visible, request.actor, given(data)))
+
+
+@get("/agent-groups/{group_id:str}", opt=needs("agent.read"), summary="One agent group")
+async def show_agent_group(request: ApiRequest, group_id: FromPath[str]) -> AgentGroupView:
+    """One agent group."""
+    async with request.ctx.database.read() as tx:
+        return _view(await catalogue.get(tx, request.visible, AgentGroup, group_id))
+
+
+@put("/agent-groups/{group_id:str}", opt=needs("agent.edit"), summary="Change an agent group")
+async def update_agent_group(
+    request: ApiRequest, group_id: FromPath[str], data: JSONBody[AgentGroupWrite]
+) -> AgentGroupView:
+    """What is absent stays."""
+    refuse_other_id(data.id, group_id)
+    changes = given(data, but=("id",))
+    return _view(await agent_groups.update(request.ctx, request.visible, request.actor, group_id, changes))
+
+
+@delete("/agent-groups/{group_id:str}", status_code=204, opt=needs("agent.edit"), summary="Delete an agent group")
+async def delete_agent_group(request: ApiRequest, group_id: FromPath[str]) -> None:
+    """One that agents were, or still may be, enrolled into is kept (409)."""
+    await agent_groups.delete(request.ctx, request.visible, request.actor, group_id)
+
+
+@get("/agent-groups/{group_id:str}/members", opt=needs("agent.read"), summary="Who belongs to an agent group")
+async def list_members(
+    request: ApiRequest, group_id: FromPath[str], paging: NamedDependency[Paging]
+) -> PageOf[AgentView]:
+    """Agents that match its rules or were enrolled into it, by name; none while it is disabled."""
+    part = paging.part
+    async with request.ctx.database.read() as tx:
+        ids = await agent_groups.members(tx, request.visible, group_id)
+        asked = tuple(ids[part.offset : part.offset + part.limit])
+        found = await catalogue.many(tx, request.visible, AgentRecord, asked)
+        # who has gone in between is left out
+        data = await show_agents(tx, request.visible, [found[agent_id] for agent_id in asked if agent_id in found])
+    return listed(data, len(ids), paging)
+
+
+HANDLERS = (
+    list_agent_groups,
+    create_agent_group,
+    show_agent_group,
+    update_agent_group,
+    delete_agent_group,
+    list_members,
+)

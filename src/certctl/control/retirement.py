@@ -1,0 +1,56 @@
+"""Agents leave for good: what hangs on one keeps it, unless it is told to go with its targets and its jobs."""
+
+from __future__ import annotations
+
+import msgspec
+
+from certctl.control.changes import fault
+from certctl.core.actor import Actor
+from certctl.core.errors import Blocked
+from certctl.core.events import Event, EventType
+from certctl.core.status import AgentStatus
+from certctl.core.target import AgentRecord
+from certctl.ledger import append
+from certctl.lifecycle import request
+from certctl.lifecycle.context import Context
+from certctl.store import agents, catalogue
+from certctl.store.agents import Dependencies
+
+
+async def retire(
+    ctx: Context, actor: Actor, agent_id: str, *, reason: str, force: bool
+) -> tuple[AgentRecord, Dependencies]:
+    """Retire an agent; what hung on it is told. Twice is once.
+
+    Blocked with counts while something does, unless `force`: then its targets are retired, its jobs cancelled, and
+    its certificates looked at without it; that needs a reason.
+    """
+    now = ctx.now()
+    async with ctx.database.begin("agent.retire") as tx:
+        agent = await catalogue.get(tx, ctx.scope, AgentRecord, agent_id)
+        found = await agents.dependencies(tx, ctx.scope, agent_id)
+        if agent.retired_at is not None:
+            return agent, found
+        counts: dict[str, int] = msgspec.to_builtins(found)
+        if any(counts.values()):
+            _judge(agent, counts, reason=reason, force=force)
+        served = await agents.certificates_of(tx, ctx.scope, agent_id)
+        await agents.retire_targets(tx, ctx.scope, agent_id, reason, now)
+        await catalogue.change(
+            tx, ctx.scope, AgentRecord, agent_id, retired_at=now, retired_reason=reason, status=AgentStatus.OFFLINE
+        )
+        await request.agent_left(tx, ctx, agent_id, served, actor, f"agent {agent.name} was retired: {reason}")
+        details = {"reason": reason, "force": force} | counts
+        event = Event(
+            type=EventType.AGENT_RETIRED, subject_type="agent", subject_id=agent_id, actor=actor, details=details
+        )
+        await append(tx, ctx.scope, now, event)
+        return await catalogue.get(tx, ctx.scope, AgentRecord, agent_id), found
+
+
+def _judge(agent: AgentRecord, counts: dict[str, int], *, reason: str, force: bool) -> None:
+    if not force:
+        told = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in counts.items() if number)
+        raise Blocked(f"agent {agent.name} still has {told}; force=true with a reason ends those too", counts=counts)
+    if not reason:
+        raise fault("reason_is_missing", "retiring an agent with what hangs on it needs a reason", "reason")

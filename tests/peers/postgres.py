@@ -49,6 +49,7 @@ class Postgres:
     process: subprocess.Popen[bytes]
     made: int = 0
     launch: Callable[[], subprocess.Popen[bytes]] | None = None
+    address: str = "127.0.0.1"
 
     def crash(self) -> None:
         """End every one of its processes at once (SIGQUIT: immediate, without a checkpoint)."""
@@ -66,7 +67,7 @@ class Postgres:
             [
                 _binary("psql"),
                 "-h",
-                "127.0.0.1",
+                str(self.directory),
                 "-p",
                 str(self.port),
                 "-U",
@@ -87,12 +88,17 @@ class Postgres:
         self.made += 1
         name = f"t{os.getpid()}_{self.made}"
         self.sql(f"CREATE DATABASE {name}")
-        return f"postgres://certctl@127.0.0.1:{self.port}/{name}"
+        return f"postgres://certctl@{self.address}:{self.port}/{name}"
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[Postgres]:
-    """Start a cluster for the length of the block. As root it runs as the `postgres` user, as PostgreSQL demands."""
+def postgres(
+    address: str = "127.0.0.1", inside: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+) -> Iterator[Postgres]:
+    """Start a cluster for the length of the block. As root it runs as the `postgres` user, as PostgreSQL demands.
+
+    `inside` is where it is started (a network namespace), `address` where it listens there.
+    """
     directory = Path(tempfile.mkdtemp(prefix="certctl-pg-"))
     user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
     as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
@@ -121,7 +127,7 @@ def postgres() -> Iterator[Postgres]:
             **as_user,
         )
         options = {
-            "listen_addresses": "127.0.0.1",
+            "listen_addresses": address,
             "port": str(port),
             "unix_socket_directories": str(directory),
             "max_connections": "200",
@@ -129,8 +135,12 @@ def postgres() -> Iterator[Postgres]:
             "fsync": "off",
         }
 
+        if address != "127.0.0.1":
+            with (data / "pg_hba.conf").open("a") as rules:
+                rules.write(f"host all all {address}/24 trust\n")
+
         def launch() -> subprocess.Popen[bytes]:
-            with (directory / "log").open("ab") as log:
+            with (directory / "log").open("ab") as log, inside():
                 return subprocess.Popen(
                     [_binary("postgres"), "-D", str(data), *[f"--{name}={value}" for name, value in options.items()]],
                     stdout=log,
@@ -139,7 +149,7 @@ def postgres() -> Iterator[Postgres]:
                     **as_user,
                 )
 
-        server = Postgres(directory, port, launch(), launch=launch)
+        server = Postgres(directory, port, launch(), launch=launch, address=address)
         try:
             _wait(server)
             yield server

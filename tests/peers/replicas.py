@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +55,13 @@ def csr_for(name: str) -> str:
 
 
 class Replica:
-    """One certctl-server. `prefix` stands before its command (`ip netns exec ...`), `inside` around calls to it."""
+    """One certctl-server. `inside` is where it and calls to it live (a network namespace), `source` another release's `src`."""
 
     def __init__(
         self,
         directory: Path,
         database_url: str,
         *,
-        prefix: Sequence[str] = (),
         inside: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
         source: Path | None = None,
         **environ: str,
@@ -71,7 +70,7 @@ class Replica:
         self.port, self.pki_port = free_port(), free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.arm_file = directory / "arm"
-        self._prefix, self._inside = list(prefix), inside
+        self._inside = inside
         self._source = source
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CERTCTL_")}
         self.environ = inherited | {
@@ -92,9 +91,9 @@ class Replica:
         """Start it without waiting."""
         self.directory.mkdir(parents=True, exist_ok=True)
         command = [str(HERE / "replica_process.py")] if self._source is None else ["-m", "certctl.cli.server"]
-        with (self.directory / "log").open("ab") as log:
+        with (self.directory / "log").open("ab") as log, self._inside():
             self.process = subprocess.Popen(
-                [*self._prefix, sys.executable, *command],
+                [sys.executable, *command],
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -28,7 +28,7 @@ import uvloop
 from certctl import __version__
 from certctl.api.app import create_api
 from certctl.bootstrap import SERVER_OWNER, House, open_house
-from certctl.control import own_tls
+from certctl.control import batches, own_tls
 from certctl.control.installation import BUILT_IN_ISSUER
 from certctl.core.errors import CertctlError, Misconfigured
 from certctl.doors.state import AppState
@@ -39,6 +39,7 @@ from certctl.settings import Settings
 from certctl.store.wake import listening
 from certctl.telemetry.process import ProcessFigures
 from certctl.telemetry.tally import Tally
+from certctl.worker.batches import BatchRunner
 from certctl.worker.counting import Counting
 from certctl.worker.runner import Runner
 from certctl.worker.runtime import RuntimeMetrics, time_the_loop
@@ -85,6 +86,7 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
     if settings.embedded:
         # before anything is issued: a step that a killed run held must not wait for its lease
         await flow.free_earlier_runs(ctx, SERVER_OWNER)
+        await batches.free_earlier_runs(ctx, SERVER_OWNER)
     cert_path, key_path = await _tls_files(house)
     tally = Tally()
     pki = PkiApp(LifecycleFacts(ctx), tally=tally)
@@ -100,6 +102,7 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
     plain = uvicorn.Config(pki, **_uvicorn())
     runner, schedule = Runner(ctx, house.wakeups), Schedule(ctx, _ticks(settings))
     counting = Counting(ctx, tally)
+    batch_runner = BatchRunner(ctx, house.wakeups)
     servers = [(_Server(tls), tls_socket), (_Server(plain), pki_socket)]
     stop = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
@@ -111,6 +114,7 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
         group.create_task(runner.run(), name="runner")
         group.create_task(schedule.run(), name="schedule")
         group.create_task(counting.run(), name="counting")
+        group.create_task(batch_runner.run(), name="batches")
         keeper = group.create_task(_keep_own_tls(house, tls, stop), name="own-tls")
         timing = group.create_task(time_the_loop(state.figures), name="loop-timing")
         _announce(settings, tls_socket, pki_socket)
@@ -121,6 +125,7 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
         for server, _ in servers:
             server.should_exit = True
         runner.stop()
+        batch_runner.stop()
         schedule.stop()
         counting.stop()
         keeper.cancel()

@@ -393,7 +393,6 @@ async def test_targets_are_judged_at_once_and_retired_when_used(api):
 
 async def test_profiles_policies_owners_teams_issuers(api):
     for change, field in (
-        ({"requires_approval": True}, "requires_approval"),
         ({"allowed_ekus": ["everything"]}, "allowed_ekus[0]"),
         ({"allowed_key_algorithms": [{"algorithm": "RSA", "min_size": 1024}]}, "allowed_key_algorithms[0].min_size"),
         ({"allowed_key_algorithms": [{"algorithm": "DSA"}]}, "allowed_key_algorithms[0].algorithm"),

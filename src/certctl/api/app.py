@@ -23,7 +23,9 @@ from certctl.api.request import ApiRequest
 from certctl.api.v1 import (
     agent_groups,
     agents,
+    approvals,
     auth,
+    batches,
     certificates,
     issuers,
     jobs,
@@ -35,6 +37,7 @@ from certctl.api.v1 import (
     system,
     targets,
     teams,
+    versions,
 )
 from certctl.core.errors import CertctlError, Malformed, Violation
 from certctl.doors.edge import AsgiApp, Edge, HttpScope, Receive, Send, note_refusal, refuse, request_id_of
@@ -45,7 +48,9 @@ from certctl.doors.state import AppState
 _RESOURCES = (
     agent_groups,
     agents,
+    approvals,
     auth,
+    batches,
     certificates,
     issuers,
     jobs,
@@ -57,6 +62,7 @@ _RESOURCES = (
     system,
     targets,
     teams,
+    versions,
 )
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 

@@ -1,4 +1,4 @@
-"""What was issued leaves in PEM: never a key, always with an event that says who took it."""
+"""What was issued leaves in PEM or PKCS #12: never a key, always with an event that says who took it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from certctl.lifecycle.context import Context
 from certctl.store import views
 
 
-async def export(ctx: Context, scope: Scope, actor: Actor, certificate_id: str, *, version_id: str = "") -> Version:
+async def export(
+    ctx: Context, scope: Scope, actor: Actor, certificate_id: str, *, version_id: str = "", form: str = "pem"
+) -> Version:
     """The named version, else the current one that ends last; NotFound when nothing has been issued."""
     async with ctx.database.begin("export") as tx:
         if version_id:
@@ -27,7 +29,7 @@ async def export(ctx: Context, scope: Scope, actor: Actor, certificate_id: str, 
             subject_type="certificate",
             subject_id=certificate_id,
             actor=actor,
-            details={"version_id": version.id, "serial_number": version.serial_number, "format": "pem"},
+            details={"version_id": version.id, "serial_number": version.serial_number, "format": form},
         )
         await append(tx, ctx.scope, ctx.now(), event)
     return version

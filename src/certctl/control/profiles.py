@@ -95,9 +95,6 @@ async def delete(ctx: Context, scope: Scope, actor: Actor, profile_id: str) -> N
 
 
 def _check(profile: Profile) -> None:
-    if profile.requires_approval:
-        message = "two-person approval is not supported yet: a profile with requires_approval could issue nothing"
-        raise fault("approval_not_supported", message, "requires_approval")
     if profile.required_csr_attributes:
         message = "required_csr_attributes are not judged yet; leave the list empty"
         raise fault("csr_attributes_not_supported", message, "required_csr_attributes")

@@ -112,6 +112,41 @@ class AgentStatus(StrEnum):
     UNKNOWN = "Unknown"
 
 
+class BatchAction(StrEnum):
+    """What a batch does to each of its certificates."""
+
+    REVOKE = "revoke"
+    RENEW = "renew"
+    REASSIGN = "reassign"
+
+
+class BatchStatus(StrEnum):
+    """Where a batch stands. Cancelled by a person; halted by itself, with a reason."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    HALTED = "halted"
+
+
+class ItemStatus(StrEnum):
+    """What became of one certificate of a batch."""
+
+    PENDING = "pending"
+    DONE = "done"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+class ApprovalState(StrEnum):
+    """What people said of a request. Expired: the request ended before anybody decided."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+
+
 C, J, S, V, D, R = CertificateStatus, JobStatus, StepStatus, VersionStatus, DeploymentStatus, OrderStatus
 
 CERTIFICATE: Mapping[CertificateStatus, frozenset[CertificateStatus]] = {
@@ -166,6 +201,29 @@ ORDER: Mapping[OrderStatus, frozenset[OrderStatus]] = {
     R.ANSWERED: frozenset({R.RECORDED, R.REJECTED}),
     R.RECORDED: frozenset(),
     R.REJECTED: frozenset(),
+}
+
+B, T, A = BatchStatus, ItemStatus, ApprovalState
+
+BATCH: Mapping[BatchStatus, frozenset[BatchStatus]] = {
+    B.RUNNING: frozenset({B.COMPLETED, B.CANCELLED, B.HALTED}),
+    B.COMPLETED: frozenset(),
+    B.CANCELLED: frozenset(),
+    B.HALTED: frozenset(),
+}
+
+ITEM: Mapping[ItemStatus, frozenset[ItemStatus]] = {
+    T.PENDING: frozenset({T.DONE, T.SKIPPED, T.FAILED}),
+    T.DONE: frozenset(),
+    T.SKIPPED: frozenset(),
+    T.FAILED: frozenset(),
+}
+
+APPROVAL: Mapping[ApprovalState, frozenset[ApprovalState]] = {
+    A.PENDING: frozenset({A.APPROVED, A.REJECTED, A.EXPIRED}),
+    A.APPROVED: frozenset(),
+    A.REJECTED: frozenset(),
+    A.EXPIRED: frozenset(),
 }
 
 LIVE_JOB = frozenset({J.PENDING, J.AWAITING_CSR, J.AWAITING_APPROVAL, J.RUNNING})

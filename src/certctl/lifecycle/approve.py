@@ -1,7 +1,8 @@
 """approve: may it be issued? Every rule of profile and issuer is judged, every violation recorded.
 
 Approved requests carry a hash of what was decided (names, profile version, issuer, lifetime, key rule); hands on to
-prepare. Pure but for the rows: after a crash the verdict is the same.
+prepare. Pure but for the rows: after a crash the verdict is the same. Where the profile wants a person's word the job
+waits for `decide`, without an end: waiting never turns into issuing.
 """
 
 from __future__ import annotations
@@ -11,18 +12,22 @@ from typing import Any
 
 import msgspec
 
+from certctl.core.actor import Actor
+from certctl.core.approval import ISSUANCE, Approval
 from certctl.core.catalogue import IssuerRecord, Profile
 from certctl.core.certificate import CLIENT_HOLDER, RequestBody
-from certctl.core.errors import PolicyDenied
-from certctl.core.events import Event, EventType
+from certctl.core.errors import Conflict, NotFound, PolicyDenied
+from certctl.core.events import Event, EventType, Notice
+from certctl.core.ids import new_id
 from certctl.core.job import Job, Step
-from certctl.core.status import JobStatus, StepKind, StepStatus
-from certctl.ledger import append
-from certctl.lifecycle import facts, settle
+from certctl.core.scope import Scope
+from certctl.core.status import ApprovalState, JobStatus, StepKind, StepStatus
+from certctl.ledger import append, notify
+from certctl.lifecycle import facts, settle, standing
 from certctl.lifecycle.context import Context
 from certctl.policy.approval import needs_approval
 from certctl.policy.issuance import judge_request
-from certctl.store import catalogue, jobs
+from certctl.store import approvals, catalogue, certificates, jobs
 from certctl.store.tx import Tx
 
 
@@ -50,25 +55,135 @@ async def _approve(tx: Tx, ctx: Context, step: Step, job: Job) -> None:
     )
     await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, now)
     if needs_approval(profile):
-        # nobody can decide yet, so nothing is issued: waiting is the safe end
-        body_decided = msgspec.to_builtins(decided)
-        await jobs.move_job(tx, ctx.scope, job.id, JobStatus.AWAITING_APPROVAL, now, body=body_decided)
+        await _ask_people(tx, ctx, job, decided)
         return
+    await _go_on(tx, ctx, job, body=msgspec.to_builtins(decided))
+    details = {"job_id": job.id, "decision_hash": decided.decision_hash}
+    await append(tx, ctx.scope, now, _event(EventType.REQUEST_APPROVED, job, ctx.actor, details))
+
+
+async def _go_on(tx: Tx, ctx: Context, job: Job, **values: Any) -> None:
+    now = ctx.now()
     by_client = job.holder_id == CLIENT_HOLDER
     status = JobStatus.RUNNING if by_client else JobStatus.AWAITING_CSR
-    await jobs.move_job(tx, ctx.scope, job.id, status, now, body=msgspec.to_builtins(decided))
+    await jobs.move_job(tx, ctx.scope, job.id, status, now, **values)
     await jobs.add_step(tx, ctx.scope, job.id, StepKind.PREPARE, now, agent_id="" if by_client else job.holder_id)
-    details = {"job_id": job.id, "decision_hash": decided.decision_hash}
-    await append(tx, ctx.scope, now, _event(EventType.REQUEST_APPROVED, job, ctx, details))
+
+
+async def _ask_people(tx: Tx, ctx: Context, job: Job, decided: RequestBody) -> None:
+    now = ctx.now()
+    await jobs.move_job(tx, ctx.scope, job.id, JobStatus.AWAITING_APPROVAL, now, body=msgspec.to_builtins(decided))
+    approval = _approval(ctx, job, decided)
+    await approvals.insert(tx, ctx.scope, approval)
+    details = {"job_id": job.id, "approval_id": approval.id, "decision_hash": decided.decision_hash}
+    await append(tx, ctx.scope, now, _event(EventType.APPROVAL_REQUESTED, job, ctx.actor, details))
+    notice = Notice(
+        type="ApprovalRequested",
+        certificate_id=job.certificate_id,
+        severity="informational",
+        message=f"{job.requested_by} asks for {decided.common_name} under {decided.profile_id}: approve or reject it",
+        dedup_key=f"approval/{job.id}",
+    )
+    await notify(tx, ctx.scope, now, notice)
+
+
+def _approval(ctx: Context, job: Job, decided: RequestBody) -> Approval:
+    now = ctx.now()
+    return Approval(
+        tenant_id=ctx.scope.tenant_id,
+        id=new_id("ar"),
+        kind=ISSUANCE,
+        certificate_id=job.certificate_id,
+        job_id=job.id,
+        profile_id=decided.profile_id,
+        requested_by=job.requested_by,
+        state=ApprovalState.PENDING,
+        decision_hash=decided.decision_hash,
+        decided_by="",
+        decided_at=None,
+        decision_note="",
+        metadata={
+            "common_name": decided.common_name,
+            "names": decided.names,
+            "issuer_id": decided.issuer_id,
+            "profile_version": decided.profile_version,
+            "validity_seconds": decided.validity_seconds,
+            "key_algorithm": decided.key_algorithm,
+            "job_type": str(job.type),
+            "reason": decided.reason,
+        },
+        created_at=now,
+        updated_at=now,
+    )
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person says of a request. `decision_hash`, when given, is what they saw; another one is a Conflict."""
+
+    approved: bool
+    note: str = ""
+    decision_hash: str = ""
+
+
+async def decide(ctx: Context, scope: Scope, actor: Actor, job_id: str, decision: Decision) -> Approval:
+    """A person's word on a job that waits for it. That it is another person than asked is for the caller to know.
+
+    NotFound outside the scope; Conflict when the job does not wait, was decided, or is no longer what was judged.
+    """
+    async with ctx.database.begin("approve.decide") as tx:
+        job = (await jobs.jobs_by_id(tx, scope, [job_id])).get(job_id)
+        if job is None:
+            raise NotFound(f"no job {job_id}")
+        await certificates.certificate(tx, scope, job.certificate_id, lock=True)
+        job = (await jobs.jobs_by_id(tx, scope, [job_id]))[job_id]
+        if job.status != JobStatus.AWAITING_APPROVAL:
+            raise Conflict(f"job {job_id} is {job.status} and waits for nobody's approval")
+        approval = await approvals.of_job(tx, ctx.scope, job_id)
+        if approval is None:
+            # it began to wait under a release that kept no such rows
+            approval = _approval(ctx, job, msgspec.convert(job.body, RequestBody))
+            await approvals.insert(tx, ctx.scope, approval)
+        await _check_unchanged(tx, ctx, job, approval, decision)
+        state = ApprovalState.APPROVED if decision.approved else ApprovalState.REJECTED
+        now = ctx.now()
+        await approvals.decide(tx, ctx.scope, approval.id, state, now, decided_by=actor.id, note=decision.note)
+        if decision.approved:
+            await _go_on(tx, ctx, job)
+        else:
+            await settle.reject_job(tx, ctx, job, f"rejected by {actor.id}" + _because(decision.note), actor=actor)
+        kind = EventType.REQUEST_APPROVED if decision.approved else EventType.REQUEST_DENIED
+        details = {"job_id": job_id, "approval_id": approval.id, "decision_hash": approval.decision_hash}
+        await append(tx, ctx.scope, now, _event(kind, job, actor, details | {"note": decision.note}))
+        await standing.refresh(tx, ctx, job.certificate_id)
+        decided = await approvals.of_job(tx, ctx.scope, job_id)
+    if decided is None:
+        raise AssertionError("a decided approval is there")
+    return decided
+
+
+def _because(note: str) -> str:
+    return f": {note}" if note else ""
+
+
+async def _check_unchanged(tx: Tx, ctx: Context, job: Job, approval: Approval, decision: Decision) -> None:
+    """An approval covers what was judged and shown, and nothing that has changed since."""
+    if decision.decision_hash and decision.decision_hash != approval.decision_hash:
+        raise Conflict("this is not what you decided about: the request has another decision hash; look at it again")
+    if not decision.approved:
+        return
+    body = msgspec.convert(job.body, RequestBody)
+    profile = await catalogue.get(tx, ctx.scope, Profile, body.profile_id)
+    if facts.hash_of(body, profile_version=profile.version) != approval.decision_hash:
+        message = f"profile {body.profile_id} was changed after this was judged; reject it and let it be asked anew"
+        raise Conflict(message)
 
 
 async def _deny(tx: Tx, ctx: Context, step: Step, job: Job, denied: PolicyDenied) -> None:
     told = [msgspec.to_builtins(violation) for violation in denied.violations]
-    await append(
-        tx, ctx.scope, ctx.now(), _event(EventType.REQUEST_DENIED, job, ctx, {"job_id": job.id, "violations": told})
-    )
+    details = {"job_id": job.id, "violations": told}
+    await append(tx, ctx.scope, ctx.now(), _event(EventType.REQUEST_DENIED, job, ctx.actor, details))
     await settle.fail(tx, ctx, step, denied)
 
 
-def _event(kind: EventType, job: Job, ctx: Context, details: dict[str, Any]) -> Event:
-    return Event(type=kind, subject_type="certificate", subject_id=job.certificate_id, actor=ctx.actor, details=details)
+def _event(kind: EventType, job: Job, actor: Actor, details: dict[str, Any]) -> Event:
+    return Event(type=kind, subject_type="certificate", subject_id=job.certificate_id, actor=actor, details=details)

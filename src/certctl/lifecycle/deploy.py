@@ -28,7 +28,7 @@ from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
 from certctl.core.job import Job, Step
 from certctl.core.scope import Scope
-from certctl.core.status import DeploymentStatus, JobStatus, StepKind, StepStatus
+from certctl.core.status import DeploymentStatus, JobStatus, StepKind, StepStatus, VersionStatus
 from certctl.core.target import AgentRecord, Deployment
 from certctl.ledger import append
 from certctl.lifecycle import counts, handoff, material, reference, settle
@@ -53,6 +53,32 @@ async def trigger(
             written += await handoff.deploy_to(
                 tx, ctx, certificate, version, [target], actor=actor, attempt=new_id("ask")
             )
+    return written
+
+
+async def rollback(ctx: Context, scope: Scope, actor: Actor, certificate_id: str, version_id: str) -> list[Job]:
+    """Put an older version back on its holder's targets; once it is seen there it is the current one again.
+
+    NotFound; Conflict when it is current already, was revoked, has expired, or its key is on none of these targets.
+    """
+    async with ctx.database.begin("deploy") as tx:
+        certificate = await certificates.certificate(tx, scope, certificate_id, lock=True)
+        pairs = await material.pairs(tx, ctx, certificate, version_id=version_id)
+        if any(version.status == VersionStatus.CURRENT for _, version in pairs):
+            raise Conflict(f"version {version_id} is the current one: deploy it again, there is nothing to roll back")
+        written: list[Job] = []
+        for target, version in pairs:
+            attempt = new_id("back")
+            written += await handoff.deploy_to(tx, ctx, certificate, version, [target], actor=actor, attempt=attempt)
+        details = {"version_id": version_id, "jobs": [job.id for job in written]}
+        event = Event(
+            type=EventType.ROLLBACK_TRIGGERED,
+            subject_type="certificate",
+            subject_id=certificate_id,
+            actor=actor,
+            details=details,
+        )
+        await append(tx, ctx.scope, ctx.now(), event)
     return written
 
 

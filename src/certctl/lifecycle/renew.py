@@ -110,30 +110,37 @@ async def policy_changed(tx: Tx, ctx: Context, renewal_policy_id: str) -> None:
 async def trigger(ctx: Context, scope: Scope, actor: Actor, certificate_id: str, *, force: bool = False) -> list[Job]:
     """Renew now, every key holder. Conflict while an issuance is under way, unless `force` cancels and replaces it."""
     async with ctx.database.begin("renew") as tx:
-        certificate = await certificates.certificate(tx, scope, certificate_id, lock=True)
-        if certificate.status == CertificateStatus.ARCHIVED:
-            raise Malformed(f"certificate {certificate_id} is archived; create a new one instead")
-        before = await standing.load(tx, ctx, certificate)
-        if before.live and not force:
-            raise Conflict(f"an issuance is already under way (job {before.live[0].id}); force=true replaces it")
-        for job in before.live:
-            await jobs.cancel_steps(tx, ctx.scope, job.id, ctx.now())
-            await jobs.move_job(
-                tx, ctx.scope, job.id, JobStatus.CANCELLED, ctx.now(), last_error="replaced by a forced renewal"
-            )
-        needed = _everyone(before)
-        if not needed:
-            raise Conflict("nobody holds a key for this certificate: map a target to it, or send a CSR")
-        written = [await _ask(tx, ctx, certificate, need, actor) for need in needed]
-        event = Event(
-            type=EventType.RENEWAL_TRIGGERED,
-            subject_type="certificate",
-            subject_id=certificate_id,
-            actor=actor,
-            details={"jobs": [job.id for job in written], "force": force},
+        return await trigger_in(tx, ctx, scope, actor, certificate_id, force=force)
+
+
+async def trigger_in(
+    tx: Tx, ctx: Context, scope: Scope, actor: Actor, certificate_id: str, *, force: bool = False
+) -> list[Job]:
+    """`trigger` in the caller's transaction, so that whatever asked for it is written with it or not at all."""
+    certificate = await certificates.certificate(tx, scope, certificate_id, lock=True)
+    if certificate.status == CertificateStatus.ARCHIVED:
+        raise Malformed(f"certificate {certificate_id} is archived; create a new one instead")
+    before = await standing.load(tx, ctx, certificate)
+    if before.live and not force:
+        raise Conflict(f"an issuance is already under way (job {before.live[0].id}); force=true replaces it")
+    for job in before.live:
+        await jobs.cancel_steps(tx, ctx.scope, job.id, ctx.now())
+        await jobs.move_job(
+            tx, ctx.scope, job.id, JobStatus.CANCELLED, ctx.now(), last_error="replaced by a forced renewal"
         )
-        await append(tx, ctx.scope, ctx.now(), event)
-        await standing.refresh(tx, ctx, certificate_id)
+    needed = _everyone(before)
+    if not needed:
+        raise Conflict("nobody holds a key for this certificate: map a target to it, or send a CSR")
+    written = [await _ask(tx, ctx, certificate, need, actor) for need in needed]
+    event = Event(
+        type=EventType.RENEWAL_TRIGGERED,
+        subject_type="certificate",
+        subject_id=certificate_id,
+        actor=actor,
+        details={"jobs": [job.id for job in written], "force": force},
+    )
+    await append(tx, ctx.scope, ctx.now(), event)
+    await standing.refresh(tx, ctx, certificate_id)
     return written
 
 

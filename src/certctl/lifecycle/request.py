@@ -31,6 +31,8 @@ from certctl.store.tx import Tx
 DEFAULT_ISSUER = "iss-local"
 DEFAULT_POLICY = "rp-default"
 DEFAULT_PROFILE = "prof-default"
+# what no rule of issuance looks at: an owner may change though the profile has since come to forbid the names
+_NOT_JUDGED = frozenset({"name", "environment", "owner_id", "team_id", "tags", "renewal_policy_id"})
 
 
 class NewCertificate(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,30 +151,38 @@ async def update(
     ctx: Context, scope: Scope, actor: Actor, certificate_id: str, changes: CertificateChanges
 ) -> Certificate:
     """Change a certificate's record; targets newly mapped on a host without a key get a first version there."""
-    now = ctx.now()
     async with ctx.database.begin("request") as tx:
-        before = await certificates.certificate(tx, scope, certificate_id, lock=True)
-        _refuse_archived(before)
-        given = {name: value for name in changes.__struct_fields__ if (value := getattr(changes, name)) is not None}
-        target_ids = given.pop("target_ids", None)
-        _canonical_names(given, before)
-        after = msgspec.structs.replace(before, **given)
-        mapped = await certificates.targets_of(tx, ctx.scope, certificate_id)
-        wanted = target_ids if target_ids is not None else [target.id for target in mapped]
-        targets = await _check_references(tx, scope, after, wanted)
-        _check_scope(scope, after)
+        return await update_in(tx, ctx, scope, actor, certificate_id, changes)
+
+
+async def update_in(
+    tx: Tx, ctx: Context, scope: Scope, actor: Actor, certificate_id: str, changes: CertificateChanges
+) -> Certificate:
+    """`update` in the caller's transaction."""
+    now = ctx.now()
+    before = await certificates.certificate(tx, scope, certificate_id, lock=True)
+    _refuse_archived(before)
+    given = {name: value for name in changes.__struct_fields__ if (value := getattr(changes, name)) is not None}
+    target_ids = given.pop("target_ids", None)
+    _canonical_names(given, before)
+    after = msgspec.structs.replace(before, **given)
+    mapped = await certificates.targets_of(tx, ctx.scope, certificate_id)
+    wanted = target_ids if target_ids is not None else [target.id for target in mapped]
+    targets = await _check_references(tx, scope, after, wanted)
+    _check_scope(scope, after)
+    if target_ids is not None or not set(given) <= _NOT_JUDGED:
         ask = handoff.Ask(type=JobType.ISSUANCE, holder_id="", idempotency_key="", actor=actor)
         await handoff.request_body(tx, ctx, after, ask)
-        if given:
-            await _check_name_is_free(tx, ctx, after)
-            await certificates.change_certificate(tx, ctx.scope, certificate_id, now, **given)
-        if target_ids is not None:
-            await certificates.map_targets(tx, ctx.scope, certificate_id, target_ids)
-            await _serve_new_targets(tx, ctx, after, targets, {target.id for target in mapped}, actor)
-        changed: dict[str, Any] = given | ({"target_ids": target_ids} if target_ids is not None else {})
-        await append(tx, ctx.scope, now, _event(EventType.CERTIFICATE_UPDATED, certificate_id, actor, changed))
-        await standing.refresh(tx, ctx, certificate_id)
-        return await certificates.certificate(tx, scope, certificate_id)
+    if given:
+        await _check_name_is_free(tx, ctx, after)
+        await certificates.change_certificate(tx, ctx.scope, certificate_id, now, **given)
+    if target_ids is not None:
+        await certificates.map_targets(tx, ctx.scope, certificate_id, target_ids)
+        await _serve_new_targets(tx, ctx, after, targets, {target.id for target in mapped}, actor)
+    changed: dict[str, Any] = given | ({"target_ids": target_ids} if target_ids is not None else {})
+    await append(tx, ctx.scope, now, _event(EventType.CERTIFICATE_UPDATED, certificate_id, actor, changed))
+    await standing.refresh(tx, ctx, certificate_id)
+    return await certificates.certificate(tx, scope, certificate_id)
 
 
 async def _serve_new_targets(

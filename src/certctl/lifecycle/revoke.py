@@ -41,32 +41,52 @@ async def trigger(
     """Revoke now; revoking again adds nothing. Raises Malformed for an unknown reason, Conflict when nothing is
     left to revoke.
     """
-    parsed = parse_reason(reason or "unspecified")
     async with ctx.database.begin("revoke") as tx:
-        certificate = await certificates.certificate(tx, scope, certificate_id, lock=True)
-        chosen = await _versions(tx, ctx, certificate, version_id)
-        if not replace and not version_id:
-            await _stop_issuing(tx, ctx, certificate)
-        revoked = [version for version in chosen if await _revoke(tx, ctx, certificate, version, actor, str(parsed))]
-        if not revoked and certificate.status != CertificateStatus.REVOKED:
-            raise Conflict("there is nothing to revoke: no version of this certificate is still valid")
-        whole = not await certificates.current_versions(tx, ctx.scope, certificate_id)
-        if whole:
-            await certificates.move_certificate(
-                tx,
-                ctx.scope,
-                certificate_id,
-                CertificateStatus.REVOKED,
-                ctx.now(),
-                revoked_at=ctx.now(),
-                revocation_reason=str(parsed),
-                status_reason=f"revoked: {parsed}",
-                next_check_at=None,
-            )
-        if replace:
-            await _replace(tx, ctx, certificate, revoked, actor)
-        job = await handoff.revocation(tx, ctx, certificate, actor=actor, reason=str(parsed))
-        await standing.refresh(tx, ctx, certificate_id)
+        return await trigger_in(
+            tx, ctx, scope, actor, certificate_id, reason=reason, version_id=version_id, replace=replace
+        )
+
+
+async def trigger_in(
+    tx: Tx,
+    ctx: Context,
+    scope: Scope,
+    actor: Actor,
+    certificate_id: str,
+    *,
+    reason: str = "",
+    version_id: str = "",
+    replace: bool = False,
+    once: bool = False,
+) -> Job:
+    """`trigger` in the caller's transaction. With `once` revoking again is a Conflict that says so."""
+    parsed = parse_reason(reason or "unspecified")
+    certificate = await certificates.certificate(tx, scope, certificate_id, lock=True)
+    chosen = await _versions(tx, ctx, certificate, version_id)
+    if not replace and not version_id:
+        await _stop_issuing(tx, ctx, certificate)
+    revoked = [version for version in chosen if await _revoke(tx, ctx, certificate, version, actor, str(parsed))]
+    if not revoked and certificate.status != CertificateStatus.REVOKED:
+        raise Conflict("there is nothing to revoke: no version of this certificate is still valid")
+    if not revoked and once:
+        raise Conflict("it is revoked already, every version of it")
+    whole = not await certificates.current_versions(tx, ctx.scope, certificate_id)
+    if whole:
+        await certificates.move_certificate(
+            tx,
+            ctx.scope,
+            certificate_id,
+            CertificateStatus.REVOKED,
+            ctx.now(),
+            revoked_at=ctx.now(),
+            revocation_reason=str(parsed),
+            status_reason=f"revoked: {parsed}",
+            next_check_at=None,
+        )
+    if replace:
+        await _replace(tx, ctx, certificate, revoked, actor)
+    job = await handoff.revocation(tx, ctx, certificate, actor=actor, reason=str(parsed))
+    await standing.refresh(tx, ctx, certificate_id)
     return job
 
 

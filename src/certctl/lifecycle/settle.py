@@ -35,6 +35,9 @@ _NOTICE_TYPE = {
     JobType.REVOCATION: "Revocation",
 }
 
+# so many failures have spent every policy's and every first issuance's patience: the next try is a day away
+_REJECTED_COUNTS = 12
+
 
 async def fail(tx: Tx, ctx: Context, step: Step, error: Exception, *, actor: Actor | None = None) -> None:
     """Settle a leased step that failed with `error`: retry it later, or end its job as failed."""
@@ -98,6 +101,16 @@ async def end_job(
         await _fail_deployment(tx, ctx, job, message, now)
 
 
+async def reject_job(tx: Tx, ctx: Context, job: Job, message: str, *, actor: Actor) -> None:
+    """End a job that a person rejected. Nobody is asked the same again at once: the certificate waits its longest."""
+    now = ctx.now()
+    await jobs.cancel_steps(tx, ctx.scope, job.id, now)
+    await jobs.move_job(tx, ctx.scope, job.id, JobStatus.CANCELLED, now, last_error=message, error_kind="rejected")
+    details = {"error": message, "error_kind": "rejected"}
+    await append(tx, ctx.scope, now, _event(EventType.JOB_CANCELLED, job, actor, details))
+    await _count_failure(tx, ctx, job, message, now, at_least=_REJECTED_COUNTS)
+
+
 async def _tell(tx: Tx, ctx: Context, job: Job, message: str, now: datetime) -> None:
     notice = Notice(
         type=_NOTICE_TYPE[JobType(job.type)],
@@ -115,14 +128,14 @@ async def _give_up_order(tx: Tx, ctx: Context, job: Job) -> None:
         await certificates.change_order(tx, ctx.scope, order.id, OrderStatus.REJECTED)
 
 
-async def _count_failure(tx: Tx, ctx: Context, job: Job, message: str, now: datetime) -> None:
+async def _count_failure(tx: Tx, ctx: Context, job: Job, message: str, now: datetime, *, at_least: int = 0) -> None:
     certificate: Certificate = await certificates.certificate(tx, ctx.scope, job.certificate_id, lock=True)
     await certificates.change_certificate(
         tx,
         ctx.scope,
         certificate.id,
         now,
-        failures=certificate.failures + 1,
+        failures=max(certificate.failures + 1, at_least),
         last_failure_at=now,
         status_reason=f"{str(job.type).lower()} failed: {message}",
     )

@@ -9,6 +9,9 @@ from certctl.doors.permissions import AGENT_PERMISSIONS, PERMISSIONS
 
 PUBLIC = {"/health", "/ready", "/api/v1/version", "/api/v1/auth/info", "/api/v1/auth/bootstrap"}
 
+# a POST for the sake of its password, which must not stand in an address; it changes nothing
+READS_BY_POST = {"/api/v1/certificates/{certificate_id:str}/export/pkcs12"}
+
 
 def handlers():
     for route in create_rest(None).routes:
@@ -37,6 +40,9 @@ def test_what_writes_asks_for_more_than_reading():
     for path, handler in handlers():
         if {"POST", "PUT", "DELETE"} & set(handler.http_methods):
             asked = asked_by(handler.opt)
+            if path in READS_BY_POST:
+                assert asked == "cert.read"
+                continue
             assert not asked.endswith(".read"), path
             assert asked != "signed in", path
 

@@ -9,8 +9,11 @@ import pytest
 
 from certctl.core import status
 from certctl.core.status import (
+    ApprovalState,
+    BatchStatus,
     CertificateStatus,
     DeploymentStatus,
+    ItemStatus,
     JobStatus,
     OrderStatus,
     StepStatus,
@@ -26,6 +29,9 @@ MACHINES = {
     "STEP": (StepStatus, StepStatus.READY, {"done", "failed", "cancelled"}),
     "VERSION": (VersionStatus, VersionStatus.ISSUED, {"revoked"}),
     "DEPLOYMENT": (DeploymentStatus, DeploymentStatus.PENDING, {"superseded"}),
+    "BATCH": (BatchStatus, BatchStatus.RUNNING, {"completed", "cancelled", "halted"}),
+    "ITEM": (ItemStatus, ItemStatus.PENDING, {"done", "skipped", "failed"}),
+    "APPROVAL": (ApprovalState, ApprovalState.PENDING, {"approved", "rejected", "expired"}),
     "ORDER": (OrderStatus, OrderStatus.INTENDED, {"recorded", "rejected"}),
 }
 

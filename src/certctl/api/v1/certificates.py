@@ -13,6 +13,7 @@ from certctl.api.driving import drive, drive_pending, ids
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
 from certctl.api.shown import given, listed, page_of, refuse_other_id, shown
+from certctl.api.v1.versions import version_view
 from certctl.client.models.certificates import (
     CertificateView,
     CertificateWrite,
@@ -28,12 +29,11 @@ from certctl.client.models.certificates import (
 )
 from certctl.client.models.page import PageOf, StatusAnswer
 from certctl.control import exports
-from certctl.core.certificate import Certificate, Version
+from certctl.core.certificate import Certificate
 from certctl.core.errors import Malformed, Violation
 from certctl.doors.paging import Paging
 from certctl.lifecycle import deploy, plan, renew, revoke
 from certctl.lifecycle import request as request_stage
-from certctl.pki.csr import csr_pem
 from certctl.pki.pem import certificate_pem
 from certctl.store import views
 
@@ -156,16 +156,7 @@ async def list_versions(
     """Newest first."""
     async with request.ctx.database.read() as tx:
         found = await views.version_page(tx, request.visible, certificate_id, paging.part)
-    return page_of(found, paging, _version)
-
-
-def _version(version: Version) -> VersionView:
-    return shown(
-        VersionView,
-        version,
-        pem_chain=certificate_pem(version.leaf_der) + version.chain_pem,
-        csr_pem=csr_pem(version.csr_der),
-    )
+    return page_of(found, paging, version_view)
 
 
 @get("/certificates/{certificate_id:str}/deployments", opt=needs("cert.read"), summary="Where a certificate is")

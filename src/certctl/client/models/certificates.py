@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from certctl.client.models.bounds import Id, Pem, PositiveSeconds, Text
 
@@ -177,3 +177,10 @@ class PemExport(Struct, frozen=True, kw_only=True):
     cert_pem: str
     chain_pem: str
     full_pem: str
+
+
+class Pkcs12Body(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The password of the file; empty leaves it readable by all."""
+
+    password: Annotated[str, Meta(max_length=1024)] = ""
+    version_id: Id = ""

@@ -1,0 +1,113 @@
+"""/api/v1/approvals and the same by job: a second person's word on what a profile does not let one ask for alone."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar import get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+
+from certctl.api.driving import drive
+from certctl.api.guard import needs
+from certctl.api.request import ApiRequest
+from certctl.api.shown import page_of, shown
+from certctl.client.models.approvals import ApprovalView, DecisionAnswer, DecisionBody, RejectBody
+from certctl.client.models.page import PageOf, StatusAnswer
+from certctl.control import approvals as control
+from certctl.core.approval import Approval
+from certctl.core.errors import Malformed, Violation
+from certctl.core.status import ApprovalState
+from certctl.doors.paging import Paging
+from certctl.lifecycle.approve import Decision
+from certctl.store import approvals as store
+
+# the framework keeps the plain word for itself
+State = Annotated[str, QueryParameter(name="state", description="pending, approved, rejected or expired")]
+
+
+@get("/approvals", opt=needs("approval.read"), summary="List approvals")
+async def list_approvals(
+    request: ApiRequest,
+    paging: NamedDependency[Paging],
+    approval_state: State = "",
+    certificate_id: FromQuery[str] = "",
+    requested_by: FromQuery[str] = "",
+    job_id: FromQuery[str] = "",
+) -> PageOf[ApprovalView]:
+    """Newest first; `state` is pending, approved, rejected or expired (its job ended undecided)."""
+    known = [str(each) for each in ApprovalState]
+    if approval_state and approval_state.lower() not in known:
+        message = f"state is one of {', '.join(known)}"
+        raise Malformed(message, violations=(Violation("unknown_value", message, "state"),))
+    asked = {
+        "state": approval_state,
+        "certificate_id": certificate_id,
+        "requested_by": requested_by,
+        "job_id": job_id,
+    }
+    equal = {name: value for name, value in asked.items() if value}
+    async with request.ctx.database.read() as tx:
+        found = await store.approval_page(tx, request.visible, equal, paging.part)
+    return page_of(found, paging, _view)
+
+
+def _view(approval: Approval) -> ApprovalView:
+    return shown(ApprovalView, approval, payload="")
+
+
+@get("/approvals/{approval_id:str}", opt=needs("approval.read"), summary="One approval")
+async def show_approval(request: ApiRequest, approval_id: FromPath[str]) -> ApprovalView:
+    """What was asked and judged, and what was said."""
+    async with request.ctx.database.read() as tx:
+        return _view(await store.approval(tx, request.visible, approval_id))
+
+
+@post(
+    "/approvals/{approval_id:str}/approve", status_code=200, opt=needs("approval.approve"), summary="Approve a request"
+)
+async def approve(
+    request: ApiRequest, approval_id: FromPath[str], data: JSONBody[DecisionBody | None] = None
+) -> DecisionAnswer:
+    """By another person than who asked. Covers just what was judged: a changed profile makes it a 409."""
+    return await _decide(request, approval_id, data or DecisionBody(), approved=True)
+
+
+@post("/approvals/{approval_id:str}/reject", status_code=200, opt=needs("approval.reject"), summary="Reject a request")
+async def reject(
+    request: ApiRequest, approval_id: FromPath[str], data: JSONBody[DecisionBody | None] = None
+) -> DecisionAnswer:
+    """The job is cancelled; nobody is asked the same again within a day unless a person asks."""
+    return await _decide(request, approval_id, data or DecisionBody(), approved=False)
+
+
+async def _decide(request: ApiRequest, approval_id: str, said: DecisionBody, *, approved: bool) -> DecisionAnswer:
+    decision = Decision(approved=approved, note=said.note, decision_hash=said.decision_hash)
+    decided = await control.decide_approval(request.ctx, request.visible, request.actor, approval_id, decision)
+    await drive(request.door, [decided.job_id])
+    return DecisionAnswer(id=decided.id, decided_by=decided.decided_by, action=str(decided.state))
+
+
+@post("/jobs/{job_id:str}/approve", status_code=200, opt=needs("approval.approve"), summary="Approve a job")
+async def approve_job(
+    request: ApiRequest, job_id: FromPath[str], data: JSONBody[DecisionBody | None] = None
+) -> StatusAnswer:
+    """The same as approving its approval."""
+    said = data or DecisionBody()
+    decision = Decision(approved=True, note=said.note, decision_hash=said.decision_hash)
+    await control.decide(request.ctx, request.visible, request.actor, job_id, decision)
+    await drive(request.door, [job_id])
+    return StatusAnswer(status="job_approved", job_id=job_id)
+
+
+@post("/jobs/{job_id:str}/reject", status_code=200, opt=needs("approval.reject"), summary="Reject a job")
+async def reject_job(
+    request: ApiRequest, job_id: FromPath[str], data: JSONBody[RejectBody | None] = None
+) -> StatusAnswer:
+    """The same as rejecting its approval."""
+    decision = Decision(approved=False, note=(data or RejectBody()).reason)
+    await control.decide(request.ctx, request.visible, request.actor, job_id, decision)
+    return StatusAnswer(status="job_rejected", job_id=job_id)
+
+
+HANDLERS = (list_approvals, show_approval, approve, reject, approve_job, reject_job)

@@ -1,0 +1,312 @@
+"""Batches: one action over any number of certificates, each item exactly once through the ordinary lifecycle.
+
+An item's result is written in the transaction of what it did: after kill -9 it is done and recorded, or neither. A dry
+run does the same and takes it back, so that a preview is what would happen. What an item is refused becomes its result;
+a database that cannot be reached does not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import structlog
+
+from certctl.core.actor import Actor
+from certctl.core.batch import Batch, BatchItem, Selection
+from certctl.core.catalogue import Owner, Team
+from certctl.core.errors import CertctlError, Conflict, Malformed, NotFound, StaleFence, Temporary, TooLarge, Violation
+from certctl.core.events import Event, EventType
+from certctl.core.ids import new_id
+from certctl.core.scope import Scope
+from certctl.core.status import BatchAction, BatchStatus, CertificateStatus, ItemStatus
+from certctl.ledger import append
+from certctl.lifecycle import renew, request, revoke
+from certctl.lifecycle.context import Context
+from certctl.policy.revocation import parse_reason
+from certctl.store import batches, catalogue, views
+from certctl.store.tx import Tx
+
+log = structlog.get_logger(__name__)
+
+MOST_IDS = 10_000
+_CHUNK = 50
+_NO_FENCE = 0
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch to make. `wanted` are the action's parameters; `lease_owner` takes it in hand at once."""
+
+    action: BatchAction
+    permission: str
+    selection: Selection
+    wanted: dict[str, Any]
+    key_id: str
+    dry_run: bool = False
+    max_failures: int | None = None
+    lease_owner: str = ""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of an item."""
+
+    status: ItemStatus
+    reason: str = ""
+    error_kind: str = ""
+    job_ids: list[str] = []
+
+
+class _TakenBack(Exception):
+    """Carries what would have happened out of a transaction that is rolled back."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__()
+        self.outcome = outcome
+
+
+def scope_key(scope: Scope) -> str:
+    """A scope as text, the same for the same limits in any order."""
+    said = msgspec.to_builtins(scope)
+    return json.dumps(
+        {name: sorted(value) if isinstance(value, list | tuple) else value for name, value in said.items()},
+        sort_keys=True,
+    )
+
+
+async def create(ctx: Context, scope: Scope, actor: Actor, wish: Wish) -> Batch:
+    """Choose and freeze; nothing has been done to a certificate yet. Malformed for an empty selection, TooLarge."""
+    _check(wish)
+    now = ctx.now()
+    batch = Batch(
+        tenant_id=ctx.scope.tenant_id,
+        id=new_id("batch"),
+        action=wish.action,
+        dry_run=wish.dry_run,
+        status=BatchStatus.RUNNING,
+        status_reason="",
+        selection=_told(wish.selection),
+        wanted=wish.wanted,
+        max_failures=wish.max_failures,
+        scope=msgspec.to_builtins(scope),
+        scope_key=scope_key(scope),
+        key_id=wish.key_id,
+        permission=wish.permission,
+        requested_by=actor.id,
+        actor_type=str(actor.type),
+        request_id=actor.request_id,
+        address=actor.address,
+        total=0,
+        done=0,
+        skipped=0,
+        failed=0,
+        lease_owner=wish.lease_owner,
+        lease_until=now + ctx.patience.lease if wish.lease_owner else None,
+        fence=1 if wish.lease_owner else _NO_FENCE,
+        run_at=now,
+        created_at=now,
+        updated_at=now,
+        ended_at=None,
+    )
+    async with ctx.database.begin("batch.create") as tx:
+        await _check_wanted(tx, scope, wish)
+        await batches.insert(tx, ctx.scope, batch)
+        total = await batches.freeze(tx, scope, batch, wish.selection)
+        details = {"action": str(wish.action), "dry_run": wish.dry_run, "total": total, "selection": batch.selection}
+        await append(tx, ctx.scope, now, _event(EventType.BATCH_CREATED, batch.id, actor, details))
+        tx.wake(batches.CHANNEL)
+        return await batches.batch(tx, ctx.scope, batch.id)
+
+
+def _check(wish: Wish) -> None:
+    if wish.selection.is_empty:
+        message = "say which certificates: certificate_ids or at least one filter; an empty selection is never all"
+        raise Malformed(message, violations=(Violation("selection_is_empty", message, "certificate_ids"),))
+    if len(wish.selection.certificate_ids) > MOST_IDS:
+        raise TooLarge(f"certificate_ids may name at most {MOST_IDS}; choose more by a filter, which has no limit")
+    if wish.action == BatchAction.REVOKE:
+        parse_reason(str(wish.wanted.get("reason") or "unspecified"))
+
+
+async def _check_wanted(tx: Tx, scope: Scope, wish: Wish) -> None:
+    """What no item could do is refused before there is a batch."""
+    violations: list[Violation] = []
+    kinds: tuple[tuple[str, type[msgspec.Struct]], ...] = (("owner_id", Owner), ("team_id", Team))
+    for field, kind in kinds:
+        if value := wish.wanted.get(field):
+            try:
+                await catalogue.get(tx, scope, kind, value)
+            except NotFound as error:
+                violations.append(Violation("unknown_reference", error.message, field))
+    if violations:
+        raise Malformed("; ".join(each.message for each in violations), violations=tuple(violations))
+
+
+def _told(selection: Selection) -> dict[str, Any]:
+    """The selection for the record: the ids themselves are the items."""
+    said: dict[str, Any] = msgspec.to_builtins(selection)
+    if ids := said.pop("certificate_ids", ()):
+        said["certificate_ids"] = len(ids)
+    return said
+
+
+async def claim(ctx: Context) -> Batch | None:
+    """Lease the batch whose turn it is; an idle worker's look takes no lock."""
+    async with ctx.database.read() as tx:
+        if not await batches.has_due(tx, ctx.scope, ctx.now()):
+            return None
+    async with ctx.database.begin("batch.claim") as tx:
+        return await batches.claim(tx, ctx.scope, owner=ctx.owner, lease=ctx.patience.lease, now=ctx.now())
+
+
+async def free_earlier_runs(ctx: Context, owner_prefix: str) -> int:
+    """At the start of the only server process: what its earlier runs held is free at once."""
+    async with ctx.database.begin("release") as tx:
+        return await batches.release_of_earlier_boots(tx, ctx.scope, owner_prefix, ctx.owner)
+
+
+async def work(ctx: Context, batch: Batch, scope: Scope, may_go_on: Callable[[], bool]) -> None:
+    """Run a leased batch's items one after the other while `may_go_on`; then give it back, or end it.
+
+    `scope` is what the asker may still see. A batch that has passed on or was cancelled is left alone.
+    """
+    try:
+        while may_go_on():
+            async with ctx.database.read() as tx:
+                waiting = await batches.pending_items(tx, ctx.scope, batch, _CHUNK)
+                now = await batches.batch(tx, ctx.scope, batch.id)
+            if not waiting:
+                await _finish(ctx, batch, BatchStatus.COMPLETED, EventType.BATCH_COMPLETED)
+                return
+            if batch.max_failures is not None and now.failed > batch.max_failures:
+                reason = f"more than {batch.max_failures} items failed"
+                await _finish(ctx, batch, BatchStatus.HALTED, EventType.BATCH_HALTED, reason)
+                return
+            room = _CHUNK if batch.max_failures is None else batch.max_failures - now.failed + 1
+            for item in waiting[:room]:
+                if not may_go_on():
+                    break
+                await _run_item(ctx, batch, item, scope)
+        async with ctx.database.begin("batch.release") as tx:
+            await batches.release(tx, ctx.scope, batch, ctx.now())
+    except StaleFence:
+        log.info("batch_passed_on", batch_id=batch.id)
+
+
+async def halt(ctx: Context, batch: Batch, reason: str) -> None:
+    """End a leased batch whose asker may no longer do this; what was done stays done."""
+    await _finish(ctx, batch, BatchStatus.HALTED, EventType.BATCH_HALTED, reason)
+
+
+async def _finish(ctx: Context, batch: Batch, status: BatchStatus, kind: EventType, reason: str = "") -> None:
+    now = ctx.now()
+    try:
+        async with ctx.database.begin("batch.end") as tx:
+            await batches.end(tx, ctx.scope, batch.id, status, now, reason=reason, fence=batch.fence)
+            ended = await batches.batch(tx, ctx.scope, batch.id)
+            await append(tx, ctx.scope, now, _event(kind, batch.id, batch.actor, _sums(ended)))
+    except Conflict:
+        log.info("batch_passed_on", batch_id=batch.id)
+
+
+async def cancel(ctx: Context, scope: Scope, actor: Actor, batch_id: str) -> Batch:
+    """Stop a running batch: no further item is begun. NotFound outside the scope, Conflict when it has ended."""
+    now = ctx.now()
+    async with ctx.database.begin("batch.cancel") as tx:
+        await batches.batch(tx, scope, batch_id, key=scope_key(scope), requested_by=actor.id)
+        reason = f"cancelled by {actor.id}"
+        await batches.end(tx, ctx.scope, batch_id, BatchStatus.CANCELLED, now, reason=reason)
+        ended = await batches.batch(tx, ctx.scope, batch_id)
+        await append(tx, ctx.scope, now, _event(EventType.BATCH_CANCELLED, batch_id, actor, _sums(ended)))
+    return ended
+
+
+async def _run_item(ctx: Context, batch: Batch, item: BatchItem, scope: Scope) -> None:
+    until = ctx.now() + ctx.patience.lease
+    try:
+        async with ctx.database.begin("batch.item") as tx:
+            await batches.hold(tx, ctx.scope, batch, until)
+            await _act(tx, ctx, batch, item, scope)
+            return
+    except _TakenBack as taken:
+        outcome = taken.outcome
+    except (StaleFence, Temporary):
+        raise
+    except CertctlError as error:
+        outcome = _refused(error)
+    except Exception as error:
+        log.exception("batch_item_failed", batch_id=batch.id, certificate_id=item.certificate_id)
+        message = f"unexpected {type(error).__name__}; see the server's log"
+        outcome = Outcome(ItemStatus.FAILED, message, "internal")
+    async with ctx.database.begin("batch.outcome") as tx:
+        await batches.hold(tx, ctx.scope, batch, until)
+        await _write(tx, ctx, item, outcome)
+
+
+async def _act(tx: Tx, ctx: Context, batch: Batch, item: BatchItem, scope: Scope) -> None:
+    outcome = await _ACTS[BatchAction(batch.action)](tx, ctx, batch, item, scope)
+    if batch.dry_run:
+        raise _TakenBack(outcome)
+    await _write(tx, ctx, item, outcome)
+
+
+def _refused(error: CertctlError) -> Outcome:
+    """Where things stand as they should already, or cannot be helped now, the item is skipped; the rest has failed."""
+    status = ItemStatus.SKIPPED if isinstance(error, Conflict) else ItemStatus.FAILED
+    return Outcome(status, error.message, error.code)
+
+
+async def _write(tx: Tx, ctx: Context, item: BatchItem, outcome: Outcome) -> None:
+    said = {"reason": outcome.reason, "error_kind": outcome.error_kind, "job_ids": outcome.job_ids}
+    await batches.end_item(tx, ctx.scope, item, outcome.status, ctx.now(), **said)
+
+
+async def _renew(tx: Tx, ctx: Context, batch: Batch, item: BatchItem, scope: Scope) -> Outcome:
+    certificate = await views.certificate(tx, scope, item.certificate_id)
+    if certificate.status == CertificateStatus.ARCHIVED:
+        raise Conflict("it is archived")
+    force = bool(batch.wanted.get("force"))
+    jobs = await renew.trigger_in(tx, ctx, scope, batch.actor, item.certificate_id, force=force)
+    return Outcome(ItemStatus.DONE, job_ids=[job.id for job in jobs])
+
+
+async def _revoke(tx: Tx, ctx: Context, batch: Batch, item: BatchItem, scope: Scope) -> Outcome:
+    reason = str(batch.wanted.get("reason", ""))
+    job = await revoke.trigger_in(tx, ctx, scope, batch.actor, item.certificate_id, reason=reason, once=True)
+    return Outcome(ItemStatus.DONE, job_ids=[job.id])
+
+
+async def _reassign(tx: Tx, ctx: Context, batch: Batch, item: BatchItem, scope: Scope) -> Outcome:
+    before = await views.certificate(tx, scope, item.certificate_id)
+    owner_id = str(batch.wanted["owner_id"])
+    team_id = str(batch.wanted.get("team_id", "")) or before.team_id
+    if (before.owner_id, before.team_id) == (owner_id, team_id):
+        raise Conflict("it is theirs already")
+    changes = request.CertificateChanges(owner_id=owner_id, team_id=team_id)
+    await request.update_in(tx, ctx, scope, batch.actor, item.certificate_id, changes)
+    return Outcome(ItemStatus.DONE)
+
+
+_Act = Callable[[Tx, Context, Batch, BatchItem, Scope], Awaitable[Outcome]]
+_ACTS: dict[BatchAction, _Act] = {
+    BatchAction.RENEW: _renew,
+    BatchAction.REVOKE: _revoke,
+    BatchAction.REASSIGN: _reassign,
+}
+
+
+def _sums(batch: Batch) -> dict[str, Any]:
+    return {
+        "action": str(batch.action),
+        "dry_run": batch.dry_run,
+        "reason": batch.status_reason,
+        "total": batch.total,
+        "done": batch.done,
+        "skipped": batch.skipped,
+        "failed": batch.failed,
+    }
+
+
+def _event(kind: EventType, batch_id: str, actor: Actor, details: dict[str, Any]) -> Event:
+    return Event(type=kind, subject_type="batch", subject_id=batch_id, actor=actor, details=details)

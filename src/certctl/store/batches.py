@@ -1,0 +1,337 @@
+"""Batches and their items: chosen by one statement, leased and fenced like steps, counted in the transaction of each
+result.
+
+A selection of any size never passes through this process: the database writes the items itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from certctl.core.batch import Batch, BatchItem, Selection
+from certctl.core.errors import Conflict, NotFound, StaleFence
+from certctl.core.scope import Scope
+from certctl.core.status import BatchStatus, ItemStatus
+from certctl.store import schema
+from certctl.store.certificates import in_scope
+from certctl.store.schema import batch_items, batches, certificates
+from certctl.store.tx import Tx
+from certctl.store.views import Page, Slice
+
+CHANNEL = "batches"
+_ROWS_A_STATEMENT = 500
+
+
+def batch_channel(batch_id: str) -> str:
+    """The wake-up channel of whoever waits for one batch to end."""
+    return f"batch:{batch_id}"
+
+
+async def insert(tx: Tx, scope: Scope, batch: Batch) -> None:
+    """Write a batch; its items follow in the same transaction."""
+    del scope
+    await tx.execute(sa.insert(batches).values({name: getattr(batch, name) for name in batch.__struct_fields__}))
+
+
+async def freeze(tx: Tx, visible: Scope, batch: Batch, selection: Selection) -> int:
+    """Write the items of a selection, within `visible`; returns how many. Ids that are not there become failed items.
+
+    Nothing is read into this process: what is chosen is chosen at one moment, by one statement.
+    """
+    if selection.certificate_ids:
+        await _insert_named(tx, batch, selection)
+        await _judge_named(tx, visible, batch, selection)
+    else:
+        chosen = (
+            sa.select(certificates.c.id).where(in_scope(visible), *_narrow(tx, selection)).order_by(None).subquery()
+        )
+        rows = sa.select(
+            sa.literal(batch.tenant_id),
+            sa.literal(batch.id),
+            sa.func.row_number().over(order_by=chosen.c.id),
+            chosen.c.id,
+            sa.literal(str(ItemStatus.PENDING)),
+            sa.literal([], type_=batch_items.c.job_ids.type),
+        )
+        columns = ["tenant_id", "batch_id", "seq", "certificate_id", "status", "job_ids"]
+        await tx.execute(sa.insert(batch_items).from_select(columns, rows))
+    counts = await _count_items(tx, batch)
+    totals = {"total": sum(counts.values()), "skipped": counts.get("skipped", 0), "failed": counts.get("failed", 0)}
+    await tx.execute(sa.update(batches).where(_is(batch)).values(totals))
+    return totals["total"]
+
+
+async def _insert_named(tx: Tx, batch: Batch, selection: Selection) -> None:
+    ids = list(dict.fromkeys(selection.certificate_ids))
+    rows = [
+        {
+            "tenant_id": batch.tenant_id,
+            "batch_id": batch.id,
+            "seq": number,
+            "certificate_id": certificate_id,
+            "status": ItemStatus.PENDING,
+            "job_ids": [],
+        }
+        for number, certificate_id in enumerate(ids, 1)
+    ]
+    for start in range(0, len(rows), _ROWS_A_STATEMENT):
+        await tx.execute(sa.insert(batch_items), rows[start : start + _ROWS_A_STATEMENT])
+
+
+async def _judge_named(tx: Tx, visible: Scope, batch: Batch, selection: Selection) -> None:
+    """Ids that nobody of this scope knows fail at once, exactly as ids that exist nowhere do."""
+    mine = sa.and_(batch_items.c.tenant_id == batch.tenant_id, batch_items.c.batch_id == batch.id)
+    seen = sa.select(certificates.c.id).where(in_scope(visible))
+    missed = {
+        "status": ItemStatus.FAILED,
+        "error_kind": NotFound.code,
+        "reason": sa.literal("no certificate ") + batch_items.c.certificate_id,
+        "ended_at": batch.created_at,
+    }
+    await tx.execute(sa.update(batch_items).where(mine, batch_items.c.certificate_id.not_in(seen)).values(missed))
+    conditions = _narrow(tx, selection)
+    if conditions:
+        kept = sa.select(certificates.c.id).where(in_scope(visible), *conditions)
+        left = {
+            "status": ItemStatus.SKIPPED,
+            "error_kind": "not_selected",
+            "reason": "the other conditions of the selection do not hold for it",
+            "ended_at": batch.created_at,
+        }
+        pending = batch_items.c.status == ItemStatus.PENDING
+        await tx.execute(
+            sa.update(batch_items).where(mine, pending, batch_items.c.certificate_id.not_in(kept)).values(left)
+        )
+
+
+def _narrow(tx: Tx, selection: Selection) -> list[sa.ColumnElement[bool]]:
+    c = certificates.c
+    plain = {
+        c.environment: selection.environment,
+        c.owner_id: selection.owner_id,
+        c.team_id: selection.team_id,
+        c.issuer_id: selection.issuer_id,
+        c.certificate_profile_id: selection.profile_id,
+    }
+    conditions: list[sa.ColumnElement[bool]] = [column == value for column, value in plain.items() if value]
+    folded = {c.status: selection.status, c.source: selection.source}
+    conditions.extend(sa.func.lower(column) == value.lower() for column, value in folded.items() if value)
+    if selection.expires_before is not None:
+        conditions.append(c.expires_at < selection.expires_before)
+    if selection.agent_id:
+        mapping, targets = schema.certificate_targets, schema.targets
+        mapped = (
+            sa.select(mapping.c.certificate_id)
+            .join(targets, sa.and_(targets.c.tenant_id == mapping.c.tenant_id, targets.c.id == mapping.c.target_id))
+            .where(targets.c.agent_id == selection.agent_id, mapping.c.tenant_id == c.tenant_id)
+        )
+        conditions.append(c.id.in_(mapped))
+    conditions.extend(_has_tag(tx, name, value) for name, value in selection.tags.items())
+    return conditions
+
+
+def _has_tag(tx: Tx, name: str, value: str) -> sa.ColumnElement[bool]:
+    """Name and value are bound, never part of a path: a tag may be called anything."""
+    if tx.dialect == "postgresql":
+        return sa.cast(certificates.c.tags, JSONB).contains({name: value})
+    each = sa.func.json_each(certificates.c.tags).table_valued("key", "value", name="tag")
+    return sa.exists(sa.select(sa.literal(1)).select_from(each).where(each.c.key == name, each.c.value == value))
+
+
+async def _count_items(tx: Tx, batch: Batch) -> dict[str, int]:
+    rows = await tx.execute(
+        sa.select(batch_items.c.status, sa.func.count().label("number"))
+        .where(batch_items.c.tenant_id == batch.tenant_id, batch_items.c.batch_id == batch.id)
+        .group_by(batch_items.c.status)
+    )
+    return {row.status: row.number for row in rows}
+
+
+async def claim(
+    tx: Tx, scope: Scope, *, owner: str, lease: timedelta, now: datetime, batch_id: str | None = None
+) -> Batch | None:
+    """Lease the running batch that has waited longest for its turn (or one by id); None when there is none."""
+    due = sa.select(batches.c.id).where(_free(scope, now))
+    if batch_id is not None:
+        due = due.where(batches.c.id == batch_id)
+    due = due.order_by(batches.c.run_at, batches.c.id).limit(1).with_for_update(skip_locked=True)
+    leased = (
+        sa.update(batches)
+        # `=`, not IN: PostgreSQL may run the subquery of an IN once a row, and then it leases more than one
+        .where(batches.c.tenant_id == scope.tenant_id, batches.c.id == due.scalar_subquery(), _free(scope, now))
+        .values(lease_owner=owner, lease_until=now + lease, fence=batches.c.fence + 1)
+        .returning(*batches.c)
+    )
+    return await tx.one(Batch, leased)
+
+
+async def has_due(tx: Tx, scope: Scope, now: datetime) -> bool:
+    """Whether a running batch waits for a worker: a look that locks nothing."""
+    return await tx.scalar(sa.select(batches.c.id).where(_free(scope, now)).limit(1)) is not None
+
+
+def _free(scope: Scope, now: datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        batches.c.tenant_id == scope.tenant_id,
+        batches.c.status == BatchStatus.RUNNING,
+        sa.or_(batches.c.lease_until.is_(None), batches.c.lease_until <= now),
+    )
+
+
+async def release(tx: Tx, scope: Scope, batch: Batch, now: datetime) -> None:
+    """Give a leased batch back to the end of the queue; nothing happens under a stale fence."""
+    del scope
+    await tx.execute(sa.update(batches).where(_held(batch)).values(lease_owner="", lease_until=None, run_at=now))
+    tx.wake(CHANNEL)
+
+
+async def release_of_earlier_boots(tx: Tx, scope: Scope, owner_prefix: str, owner: str) -> int:
+    """Give back what earlier runs of the only server process still hold; returns how many."""
+    released = await tx.execute(
+        sa.update(batches)
+        .where(
+            batches.c.tenant_id == scope.tenant_id,
+            batches.c.status == BatchStatus.RUNNING,
+            batches.c.lease_owner.startswith(owner_prefix, autoescape=True),
+            batches.c.lease_owner != owner,
+        )
+        .values(lease_owner="", lease_until=None)
+    )
+    return released.rowcount
+
+
+async def hold(tx: Tx, scope: Scope, batch: Batch, until: datetime) -> None:
+    """Push the lease's end and lock the batch for this transaction; StaleFence when it has passed on or ended."""
+    del scope
+    held = await tx.execute(sa.update(batches).where(_held(batch)).values(lease_until=until))
+    if held.rowcount != 1:
+        raise StaleFence("this batch has passed to another worker, or has ended; its result is not taken")
+
+
+async def pending_items(tx: Tx, scope: Scope, batch: Batch, limit: int) -> list[BatchItem]:
+    """The next items that nobody has come to."""
+    del scope
+    return await tx.all(
+        BatchItem,
+        sa.select(batch_items)
+        .where(
+            batch_items.c.tenant_id == batch.tenant_id,
+            batch_items.c.batch_id == batch.id,
+            batch_items.c.status == ItemStatus.PENDING,
+        )
+        .order_by(batch_items.c.seq)
+        .limit(limit),
+    )
+
+
+async def end_item(tx: Tx, scope: Scope, item: BatchItem, status: ItemStatus, now: datetime, **values: Any) -> None:
+    """Write what became of an item, once, and count it; the caller holds the batch. StaleFence when it is written."""
+    del scope
+    ended = await tx.execute(
+        sa.update(batch_items)
+        .where(
+            batch_items.c.tenant_id == item.tenant_id,
+            batch_items.c.batch_id == item.batch_id,
+            batch_items.c.seq == item.seq,
+            batch_items.c.status == ItemStatus.PENDING,
+        )
+        .values(values | {"status": status, "ended_at": now})
+    )
+    if ended.rowcount != 1:
+        raise StaleFence("this item has its result already")
+    counter = batches.c[str(status)]
+    await tx.execute(
+        sa.update(batches)
+        .where(batches.c.tenant_id == item.tenant_id, batches.c.id == item.batch_id)
+        .values({counter: counter + 1, batches.c.updated_at: now})
+    )
+
+
+async def end(
+    tx: Tx,
+    scope: Scope,
+    batch_id: str,
+    status: BatchStatus,
+    now: datetime,
+    *,
+    reason: str = "",
+    fence: int | None = None,
+) -> None:
+    """Guarded end of a running batch (of this fence, when given); Conflict when it has ended."""
+    where = [
+        batches.c.tenant_id == scope.tenant_id,
+        batches.c.id == batch_id,
+        batches.c.status == BatchStatus.RUNNING,
+    ]
+    if fence is not None:
+        where.append(batches.c.fence == fence)
+    changes = {"status": status, "status_reason": reason, "ended_at": now, "updated_at": now}
+    ended = await tx.execute(
+        sa.update(batches).where(*where).values(changes | {"lease_owner": "", "lease_until": None})
+    )
+    if ended.rowcount != 1:
+        raise Conflict(f"batch {batch_id} has ended, or has passed to another worker")
+    tx.wake(batch_channel(batch_id))
+
+
+async def batch(tx: Tx, scope: Scope, batch_id: str, *, key: str = "", requested_by: str = "") -> Batch:
+    """One batch that this scope may look at; NotFound otherwise."""
+    found = await tx.one(Batch, sa.select(batches).where(_shown_to(scope, key, requested_by), batches.c.id == batch_id))
+    if found is None:
+        raise NotFound(f"no batch {batch_id}")
+    return found
+
+
+async def batch_page(
+    tx: Tx, scope: Scope, part: Slice, *, key: str = "", requested_by: str = "", status: str = "", action: str = ""
+) -> Page[Batch]:
+    """One page of batches, newest first."""
+    where = [_shown_to(scope, key, requested_by)]
+    equal = {batches.c.status: status.lower(), batches.c.action: action.lower()}
+    where.extend(column == value for column, value in equal.items() if value)
+    rows = await tx.all(
+        Batch,
+        sa.select(batches)
+        .where(*where)
+        .order_by(batches.c.created_at.desc(), batches.c.id.desc())
+        .limit(part.limit)
+        .offset(part.offset),
+    )
+    total = await tx.scalar(sa.select(sa.func.count()).select_from(batches).where(*where))
+    return Page(rows, int(total))
+
+
+async def item_page(
+    tx: Tx, scope: Scope, batch_id: str, part: Slice, statuses: Sequence[ItemStatus] = ()
+) -> Page[BatchItem]:
+    """One page of a batch's items, in order; the caller has seen to it that the batch may be looked at."""
+    where = [batch_items.c.tenant_id == scope.tenant_id, batch_items.c.batch_id == batch_id]
+    if statuses:
+        where.append(batch_items.c.status.in_(tuple(statuses)))
+    rows = await tx.all(
+        BatchItem,
+        sa.select(batch_items).where(*where).order_by(batch_items.c.seq).limit(part.limit).offset(part.offset),
+    )
+    total = await tx.scalar(sa.select(sa.func.count()).select_from(batch_items).where(*where))
+    return Page(rows, int(total))
+
+
+def _shown_to(scope: Scope, key: str, requested_by: str) -> sa.ColumnElement[bool]:
+    """Who sees a batch: everybody without limits, whoever has just its limits, and who asked for it."""
+    in_tenant = batches.c.tenant_id == scope.tenant_id
+    if scope == Scope.whole(scope.tenant_id):
+        return in_tenant
+    return sa.and_(in_tenant, sa.or_(batches.c.scope_key == key, batches.c.requested_by == requested_by))
+
+
+def _is(batch: Batch) -> sa.ColumnElement[bool]:
+    return sa.and_(batches.c.tenant_id == batch.tenant_id, batches.c.id == batch.id)
+
+
+def _held(batch: Batch) -> sa.ColumnElement[bool]:
+    return sa.and_(_is(batch), batches.c.fence == batch.fence, batches.c.status == BatchStatus.RUNNING)

@@ -434,8 +434,22 @@ async def test_the_inventory_is_paged_and_counted(api):
     assert (page["page"], page["per_page"]) == (2, 3)
 
 
-async def test_the_document_is_served_to_who_has_a_key(api):
-    is_problem(await api.call("GET", "/api/v1/openapi.json", key=""), 401)
-    document = await api.get("/api/v1/openapi.json")
+async def test_the_document_is_served_and_holds_nothing_of_this_installation(api):
+    from certctl.api.app import openapi_document
+
+    document = await api.get("/api/v1/openapi.json", key="")
+    assert document == openapi_document()
     assert document["openapi"].startswith("3.1")
     assert "/api/v1/agents/{agent_id}/work" in document["paths"]
+
+
+async def test_the_page_to_read_names_no_other_host_and_runs_nothing(api):
+    answer = await api.call("GET", "/api/v1/docs", key="")
+    assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/html")
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy and "script" not in policy
+    for word in ("<script", "javascript:", " style=", " onclick", "src=", "//"):
+        assert word not in answer.text.partition("<pre>")[0], word
+    style = await api.call("GET", "/api/v1/docs/style.css", key="")
+    assert style.status_code == 200 and style.headers["content-type"].startswith("text/css")
+    assert "url(" not in style.text and "@import" not in style.text

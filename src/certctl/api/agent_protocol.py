@@ -18,7 +18,8 @@ import msgspec
 from msgspec import Struct
 
 from certctl.api.shown import shown
-from certctl.client.models.agents import AgentView
+from certctl.client.models.agents import AgentCertificate, AgentView, VerifiedAnswer
+from certctl.client.models.page import StatusAnswer
 from certctl.control import enrolment, keys
 from certctl.core.actor import Actor
 from certctl.core.errors import CertctlError, Malformed, NotFound, Violation
@@ -228,8 +229,8 @@ async def _csr(call: Call) -> Answer:
     except CertctlError as error:
         # the CSR is kept and a worker goes on with it: the agent has done its part
         log.warning("csr_accepted_but_not_driven", job_id=job.id, error=error)
-        return 202, {"status": "csr_accepted"}
-    return 202, {"status": "csr_signed" if now.status == JobStatus.COMPLETED else "csr_accepted"}
+        return 202, StatusAnswer(status="csr_accepted")
+    return 202, StatusAnswer(status="csr_signed" if now.status == JobStatus.COMPLETED else "csr_accepted")
 
 
 async def _certificate(call: Call) -> Answer:
@@ -240,7 +241,7 @@ async def _certificate(call: Call) -> Answer:
     mine = next((version for version in current if version.holder_id == agent.id), None)
     if mine is None:
         raise NotFound(f"certificate {certificate_id} has no version for this agent")
-    return 200, {"certificate_pem": certificate_pem(mine.leaf_der) + mine.chain_pem}
+    return 200, AgentCertificate(certificate_pem=certificate_pem(mine.leaf_der) + mine.chain_pem)
 
 
 async def _status(call: Call) -> Answer:
@@ -251,7 +252,7 @@ async def _status(call: Call) -> Answer:
         await plan.report(ctx, agent, call.actor, job_id, said)
     else:
         await deploy.report(ctx, agent, call.actor, job_id, said, key_owner=call.key_owner)
-    return 200, {"status": "updated"}
+    return 200, StatusAnswer(status="updated")
 
 
 async def _verify(call: Call) -> Answer:
@@ -261,7 +262,7 @@ async def _verify(call: Call) -> Answer:
     by_key = bool(call.key_owner) and not said.step_id
     take = verify.observe_by_key if by_key else verify.report
     verified = await take(call.state.ctx, agent, call.actor, job_id, said)
-    return 200, {"job_id": job_id, "verified": verified, "verified_at": call.state.ctx.now()}
+    return 200, VerifiedAnswer(job_id=job_id, verified=verified, verified_at=call.state.ctx.now())
 
 
 class AgentRoute(Struct, frozen=True):

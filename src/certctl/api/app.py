@@ -113,7 +113,13 @@ def _openapi() -> OpenAPIConfig:
         title="certctl",
         version=__version__,
         description="Runs the whole life of X.509 certificates. Refusals are problem documents (RFC 9457).",
-        components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
+        components=Components(
+            security_schemes={
+                "bearer": SecurityScheme(
+                    type="http", scheme="bearer", description="an API key, or an agent's credential"
+                )
+            }
+        ),
         security=[{"bearer": []}],
         use_handler_docstrings=True,
         openapi_router=Router("/api/v1/openapi", route_handlers=[], include_in_schema=False, opt=dict(SIGNED_IN)),

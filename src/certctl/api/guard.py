@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 from litestar.connection import ASGIConnection
@@ -16,16 +17,27 @@ from certctl.doors.state import AppState
 _PERMISSION = "permission"
 _PUBLIC = "public"
 _SIGNED_IN = "signed in"
+_REFUSALS = "refusals"
 
-PUBLIC: dict[str, str] = {_PERMISSION: _PUBLIC}
-SIGNED_IN: dict[str, str] = {_PERMISSION: _SIGNED_IN}
+PUBLIC: dict[str, Any] = {_PERMISSION: _PUBLIC}
+SIGNED_IN: dict[str, Any] = {_PERMISSION: _SIGNED_IN}
 
 
-def needs(permission: str) -> dict[str, str]:
+def needs(permission: str) -> dict[str, Any]:
     """What a handler's `opt` says; a permission outside the catalogue is a mistake found at import."""
     if permission not in PERMISSIONS:
         raise ValueError(f"{permission} is no permission")
     return {_PERMISSION: permission}
+
+
+def refuses(*statuses: int) -> dict[str, tuple[int, ...]]:
+    """Further statuses of problem documents, added to a route's `opt` where its form does not tell them."""
+    return {_REFUSALS: statuses}
+
+
+def refused_by(opt: Mapping[str, Any]) -> tuple[int, ...]:
+    """The statuses that a route's `opt` names."""
+    return tuple(opt.get(_REFUSALS, ()))
 
 
 def asked_by(opt: dict[str, Any]) -> str:

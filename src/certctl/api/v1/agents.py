@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from litestar import Response, delete, get, post
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody
 
 from certctl.api.guard import needs
@@ -73,7 +74,13 @@ async def create_token(request: ApiRequest, data: JSONBody[TokenWrite]) -> Token
     return shown(TokenView, token, token=value.reveal())
 
 
-@delete("/agents/{agent_id:str}", status_code=200, opt=needs("agent.retire"), summary="Retire an agent")
+@delete(
+    "/agents/{agent_id:str}",
+    status_code=200,
+    opt=needs("agent.retire"),
+    summary="Retire an agent",
+    responses={204: ResponseSpec(None, generate_examples=False, description="It was retired before")},
+)
 async def retire_agent(
     request: ApiRequest, agent_id: FromPath[str], reason: FromQuery[str] = "", force: FromQuery[bool] = False
 ) -> Response[RetiredAnswer | None]:

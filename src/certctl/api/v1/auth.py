@@ -7,7 +7,7 @@ from typing import Any
 from litestar import delete, get, post
 from litestar.params import FromPath, JSONBody
 
-from certctl.api.guard import PUBLIC, SIGNED_IN, needs
+from certctl.api.guard import PUBLIC, SIGNED_IN, needs, refuses
 from certctl.api.request import ApiRequest
 from certctl.api.shown import shown
 from certctl.client.models.auth import (
@@ -47,7 +47,7 @@ async def show_bootstrap(request: ApiRequest) -> BootstrapState:
     return BootstrapState(available=await keys.bootstrap_is_open(request.ctx, request.door.bootstrap_token))
 
 
-@post("/auth/bootstrap", status_code=201, opt=PUBLIC, summary="Make the first key")
+@post("/auth/bootstrap", status_code=201, opt=PUBLIC | refuses(401, 410), summary="Make the first key")
 async def bootstrap(request: ApiRequest, data: JSONBody[BootstrapBody]) -> BootstrapAnswer:
     """Once, with the operator's token; 410 afterwards."""
     key, value = await keys.bootstrap(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from litestar import Response, delete, get, post, put
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from certctl.api.driving import drive, drive_pending, ids
@@ -240,7 +241,12 @@ async def submit_csr(request: ApiRequest, certificate_id: FromPath[str], data: J
     return StatusAnswer(status="csr_accepted", job_id=job.id)
 
 
-@get("/certificates/{certificate_id:str}/export/pem", opt=needs("cert.read"), summary="Export as PEM")
+@get(
+    "/certificates/{certificate_id:str}/export/pem",
+    opt=needs("cert.read"),
+    summary="Export as PEM",
+    responses={200: ResponseSpec(bytes, generate_examples=False, media_type="application/x-pem-file", description="")},
+)
 async def export_pem(
     request: ApiRequest,
     certificate_id: FromPath[str],

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from litestar import Response, get
+from litestar.openapi.datastructures import ResponseSpec
 
-from certctl.api.guard import PUBLIC, SIGNED_IN
+from certctl.api.document import page
+from certctl.api.guard import PUBLIC
 from certctl.api.request import ApiRequest
 from certctl.client.models.system import Health, Readiness, VersionInfo
 from certctl.core.errors import CertctlError
@@ -27,7 +32,12 @@ async def show_health() -> Health:
     return Health(status="healthy")
 
 
-@get("/ready", opt=PUBLIC, summary="Can the process work?")
+@get(
+    "/ready",
+    opt=PUBLIC,
+    summary="Can the process work?",
+    responses={503: ResponseSpec(Readiness, generate_examples=False, description="It cannot, and why")},
+)
 async def show_readiness(request: ApiRequest) -> Response[Readiness]:
     """503 while the database does not answer within two seconds, its schema is older than this release or has left it
     behind, or the process is stopping.
@@ -60,12 +70,34 @@ async def show_version(request: ApiRequest) -> VersionInfo:
     return VersionInfo(version=request.door.version, agent_protocol=PROTOCOL_VERSION, server_time=now)
 
 
-@get("/openapi.json", opt=SIGNED_IN, include_in_schema=False)
-async def show_openapi(request: ApiRequest) -> dict[str, Any]:
-    """This API as OpenAPI 3.1."""
-    document: dict[str, Any] = request.app.state.document()
-    return document
+@get("/openapi.json", opt=PUBLIC, include_in_schema=False)
+async def show_openapi(request: ApiRequest) -> Response[bytes]:
+    """This API as OpenAPI 3.1; nothing of this installation is in it."""
+    return Response(_document(request.app.state.document), media_type="application/json")
+
+
+@get("/docs", opt=PUBLIC, include_in_schema=False, media_type="text/html")
+async def show_docs(request: ApiRequest) -> Response[str]:
+    """The same as a page to read."""
+    headers = {"Content-Security-Policy": page.CONTENT_SECURITY_POLICY, "Cache-Control": "no-cache"}
+    return Response(_page(request.app.state.document), headers=headers, media_type="text/html")
+
+
+@get("/docs/style.css", opt=PUBLIC, include_in_schema=False, media_type="text/css")
+async def show_docs_style() -> Response[bytes]:
+    """How it looks."""
+    return Response(page.style(), headers={"Cache-Control": "no-cache"}, media_type="text/css")
+
+
+@functools.cache
+def _document(tell: Callable[[], dict[str, Any]]) -> bytes:
+    return msgspec.json.encode(tell())
+
+
+@functools.cache
+def _page(tell: Callable[[], dict[str, Any]]) -> str:
+    return page.render(tell())
 
 
 PROBES = (show_health, show_readiness)
-HANDLERS = (show_version, show_openapi)
+HANDLERS = (show_version, show_openapi, show_docs, show_docs_style)

@@ -35,7 +35,9 @@ def version_view(version: Version) -> VersionView:
 
 
 @get("/certificates/{certificate_id:str}/versions/{version_id:str}", opt=needs("cert.read"), summary="One version")
-async def show_version(request: ApiRequest, certificate_id: FromPath[str], version_id: FromPath[str]) -> VersionView:
+async def show_certificate_version(
+    request: ApiRequest, certificate_id: FromPath[str], version_id: FromPath[str]
+) -> VersionView:
     """One version of this certificate."""
     async with request.ctx.database.read() as tx:
         return version_view(await views.version(tx, request.visible, certificate_id, version_id))
@@ -74,4 +76,4 @@ async def export_pkcs12(
     return Response(content, media_type=PKCS12, headers=headers)
 
 
-HANDLERS = (show_version, roll_back, export_pkcs12)
+HANDLERS = (show_certificate_version, roll_back, export_pkcs12)

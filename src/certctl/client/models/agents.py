@@ -73,3 +73,17 @@ class RetiredAnswer(Struct, frozen=True, kw_only=True):
     already_retired: bool
     cascade: bool
     counts: DependencyCounts
+
+
+class AgentCertificate(Struct, frozen=True, kw_only=True):
+    """A host's own version of a certificate, leaf and chain."""
+
+    certificate_pem: str
+
+
+class VerifiedAnswer(Struct, frozen=True, kw_only=True):
+    """What a report of an agent's probe came to."""
+
+    job_id: str
+    verified: bool
+    verified_at: datetime

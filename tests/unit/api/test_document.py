@@ -40,7 +40,7 @@ def test_it_is_valid_openapi_3_1():
 def test_operation_ids_are_unique_and_readable():
     ids = [operation["operationId"] for _, _, operation in OPERATIONS]
     assert not {each for each in ids if ids.count(each) > 1}, "handlers of one name: rename one, clients call it so"
-    assert all(re.fullmatch(r"[a-z]+(_[a-z0-9]+)+|check|bootstrap|logout", each) for each in ids), ids
+    assert not [each for each in ids if not re.fullmatch(r"[a-z]+(_[a-z0-9]+)*", each)]
 
 
 def test_it_says_what_it_does_and_who_may():

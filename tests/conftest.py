@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from peers.postgres import Postgres, postgres
+
+# how long an example takes says more of the machine than of the code
+hypothesis.settings.register_profile("certctl", deadline=None)
+hypothesis.settings.load_profile("certctl")
 
 
 @pytest.fixture(scope="session")

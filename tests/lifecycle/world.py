@@ -32,7 +32,8 @@ from certctl.pki.csr import build_csr, csr_pem
 from certctl.pki.fingerprints import sha256_hex
 from certctl.pki.keys import generate_private_key, spki_der
 from certctl.pki.pem import read_certificates
-from certctl.store import catalogue, views
+from certctl.store import catalogue, certificates, views
+from certctl.store.lists import Slice
 from certctl.wire.agent import CsrReport, Enrolment, StatusReport, VerifyReport, WorkItem
 
 PERSON = Actor(id="ak-test", type=ActorType.API_KEY, request_id="test")
@@ -238,8 +239,7 @@ class World:
     async def versions(self, certificate_id: str) -> list[Version]:
         """Oldest first."""
         async with self.ctx.database.read() as tx:
-            page = await views.version_page(tx, self.ctx.scope, certificate_id, views.Slice(500))
-        return page.data[::-1]
+            return (await certificates.versions_of(tx, self.ctx.scope, certificate_id))[::-1]
 
     async def current(self, certificate_id: str) -> dict[str, Version]:
         async with self.ctx.database.read() as tx:
@@ -257,7 +257,7 @@ class World:
 
     async def jobs(self, **equal):
         async with self.ctx.database.read() as tx:
-            return (await views.job_page(tx, self.ctx.scope, equal, views.Slice(500), descending=False)).data
+            return (await views.job_page(tx, self.ctx.scope, equal, Slice(500), descending=False)).data
 
 
 @contextlib.asynccontextmanager

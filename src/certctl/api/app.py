@@ -18,7 +18,7 @@ from litestar.params import QueryParameter
 from certctl import __version__
 from certctl.api.agent_protocol import AgentProtocol, serves
 from certctl.api.document import tell
-from certctl.api.guard import SIGNED_IN, guard
+from certctl.api.guard import SIGNED_IN, guard, known_queries
 from certctl.api.request import ApiRequest
 from certctl.api.v1 import (
     agent_groups,
@@ -84,7 +84,7 @@ def create_api(state: AppState) -> AsgiApp:
 def create_rest(state: AppState | None) -> Litestar:
     """The resources; without a state only the document can be told."""
     handlers = [handler for resource in _RESOURCES for handler in resource.HANDLERS]
-    return Litestar(
+    app = Litestar(
         route_handlers=[Router("/api/v1", route_handlers=handlers), *system.PROBES],
         guards=[guard],
         request_class=ApiRequest,
@@ -99,6 +99,8 @@ def create_rest(state: AppState | None) -> Litestar:
         request_max_body_size=None,  # the edge counts
         state=State({"door": state, "document": openapi_document}),
     )
+    app.state.queries = known_queries(app)
+    return app
 
 
 def _paging(

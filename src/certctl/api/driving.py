@@ -11,6 +11,7 @@ from certctl.core.job import Job
 from certctl.doors.state import AppState
 from certctl.lifecycle import flow
 from certctl.store import views
+from certctl.store.lists import Slice
 from certctl.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -36,7 +37,7 @@ async def drive_pending(state: AppState, certificate_id: str) -> None:
     """Drive whatever has just been written for a certificate."""
     async with state.ctx.database.read() as tx:
         equal = {"certificate_id": certificate_id, "status": "Pending"}
-        found = await views.job_page(tx, state.ctx.scope, equal, views.Slice(limit=20))
+        found = await views.job_page(tx, state.ctx.scope, equal, Slice(limit=20))
     await drive(state, ids(found.data))
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+from litestar import Litestar
 from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
+from litestar.routes import HTTPRoute
 
+from certctl.api.lists import listing_of
 from certctl.core.errors import NotAllowed
 from certctl.doors.edge import HttpScope, address_of, headers_of, note_caller, request_id_of
 from certctl.doors.identity import authenticate, authorise
+from certctl.doors.paging import check_names, query_names, read_query
 from certctl.doors.permissions import PERMISSIONS
 from certctl.doors.state import AppState
 
@@ -63,3 +67,25 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
             # a stolen host credential must not read the inventory: what an agent needs comes with its work
             raise NotAllowed("an agent's credential opens the agents' own routes alone")
         authorise(caller, asked)
+    _check_query(connection)
+
+
+def known_queries(app: Litestar) -> dict[tuple[str, str], frozenset[str]]:
+    """The query parameters of every route, by method and path: those of its signature and of its list."""
+    known: dict[tuple[str, str], frozenset[str]] = {}
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            for method, (handler, model) in route.route_handler_map.items():
+                listing = listing_of(handler)
+                names = query_names(listing) if listing is not None else frozenset()
+                known[method, route.path_format] = names | {each.field_alias for each in model.expected_query_params}
+    return known
+
+
+def _check_query(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+    """A parameter that the route does not know is refused, not ignored: a filter with a typing error shows too much."""
+    raw = connection.scope.get("query_string", b"")
+    if raw:
+        scope = cast("HttpScope", connection.scope)
+        asked = (scope["method"], scope["path_template"])
+        check_names(read_query(raw), connection.app.state.queries[asked])

@@ -11,7 +11,7 @@ from msgspec import Struct
 from certctl.client.models.page import PageOf
 from certctl.core.errors import Malformed, Violation
 from certctl.doors.paging import Paging
-from certctl.store.views import Page
+from certctl.store.lists import Page
 
 ViewT = TypeVar("ViewT", bound=Struct)
 RecordT = TypeVar("RecordT", bound=Struct)

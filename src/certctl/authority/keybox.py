@@ -32,6 +32,11 @@ class DatabaseSigner:
         self._sealer = sealer
         self._open: dict[str, tuple[KeyAlgorithm, PrivateKey]] = {}
 
+    @property
+    def sealer(self) -> Sealer:
+        """What seals this installation's secrets."""
+        return self._sealer
+
     async def create_key(self, algorithm: KeyAlgorithm, key_ref: str) -> SealedKey:
         """Make a new key and seal it. The caller stores the row; this process can sign with it at once."""
         key = await asyncio.to_thread(generate_private_key, algorithm)

@@ -27,6 +27,7 @@ from certctl.core.target import AgentRecord
 from certctl.ledger import append
 from certctl.lifecycle.context import Context
 from certctl.store import authority, catalogue, views
+from certctl.store.lists import Slice
 from certctl.store.tx import Tx
 
 ADMIN_ROLE = "r-admin"
@@ -102,7 +103,7 @@ async def revoke(ctx: Context, actor: Actor, key_id: str, can_manage: Callable[[
 
 async def _another(tx: Tx, ctx: Context, key: ApiKey, can_manage: Callable[[ApiKey], bool]) -> bool:
     now = ctx.now()
-    page = await views.record_page(tx, ctx.scope, ApiKey, views.Slice(limit=_MOST_KEYS), revoked_at=None)
+    page = await views.record_page(tx, ctx.scope, ApiKey, Slice(limit=_MOST_KEYS), revoked_at=None)
     return any(
         other.id != key.id and can_manage(other) and (other.expires_at is None or other.expires_at > now)
         for other in page.data

@@ -19,6 +19,7 @@ from certctl.core.status import LIVE_JOB, AgentStatus
 from certctl.core.target import AgentRecord, TargetRecord
 from certctl.lifecycle.context import Context
 from certctl.store import catalogue, schema, views
+from certctl.store.lists import Slice
 from certctl.store.tx import Tx
 
 # Fields that an agent of the reference product understands and ours refuses: there a server may name commands.
@@ -114,7 +115,7 @@ async def delete(ctx: Context, scope: Scope, actor: Actor, target_id: str) -> No
 async def _is_busy(tx: Tx, scope: Scope, target_id: str) -> bool:
     for status in LIVE_JOB:
         equal = {"target_id": target_id, "status": str(status)}
-        if (await views.job_page(tx, Scope.whole(scope.tenant_id), equal, views.Slice(limit=1))).total:
+        if (await views.job_page(tx, Scope.whole(scope.tenant_id), equal, Slice(limit=1))).total:
             return True
     return False
 

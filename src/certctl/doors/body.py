@@ -74,7 +74,7 @@ def _known_fields(data: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str,
     known = [field.encode_name for field in msgspec.structs.fields(kind)]
     ignored: frozenset[str] = getattr(kind, "read_only", frozenset())
     violations = tuple(
-        Violation("unknown_field", f"{name[:64]!r} is no field here{_nearest(name, known)}", name[:64])
+        Violation("unknown_field", f"{name[:64]!r} is no field here{nearest(name, known)}", name[:64])
         for name in data
         if name not in known and name not in ignored
     )
@@ -83,9 +83,12 @@ def _known_fields(data: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str,
     return {name: value for name, value in data.items() if name in known}
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: list[str], *, only: bool = False) -> str:
+    """The nearest known name as a half sentence, else (unless `only`) all there are."""
     close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+    if close:
+        return f"; did you mean {close[0]}?"
+    return "" if only or not known else f"; known are {', '.join(known)}"
 
 
 def _type_fault(text: str) -> Malformed:

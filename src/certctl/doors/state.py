@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from certctl.core.secret import Secret
+from certctl.doors.cursors import Cursors
 from certctl.doors.summaries import Summaries
 from certctl.lifecycle.context import Context
 from certctl.store.wake import Wakeups
@@ -29,6 +30,11 @@ class AppState:
     figures: ProcessFigures = field(default_factory=ProcessFigures)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     summaries: Summaries = field(default_factory=Summaries)
+
+    @property
+    def cursors(self) -> Cursors:
+        """Reads and writes the cursors of lists."""
+        return Cursors(self.ctx.sealer.derive("certctl/cursors"))
 
     def drain(self) -> None:
         """Long polls end now with what they have; call it on the event loop's thread when the process is to stop."""

@@ -16,6 +16,7 @@ from certctl.core.clock import Clock
 from certctl.core.ids import new_id
 from certctl.core.scope import Scope
 from certctl.pki.algorithms import KeyAlgorithm
+from certctl.pki.seal import Sealer
 from certctl.store.tx import Database
 
 OpenIssuer = Callable[[IssuerRecord], Awaitable[Issuer]]
@@ -64,6 +65,11 @@ class Context:
     def signer(self) -> Signer:
         """Who signs: nobody else holds a private key."""
         return self.keybox
+
+    @property
+    def sealer(self) -> Sealer:
+        """What seals this installation's secrets, and derives keys for other purposes."""
+        return self.keybox.sealer
 
     async def create_key(self, algorithm: KeyAlgorithm) -> SealedKey:
         """A fresh sealed key for our own CA; the caller stores it with the certificate made for it."""

@@ -26,7 +26,7 @@ _LEAST_BYTES = _HEADER_BYTES + _NONCE_BYTES + _TAG_BYTES
 class Sealer:
     """Seals and unseals under one key. Make one a process: the derivation takes a good part of a second."""
 
-    __slots__ = ("_cipher", "_key_id")
+    __slots__ = ("_cipher", "_key_id", "_root")
 
     def __init__(self, passphrase: Secret, salt: bytes) -> None:
         """`salt` is stored beside the data and is not secret: at least 16 bytes. Raises Misconfigured."""
@@ -39,11 +39,16 @@ class Sealer:
         key = hashlib.pbkdf2_hmac("sha256", passphrase.reveal().encode(), salt, ITERATIONS, dklen=32)
         self._cipher = AESGCM(key)
         self._key_id = hmac.digest(key, b"certctl/config-key/id", "sha256")[:_ID_BYTES]
+        self._root = hmac.digest(key, b"certctl/config-key/derive", "sha256")
 
     @property
     def key_id(self) -> str:
         """Which key this is, hex: two processes with the same passphrase and salt have the same."""
         return self._key_id.hex()
+
+    def derive(self, purpose: str) -> bytes:
+        """A key of 32 bytes for one purpose, the same in every process of this installation; says nothing of ours."""
+        return hmac.digest(self._root, purpose.encode(), "sha256")
 
     def seal(self, plaintext: bytes, associated_data: str) -> bytes:
         """Encrypt `plaintext`, bound to `associated_data` (the row: `certctl/<table>/<id>`)."""

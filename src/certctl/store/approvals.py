@@ -15,9 +15,9 @@ from certctl.core.errors import Conflict, NotFound
 from certctl.core.scope import Scope
 from certctl.core.status import ApprovalState, JobStatus
 from certctl.store.certificates import in_scope
+from certctl.store.lists import Page, Slice
 from certctl.store.schema import approvals, certificates, jobs
 from certctl.store.tx import Tx
-from certctl.store.views import Page, Slice
 
 
 async def insert(tx: Tx, scope: Scope, approval: Approval) -> None:

@@ -19,9 +19,9 @@ from certctl.core.scope import Scope
 from certctl.core.status import BatchStatus, ItemStatus
 from certctl.store import schema
 from certctl.store.certificates import in_scope
+from certctl.store.lists import Page, Slice
 from certctl.store.schema import batch_items, batches, certificates
 from certctl.store.tx import Tx
-from certctl.store.views import Page, Slice
 
 CHANNEL = "batches"
 _ROWS_A_STATEMENT = 500

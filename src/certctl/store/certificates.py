@@ -16,7 +16,7 @@ from certctl.core.errors import Conflict, NotFound
 from certctl.core.scope import Scope
 from certctl.core.status import CERTIFICATE, CertificateStatus, OrderStatus, VersionStatus, before
 from certctl.core.target import TargetRecord
-from certctl.store import schema
+from certctl.store import names, schema
 from certctl.store.schema import certificate_targets, certificates, orders, revocations, versions
 from certctl.store.tx import Tx
 
@@ -39,6 +39,7 @@ async def insert_certificate(tx: Tx, scope: Scope, certificate: Certificate, tar
     inserted = await tx.execute(tx.insert(certificates).values(row).on_conflict_do_nothing())
     if inserted.rowcount != 1:
         raise Conflict(f"a certificate with id {certificate.id} or name {certificate.name} already exists")
+    await names.write(tx, _own_names(certificate))
     await map_targets(tx, scope, certificate.id, target_ids)
 
 
@@ -100,6 +101,14 @@ async def change_certificate(tx: Tx, scope: Scope, certificate_id: str, now: dat
         .where(certificates.c.tenant_id == scope.tenant_id, certificates.c.id == certificate_id)
         .values(values | {"updated_at": now, "row_version": certificates.c.row_version + 1})
     )
+    if {"name", "common_name", "sans"} & values.keys():
+        renamed = await certificate(tx, Scope.whole(scope.tenant_id), certificate_id)
+        await names.replace_own(tx, scope, certificate_id, _own_names(renamed))
+
+
+def _own_names(certificate: Certificate) -> list[dict[str, str]]:
+    tenant_id, certificate_id = certificate.tenant_id, certificate.id
+    return names.own_rows(tenant_id, certificate_id, certificate.name, certificate.common_name, certificate.sans)
 
 
 async def move_certificate(
@@ -216,6 +225,8 @@ async def insert_version(tx: Tx, scope: Scope, version: Version) -> Version:
     )
     if stands is None:
         raise Conflict("a certificate with these very bytes is already recorded for another job")
+    found_by = (stands.tenant_id, stands.certificate_id, stands.serial_number, stands.fingerprint_sha256)
+    await names.write(tx, names.version_rows(*found_by))
     return stands
 
 

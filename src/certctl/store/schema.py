@@ -211,6 +211,7 @@ targets = _table(
     _changed(),
     UniqueConstraint("tenant_id", "name"),
     Index(None, "tenant_id", "agent_id"),
+    Index(None, "tenant_id", "type", "name"),
 )
 
 agents = _table(
@@ -241,6 +242,8 @@ agents = _table(
         postgresql_where=text("retired_at IS NULL"),
     ),
     Index(None, "credential_hash", unique=True),
+    Index(None, "tenant_id", "status", "name"),
+    Index(None, "tenant_id", "agent_group", "name"),
     _one_of("status", status.AgentStatus),
 )
 
@@ -379,7 +382,33 @@ certificates = _table(
     Index(None, "tenant_id", "team_id", "status", "expires_at"),
     Index(None, "tenant_id", "next_check_at"),
     Index(None, "tenant_id", "common_name"),
+    Index(None, "tenant_id", "expires_at", "id"),
+    Index(None, "tenant_id", "updated_at", "id"),
+    Index(None, "tenant_id", "environment", "created_at", "id"),
+    Index(None, "tenant_id", "owner_id", "created_at", "id"),
+    Index(None, "tenant_id", "team_id", "created_at", "id"),
+    Index(None, "tenant_id", "issuer_id", "created_at", "id"),
+    Index(None, "tenant_id", "certificate_profile_id", "created_at", "id"),
+    Index(None, "tenant_id", "renewal_policy_id", "created_at", "id"),
     _one_of("status", status.CertificateStatus),
+)
+
+# code point order whatever the database's locale: prefixes are ranges of the index
+_Searched = Text().with_variant(Text(collation="C"), "postgresql")
+
+# what a search finds certificates by; `reversed` is empty where a domain suffix makes no sense
+certificate_names = Table(
+    "certificate_names",
+    metadata,
+    _key("tenant_id"),
+    _key("certificate_id"),
+    Column("kind", String(16), nullable=False),
+    Column("value", _Searched, nullable=False),
+    Column("reversed", _Searched, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "certificate_id", "kind", "value"),
+    Index(None, "tenant_id", "value", "certificate_id"),
+    Index(None, "tenant_id", "reversed", "certificate_id"),
+    _one_of("kind", ("name", "common_name", "san", "serial_number", "fingerprint")),
 )
 
 certificate_targets = Table(
@@ -500,6 +529,9 @@ jobs = _table(
     Index(None, "tenant_id", "certificate_id", "created_at"),
     Index(None, "tenant_id", "parent_id"),
     Index(None, "tenant_id", "completed_at", "status"),
+    Index(None, "tenant_id", "type", "created_at", "id"),
+    Index(None, "tenant_id", "agent_id", "created_at", "id"),
+    Index(None, "tenant_id", "target_id", "created_at", "id"),
     _one_of("type", status.JobType),
     _one_of("status", status.JobStatus),
 )

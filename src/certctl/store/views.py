@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -13,104 +12,13 @@ from certctl.core.certificate import Certificate, Version
 from certctl.core.errors import NotFound
 from certctl.core.job import Job, Step
 from certctl.core.scope import Scope
-from certctl.core.target import AgentRecord, Deployment, TargetRecord
+from certctl.core.target import Deployment, TargetRecord
 from certctl.store import catalogue, certificates, schema
+from certctl.store.listings import jobs_in_scope
+from certctl.store.lists import Page, Slice
 from certctl.store.tx import Tx
 
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
-
-
-class Page(msgspec.Struct, Generic[RecordT], frozen=True):
-    """One page of a list, with how many there are in all."""
-
-    data: list[RecordT]
-    total: int
-
-
-class Slice(msgspec.Struct, frozen=True):
-    """Which part of a list: rows from `offset`, at most `limit`."""
-
-    limit: int = 50
-    offset: int = 0
-
-
-SORTS: dict[str, sa.Column[Any]] = {
-    "name": schema.certificates.c.name,
-    "commonName": schema.certificates.c.common_name,
-    "status": schema.certificates.c.status,
-    "environment": schema.certificates.c.environment,
-    "createdAt": schema.certificates.c.created_at,
-    "updatedAt": schema.certificates.c.updated_at,
-    "expiresAt": schema.certificates.c.expires_at,
-    "notAfter": schema.certificates.c.expires_at,
-}
-
-
-class CertificateFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """What a list of certificates is narrowed to; empty means all. Statuses match in any case."""
-
-    status: str = ""
-    environment: str = ""
-    owner_id: str = ""
-    team_id: str = ""
-    issuer_id: str = ""
-    profile_id: str = ""
-    agent_id: str = ""
-    q: str = ""
-    expires_before: datetime | None = None
-    expires_after: datetime | None = None
-    created_after: datetime | None = None
-    updated_after: datetime | None = None
-
-
-async def certificate_page(
-    tx: Tx, scope: Scope, wanted: CertificateFilter, part: Slice, *, sort: str = "createdAt", descending: bool = False
-) -> Page[Certificate]:
-    """One page of certificates."""
-    table = schema.certificates
-    where = sa.and_(certificates.in_scope(scope), *_narrow(wanted))
-    column = SORTS[sort]
-    order = column.desc() if descending else column.asc()
-    rows = await tx.all(
-        Certificate,
-        sa.select(table).where(where).order_by(order, table.c.id).limit(part.limit).offset(part.offset),
-    )
-    return Page(rows, await _count(tx, table, where))
-
-
-def _narrow(wanted: CertificateFilter) -> list[sa.ColumnElement[bool]]:
-    c = schema.certificates.c
-    conditions: list[sa.ColumnElement[bool]] = []
-    if wanted.status:
-        conditions.append(sa.func.lower(c.status) == wanted.status.lower())
-    plain = {
-        c.environment: wanted.environment,
-        c.owner_id: wanted.owner_id,
-        c.team_id: wanted.team_id,
-        c.issuer_id: wanted.issuer_id,
-        c.certificate_profile_id: wanted.profile_id,
-    }
-    conditions.extend(column == value for column, value in plain.items() if value)
-    if wanted.q:
-        conditions.append(
-            sa.or_(c.name.startswith(wanted.q, autoescape=True), c.common_name.startswith(wanted.q, autoescape=True))
-        )
-    if wanted.agent_id:
-        mapping, targets = schema.certificate_targets, schema.targets
-        mapped = (
-            sa.select(mapping.c.certificate_id)
-            .join(targets, sa.and_(targets.c.tenant_id == mapping.c.tenant_id, targets.c.id == mapping.c.target_id))
-            .where(targets.c.agent_id == wanted.agent_id, mapping.c.tenant_id == c.tenant_id)
-        )
-        conditions.append(c.id.in_(mapped))
-    moments = (
-        (c.expires_at, "<", wanted.expires_before),
-        (c.expires_at, ">", wanted.expires_after),
-        (c.created_at, ">", wanted.created_after),
-        (c.updated_at, ">", wanted.updated_after),
-    )
-    conditions.extend(column < moment if sign == "<" else column > moment for column, sign, moment in moments if moment)
-    return conditions
 
 
 async def target_ids(tx: Tx, scope: Scope, certificate_ids: Sequence[str]) -> dict[str, list[str]]:
@@ -126,16 +34,6 @@ async def target_ids(tx: Tx, scope: Scope, certificate_ids: Sequence[str]) -> di
         for row in rows:
             found[row.certificate_id].append(row.target_id)
     return found
-
-
-async def version_page(tx: Tx, scope: Scope, certificate_id: str, part: Slice) -> Page[Version]:
-    """Versions of one certificate, newest first; NotFound outside the scope."""
-    await certificates.certificate(tx, scope, certificate_id)
-    table = schema.versions
-    where = sa.and_(table.c.tenant_id == scope.tenant_id, table.c.certificate_id == certificate_id)
-    order = (table.c.created_at.desc(), table.c.id.desc())
-    rows = await tx.all(Version, sa.select(table).where(where).order_by(*order).limit(part.limit).offset(part.offset))
-    return Page(rows, await _count(tx, table, where))
 
 
 class DeploymentView(msgspec.Struct, frozen=True):
@@ -193,10 +91,7 @@ async def job_page(
     folded).
     """
     table = schema.jobs
-    visible = sa.select(schema.certificates.c.id).where(certificates.in_scope(scope))
-    conditions = [table.c.tenant_id == scope.tenant_id]
-    if scope.teams is not None or scope.profiles is not None or scope.issuers is not None:
-        conditions.append(table.c.certificate_id.in_(visible))
+    conditions = [jobs_in_scope(scope)]
     for name, value in equal.items():
         folded = name in {"status", "type"}
         conditions.append(sa.func.lower(table.c[name]) == value.lower() if folded else table.c[name] == value)
@@ -236,17 +131,6 @@ async def record_page(tx: Tx, scope: Scope, kind: type[RecordT], part: Slice, **
     order = table.c.name if "name" in table.c else table.c.created_at
     rows = await tx.all(
         kind, sa.select(table).where(where).order_by(order, table.c.id).limit(part.limit).offset(part.offset)
-    )
-    return Page(rows, await _count(tx, table, where))
-
-
-async def retired_agents(tx: Tx, scope: Scope, part: Slice) -> Page[AgentRecord]:
-    """One page of agents that were retired, the latest first."""
-    table = schema.agents
-    where = sa.and_(catalogue.in_scope(AgentRecord, scope), table.c.retired_at.is_not(None))
-    order = (table.c.retired_at.desc(), table.c.id)
-    rows = await tx.all(
-        AgentRecord, sa.select(table).where(where).order_by(*order).limit(part.limit).offset(part.offset)
     )
     return Page(rows, await _count(tx, table, where))
 

@@ -18,6 +18,7 @@ from certctl.api.document.agents import agent_operations
 from certctl.api.document.examples import example_of_schema
 from certctl.api.document.schemas import Schemas
 from certctl.api.guard import PUBLIC, SIGNED_IN, asked_by
+from certctl.api.lists import list_parameters
 from certctl.client.models.problem import Problem
 
 PERMISSION = "x-permission"
@@ -80,7 +81,7 @@ def _operation(told: Operation, path: str, method: str, handler: HTTPRouteHandle
         "tags": [_tag(path)],
         PERMISSION: AUTHENTICATED if asked == asked_by(dict(SIGNED_IN)) else asked,
     }
-    found = parameters.told(told.get("parameters", []))
+    found = parameters.told([*told.get("parameters", []), *list_parameters(handler)])
     if found:
         operation["parameters"] = found
     body = answers.request_body(handler, schemas)

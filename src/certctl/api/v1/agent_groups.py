@@ -6,9 +6,10 @@ from litestar import delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
+from certctl.api import lists
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
-from certctl.api.shown import given, listed, page_of, refuse_other_id, shown
+from certctl.api.shown import given, listed, refuse_other_id, shown
 from certctl.api.v1.agents import show_agents
 from certctl.client.models.agent_groups import AgentGroupView, AgentGroupWrite
 from certctl.client.models.agents import AgentView
@@ -17,19 +18,18 @@ from certctl.control import agent_groups
 from certctl.core.catalogue import AgentGroup
 from certctl.core.target import AgentRecord
 from certctl.doors.paging import Paging
-from certctl.store import catalogue, views
+from certctl.store import catalogue
+from certctl.store.listings import AGENT_GROUPS
 
 
 def _view(group: AgentGroup) -> AgentGroupView:
     return shown(AgentGroupView, group)
 
 
-@get("/agent-groups", opt=needs("agent.read"), summary="List agent groups")
-async def list_agent_groups(request: ApiRequest, paging: NamedDependency[Paging]) -> PageOf[AgentGroupView]:
+@get("/agent-groups", opt=needs("agent.read") | lists.listed(AGENT_GROUPS), summary="List agent groups")
+async def list_agent_groups(request: ApiRequest) -> PageOf[AgentGroupView]:
     """By name."""
-    async with request.ctx.database.read() as tx:
-        found = await views.record_page(tx, request.visible, AgentGroup, paging.part)
-    return page_of(found, paging, _view)
+    return await lists.answer_list(request, AgentGroupView)
 
 
 @post("/agent-groups", status_code=201, opt=needs("agent.edit"), summary="Create an agent group")

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from litestar import Response, delete, get, post
-from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody
 
 from certctl.api.guard import needs
+from certctl.api.lists import answer_list, listed
 from certctl.api.request import ApiRequest
-from certctl.api.shown import listed, page_of, shown
+from certctl.api.shown import shown
 from certctl.client.models.agents import (
     AgentView,
     DependencyCounts,
@@ -25,8 +25,8 @@ from certctl.client.models.page import PageOf
 from certctl.control import agent_groups, enrolment, retirement
 from certctl.core.scope import Scope
 from certctl.core.target import AgentRecord
-from certctl.doors.paging import Paging
-from certctl.store import catalogue, views
+from certctl.store import catalogue
+from certctl.store.listings import AGENTS, RETIRED_AGENTS
 from certctl.store.tx import Tx
 
 
@@ -36,21 +36,16 @@ async def show_agents(tx: Tx, scope: Scope, agents: Sequence[AgentRecord]) -> li
     return [shown(AgentView, agent, groups=groups[agent.id]) for agent in agents]
 
 
-@get("/agents", opt=needs("agent.read"), summary="List agents")
-async def list_agents(request: ApiRequest, paging: NamedDependency[Paging]) -> PageOf[AgentView]:
+@get("/agents", opt=needs("agent.read") | listed(AGENTS), summary="List agents")
+async def list_agents(request: ApiRequest) -> PageOf[AgentView]:
     """By name, without retired ones."""
-    async with request.ctx.database.read() as tx:
-        found = await views.record_page(tx, request.visible, AgentRecord, paging.part, retired_at=None)
-        data = await show_agents(tx, request.visible, found.data)
-    return listed(data, found.total, paging)
+    return await answer_list(request, AgentView, show_all=show_agents)
 
 
-@get("/agents/retired", opt=needs("agent.read"), summary="List retired agents")
-async def list_retired_agents(request: ApiRequest, paging: NamedDependency[Paging]) -> PageOf[AgentView]:
+@get("/agents/retired", opt=needs("agent.read") | listed(RETIRED_AGENTS), summary="List retired agents")
+async def list_retired_agents(request: ApiRequest) -> PageOf[AgentView]:
     """The latest first."""
-    async with request.ctx.database.read() as tx:
-        found = await views.retired_agents(tx, request.visible, paging.part)
-    return page_of(found, paging, lambda agent: shown(AgentView, agent))
+    return await answer_list(request, AgentView)
 
 
 @get("/agents/{agent_id:str}", opt=needs("agent.read"), summary="One agent")

@@ -31,6 +31,7 @@ from certctl.doors.edge import address_of, request_id_of
 from certctl.doors.identity import Caller
 from certctl.doors.permissions import ROLES, permissions_of
 from certctl.store import views
+from certctl.store.lists import Slice
 
 _MOST_KEYS_SHOWN = 1000
 
@@ -113,7 +114,7 @@ def _effective(caller: Caller) -> list[EffectivePermission]:
 async def list_keys(request: ApiRequest) -> KeysAnswer:
     """All keys, revoked ones too, never their values."""
     async with request.ctx.database.read() as tx:
-        page = await views.record_page(tx, request.visible, ApiKey, views.Slice(limit=_MOST_KEYS_SHOWN))
+        page = await views.record_page(tx, request.visible, ApiKey, Slice(limit=_MOST_KEYS_SHOWN))
     return KeysAnswer(keys=[_view(key) for key in page.data])
 
 

@@ -41,7 +41,7 @@ from certctl.core.status import BatchAction, BatchStatus, ItemStatus
 from certctl.doors import batches as door
 from certctl.doors.paging import Paging
 from certctl.store import batches as store
-from certctl.store.views import Slice
+from certctl.store.lists import Slice
 
 _LONGEST_WAIT_SECONDS = 30
 _ROWS = 500

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated
+from collections.abc import Sequence
 
 from litestar import Response, delete, get, post, put
-from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from certctl.api.driving import drive, drive_pending, ids
 from certctl.api.guard import needs
+from certctl.api.lists import answer_list, listed
 from certctl.api.request import ApiRequest
-from certctl.api.shown import given, listed, page_of, refuse_other_id, shown
+from certctl.api.shown import given, refuse_other_id, shown
 from certctl.api.v1.versions import version_view
 from certctl.client.models.certificates import (
     CertificateView,
@@ -32,70 +31,24 @@ from certctl.client.models.page import PageOf, StatusAnswer
 from certctl.control import exports
 from certctl.core.certificate import Certificate
 from certctl.core.errors import Malformed, Violation
-from certctl.doors.paging import Paging
+from certctl.core.scope import Scope
 from certctl.lifecycle import deploy, plan, renew, revoke
 from certctl.lifecycle import request as request_stage
 from certctl.pki.pem import certificate_pem
 from certctl.store import views
-
-Moment = Annotated[datetime | None, QueryParameter(description="RFC 3339 with a zone")]
-
-
-@get("/certificates", opt=needs("cert.read"), summary="List certificates")
-async def list_certificates(
-    request: ApiRequest,
-    paging: NamedDependency[Paging],
-    status: FromQuery[str] = "",
-    environment: FromQuery[str] = "",
-    owner_id: FromQuery[str] = "",
-    team_id: FromQuery[str] = "",
-    issuer_id: FromQuery[str] = "",
-    agent_id: FromQuery[str] = "",
-    profile_id: FromQuery[str] = "",
-    q: FromQuery[str] = "",
-    expires_before: Moment = None,
-    expires_after: Moment = None,
-    created_after: Moment = None,
-    updated_after: Moment = None,
-    sort: FromQuery[str] = "createdAt",
-    sort_desc: FromQuery[bool] = False,
-) -> PageOf[CertificateView]:
-    """Narrowed by exact values; `q` is a prefix of name or common name; `sort` may begin with `-`."""
-    wanted = views.CertificateFilter(
-        status=status,
-        environment=environment,
-        owner_id=owner_id,
-        team_id=team_id,
-        issuer_id=issuer_id,
-        agent_id=agent_id,
-        profile_id=profile_id,
-        q=q,
-        expires_before=_moment(expires_before, "expires_before"),
-        expires_after=_moment(expires_after, "expires_after"),
-        created_after=_moment(created_after, "created_after"),
-        updated_after=_moment(updated_after, "updated_after"),
-    )
-    column = _sort(sort.removeprefix("-"))
-    async with request.ctx.database.read() as tx:
-        found = await views.certificate_page(
-            tx, request.visible, wanted, paging.part, sort=column, descending=sort_desc or sort.startswith("-")
-        )
-        targets = await views.target_ids(tx, request.visible, [row.id for row in found.data])
-    return listed([_view(row, targets[row.id]) for row in found.data], found.total, paging)
+from certctl.store.listings import CERTIFICATES, VERSIONS
+from certctl.store.tx import Tx
 
 
-def _moment(value: datetime | None, field: str) -> datetime | None:
-    if value is not None and value.tzinfo is None:
-        message = f"{field} needs a time zone (2026-01-31T00:00:00Z)"
-        raise Malformed(message, violations=(Violation("time_without_zone", message, field),))
-    return value
+@get("/certificates", opt=needs("cert.read") | listed(CERTIFICATES), summary="List certificates")
+async def list_certificates(request: ApiRequest) -> PageOf[CertificateView]:
+    """The oldest first, unless another order is asked for."""
+    return await answer_list(request, CertificateView, show_all=_views)
 
 
-def _sort(name: str) -> str:
-    if name not in views.SORTS:
-        message = f"sort must be one of {', '.join(views.SORTS)}"
-        raise Malformed(message, violations=(Violation("unknown_sort", message, "sort"),))
-    return name
+async def _views(tx: Tx, visible: Scope, found: Sequence[Certificate]) -> list[CertificateView]:
+    targets = await views.target_ids(tx, visible, [row.id for row in found])
+    return [_view(row, targets[row.id]) for row in found]
 
 
 def _view(certificate: Certificate, target_ids: list[str]) -> CertificateView:
@@ -150,14 +103,16 @@ async def archive_certificate(request: ApiRequest, certificate_id: FromPath[str]
     await request_stage.archive(request.ctx, request.visible, request.actor, certificate_id)
 
 
-@get("/certificates/{certificate_id:str}/versions", opt=needs("cert.read"), summary="Versions of a certificate")
-async def list_versions(
-    request: ApiRequest, certificate_id: FromPath[str], paging: NamedDependency[Paging]
-) -> PageOf[VersionView]:
+@get(
+    "/certificates/{certificate_id:str}/versions",
+    opt=needs("cert.read") | listed(VERSIONS),
+    summary="Versions of a certificate",
+)
+async def list_versions(request: ApiRequest, certificate_id: FromPath[str]) -> PageOf[VersionView]:
     """Newest first."""
     async with request.ctx.database.read() as tx:
-        found = await views.version_page(tx, request.visible, certificate_id, paging.part)
-    return page_of(found, paging, version_view)
+        await views.certificate(tx, request.visible, certificate_id)
+    return await answer_list(request, VersionView, show=version_view, fixed={"certificate_id": certificate_id})
 
 
 @get("/certificates/{certificate_id:str}/deployments", opt=needs("cert.read"), summary="Where a certificate is")

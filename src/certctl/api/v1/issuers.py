@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from litestar import delete, get, post, put
-from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from certctl.api.guard import needs
+from certctl.api.lists import answer_list, listed
 from certctl.api.request import ApiRequest
-from certctl.api.shown import given, page_of, refuse_other_id, shown
+from certctl.api.shown import given, refuse_other_id, shown
 from certctl.client.models.issuers import IssuerView, IssuerWrite
 from certctl.client.models.page import PageOf
 from certctl.client.models.targets import TestAnswer
 from certctl.control import issuers
 from certctl.core.catalogue import IssuerRecord
-from certctl.doors.paging import Paging
-from certctl.store import catalogue, views
+from certctl.store import catalogue
+from certctl.store.listings import ISSUERS
 
 
 def _view(issuer: IssuerRecord) -> IssuerView:
     return shown(IssuerView, issuer)
 
 
-@get("/issuers", opt=needs("issuer.read"), summary="List issuers")
-async def list_issuers(request: ApiRequest, paging: NamedDependency[Paging]) -> PageOf[IssuerView]:
+@get("/issuers", opt=needs("issuer.read") | listed(ISSUERS), summary="List issuers")
+async def list_issuers(request: ApiRequest) -> PageOf[IssuerView]:
     """By name."""
-    async with request.ctx.database.read() as tx:
-        found = await views.record_page(tx, request.visible, IssuerRecord, paging.part)
-    return page_of(found, paging, _view)
+    return await answer_list(request, IssuerView)
 
 
 @post("/issuers", status_code=201, opt=needs("issuer.edit"), summary="Create an issuer")

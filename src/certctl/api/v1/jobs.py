@@ -7,20 +7,20 @@ from typing import Annotated
 
 import msgspec
 from litestar import get, post
-from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.params import FromPath, QueryParameter
 
 from certctl.api.guard import needs
+from certctl.api.lists import answer_list, listed
 from certctl.api.request import ApiRequest
-from certctl.api.shown import page_of, shown
+from certctl.api.shown import shown
 from certctl.client.models.jobs import LIVE, JobView, StepView, VerificationView
 from certctl.client.models.page import PageOf, StatusAnswer
 from certctl.core.errors import NotFound
 from certctl.core.job import Job
 from certctl.core.status import JobType
-from certctl.doors.paging import Paging
 from certctl.lifecycle import request as request_stage
 from certctl.store import views
+from certctl.store.listings import JOBS
 from certctl.store.wake import job_channel
 from certctl.wire.agent import PlanReport
 
@@ -30,30 +30,10 @@ _POLL_BENEATH_SECONDS = 1.0
 Wait = Annotated[float, QueryParameter(ge=0, le=LONGEST_WAIT_SECONDS, description="seconds to wait for a change")]
 
 
-@get("/jobs", opt=needs("job.read"), summary="List jobs")
-async def list_jobs(
-    request: ApiRequest,
-    paging: NamedDependency[Paging],
-    status: FromQuery[str] = "",
-    type: FromQuery[str] = "",  # noqa: A002 - the reference product's word
-    certificate_id: FromQuery[str] = "",
-    agent_id: FromQuery[str] = "",
-    target_id: FromQuery[str] = "",
-    parent_id: FromQuery[str] = "",
-) -> PageOf[JobView]:
-    """Newest first, narrowed by exact values (status and type in any case)."""
-    asked = {
-        "status": status,
-        "type": type,
-        "certificate_id": certificate_id,
-        "agent_id": agent_id,
-        "target_id": target_id,
-        "parent_id": parent_id,
-    }
-    equal = {name: value for name, value in asked.items() if value}
-    async with request.ctx.database.read() as tx:
-        found = await views.job_page(tx, request.visible, equal, paging.part)
-    return page_of(found, paging, _view)
+@get("/jobs", opt=needs("job.read") | listed(JOBS), summary="List jobs")
+async def list_jobs(request: ApiRequest) -> PageOf[JobView]:
+    """Newest first."""
+    return await answer_list(request, JobView, show=_view)
 
 
 def _view(job: Job) -> JobView:

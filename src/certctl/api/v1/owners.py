@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from litestar import delete, get, post, put
-from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from certctl.api.guard import needs
+from certctl.api.lists import answer_list, listed
 from certctl.api.request import ApiRequest
-from certctl.api.shown import given, page_of, refuse_other_id, shown
+from certctl.api.shown import given, refuse_other_id, shown
 from certctl.client.models.page import PageOf
 from certctl.client.models.people import OwnerView, OwnerWrite
 from certctl.control import owners
 from certctl.core.catalogue import Owner
-from certctl.doors.paging import Paging
-from certctl.store import catalogue, views
+from certctl.store import catalogue
+from certctl.store.listings import OWNERS
 
 
 def _view(owner: Owner) -> OwnerView:
     return shown(OwnerView, owner)
 
 
-@get("/owners", opt=needs("owner.read"), summary="List owners")
-async def list_owners(request: ApiRequest, paging: NamedDependency[Paging]) -> PageOf[OwnerView]:
+@get("/owners", opt=needs("owner.read") | listed(OWNERS), summary="List owners")
+async def list_owners(request: ApiRequest) -> PageOf[OwnerView]:
     """By name."""
-    async with request.ctx.database.read() as tx:
-        found = await views.record_page(tx, request.visible, Owner, paging.part)
-    return page_of(found, paging, _view)
+    return await answer_list(request, OwnerView)
 
 
 @post("/owners", status_code=201, opt=needs("owner.edit"), summary="Create an owner")

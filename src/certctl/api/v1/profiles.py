@@ -6,18 +6,18 @@ from typing import Any
 
 import msgspec
 from litestar import delete, get, post, put
-from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from certctl.api.guard import needs
+from certctl.api.lists import answer_list, listed
 from certctl.api.request import ApiRequest
-from certctl.api.shown import given, page_of, refuse_other_id, shown
+from certctl.api.shown import given, refuse_other_id, shown
 from certctl.client.models.page import PageOf
 from certctl.client.models.profiles import KeyRuleView, ProfileView, ProfileWrite
 from certctl.control import profiles
 from certctl.core.catalogue import Profile
-from certctl.doors.paging import Paging
-from certctl.store import catalogue, views
+from certctl.store import catalogue
+from certctl.store.listings import PROFILES
 
 
 def _values(data: ProfileWrite, but: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -32,12 +32,10 @@ def _view(profile: Profile) -> ProfileView:
     return shown(ProfileView, profile, allowed_key_algorithms=rules)
 
 
-@get("/profiles", opt=needs("profile.read"), summary="List profiles")
-async def list_profiles(request: ApiRequest, paging: NamedDependency[Paging]) -> PageOf[ProfileView]:
+@get("/profiles", opt=needs("profile.read") | listed(PROFILES), summary="List profiles")
+async def list_profiles(request: ApiRequest) -> PageOf[ProfileView]:
     """By name."""
-    async with request.ctx.database.read() as tx:
-        found = await views.record_page(tx, request.visible, Profile, paging.part)
-    return page_of(found, paging, _view)
+    return await answer_list(request, ProfileView, show=_view)
 
 
 @post("/profiles", status_code=201, opt=needs("profile.edit"), summary="Create a profile")

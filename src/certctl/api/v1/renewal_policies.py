@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from litestar import delete, get, post, put
-from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from certctl.api.guard import needs
+from certctl.api.lists import answer_list, listed
 from certctl.api.request import ApiRequest
-from certctl.api.shown import given, page_of, refuse_other_id, shown
+from certctl.api.shown import given, refuse_other_id, shown
 from certctl.client.models.page import PageOf
 from certctl.client.models.renewal_policies import RenewalPolicyView, RenewalPolicyWrite
 from certctl.control import renewal_policies
 from certctl.core.catalogue import RenewalPolicy
-from certctl.doors.paging import Paging
-from certctl.store import catalogue, views
+from certctl.store import catalogue
+from certctl.store.listings import RENEWAL_POLICIES
 
 
 def _view(policy: RenewalPolicy) -> RenewalPolicyView:
     return shown(RenewalPolicyView, policy)
 
 
-@get("/renewal-policies", opt=needs("policy.read"), summary="List renewal policies")
-async def list_renewal_policies(request: ApiRequest, paging: NamedDependency[Paging]) -> PageOf[RenewalPolicyView]:
+@get("/renewal-policies", opt=needs("policy.read") | listed(RENEWAL_POLICIES), summary="List renewal policies")
+async def list_renewal_policies(request: ApiRequest) -> PageOf[RenewalPolicyView]:
     """By name."""
-    async with request.ctx.database.read() as tx:
-        found = await views.record_page(tx, request.visible, RenewalPolicy, paging.part)
-    return page_of(found, paging, _view)
+    return await answer_list(request, RenewalPolicyView)
 
 
 @post("/renewal-policies", status_code=201, opt=needs("policy.edit"), summary="Create a renewal policy")

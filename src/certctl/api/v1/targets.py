@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from litestar import delete, get, post, put
-from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from certctl.api.guard import needs
+from certctl.api.lists import answer_list, listed
 from certctl.api.request import ApiRequest
-from certctl.api.shown import given, page_of, refuse_other_id, shown
+from certctl.api.shown import given, refuse_other_id, shown
 from certctl.client.models.page import PageOf
 from certctl.client.models.targets import TargetView, TargetWrite, TestAnswer
 from certctl.control import targets
 from certctl.core.target import TargetRecord
-from certctl.doors.paging import Paging
-from certctl.store import catalogue, views
+from certctl.store import catalogue
+from certctl.store.listings import TARGETS
 
 
 def _view(target: TargetRecord) -> TargetView:
     return shown(TargetView, target)
 
 
-@get("/targets", opt=needs("target.read"), summary="List targets")
-async def list_targets(request: ApiRequest, paging: NamedDependency[Paging]) -> PageOf[TargetView]:
+@get("/targets", opt=needs("target.read") | listed(TARGETS), summary="List targets")
+async def list_targets(request: ApiRequest) -> PageOf[TargetView]:
     """By name; retired ones too."""
-    async with request.ctx.database.read() as tx:
-        found = await views.record_page(tx, request.visible, TargetRecord, paging.part)
-    return page_of(found, paging, _view)
+    return await answer_list(request, TargetView)
 
 
 @post("/targets", status_code=201, opt=needs("target.edit"), summary="Create a target")

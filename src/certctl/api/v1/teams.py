@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from litestar import delete, get, post, put
-from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from certctl.api.guard import needs
+from certctl.api.lists import answer_list, listed
 from certctl.api.request import ApiRequest
-from certctl.api.shown import given, page_of, refuse_other_id, shown
+from certctl.api.shown import given, refuse_other_id, shown
 from certctl.client.models.page import PageOf
 from certctl.client.models.people import TeamView, TeamWrite
 from certctl.control import teams
 from certctl.core.catalogue import Team
-from certctl.doors.paging import Paging
-from certctl.store import catalogue, views
+from certctl.store import catalogue
+from certctl.store.listings import TEAMS
 
 
 def _view(team: Team) -> TeamView:
     return shown(TeamView, team)
 
 
-@get("/teams", opt=needs("team.read"), summary="List teams")
-async def list_teams(request: ApiRequest, paging: NamedDependency[Paging]) -> PageOf[TeamView]:
+@get("/teams", opt=needs("team.read") | listed(TEAMS), summary="List teams")
+async def list_teams(request: ApiRequest) -> PageOf[TeamView]:
     """By name."""
-    async with request.ctx.database.read() as tx:
-        found = await views.record_page(tx, request.visible, Team, paging.part)
-    return page_of(found, paging, _view)
+    return await answer_list(request, TeamView)
 
 
 @post("/teams", status_code=201, opt=needs("team.edit"), summary="Create a team")

@@ -9,13 +9,20 @@ from msgspec import Struct
 ItemT = TypeVar("ItemT")
 
 
-class PageOf(Struct, Generic[ItemT], frozen=True, kw_only=True):
-    """One page. `total` counts the whole list."""
+class PageOf(Struct, Generic[ItemT], frozen=True, kw_only=True, omit_defaults=True):
+    """One page. `total` counts the whole list, at least to where `total_is_estimate` says that it goes on.
+
+    Pages have `page` and `per_page`, or (asked for by `cursor` or `page_size`) `page_size`; `next_cursor` continues
+    either, and is absent at the end.
+    """
 
     data: list[ItemT]
     total: int
-    page: int
-    per_page: int
+    page: int = 0
+    per_page: int = 0
+    next_cursor: str = ""
+    page_size: int = 0
+    total_is_estimate: bool = False
 
 
 class StatusAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):

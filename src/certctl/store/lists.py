@@ -1,0 +1,234 @@
+"""How every list is read: filters, search, order, pages by number or by keyset, and an honest total.
+
+A `Listing` declares one list as data (see `store.listings`); `read_list` runs it. Keysets compare whole rows
+(`(column, id) > (value, id)`), so that rows inserted meanwhile are neither skipped nor shown twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+
+from certctl.core.scope import Scope
+from certctl.store.tx import Tx, as_struct
+
+RecordT = TypeVar("RecordT", bound=msgspec.Struct)
+
+# up to here a narrowed list is counted to the end, beyond it the total says that it is an estimate
+MOST_COUNTED = 10_000
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """Which part of a list: rows from `offset`, at most `limit`."""
+
+    limit: int = 50
+    offset: int = 0
+
+
+class Page(msgspec.Struct, Generic[RecordT], frozen=True):
+    """One page of a list, with how many there are in all."""
+
+    data: list[RecordT]
+    total: int
+
+
+class FilterKind(StrEnum):
+    """How the text of a filter is read."""
+
+    TEXT = "text"
+    WORD = "word"
+    MOMENT = "moment"
+    FLAG = "flag"
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to narrow a list. `condition` takes the values asked for (one, unless `several`)."""
+
+    kind: FilterKind
+    condition: Callable[[Sequence[Any]], sa.ColumnElement[bool]]
+    words: tuple[str, ...] = ()
+    several: bool = False
+    description: str = ""
+
+
+class Listing(msgspec.Struct, Generic[RecordT], frozen=True, kw_only=True):
+    """One list as data. `kind` names the columns that are read, but for `blank`, which it gets as they stand there.
+
+    `sorts` are names of columns for callers; `default` is one of them, with `-` in front when it descends. `q` tells
+    where a search looks. `always` is what every row of this list fulfils.
+    """
+
+    name: str
+    kind: type[RecordT]
+    table: sa.Table
+    in_scope: Callable[[Scope], sa.ColumnElement[bool]]
+    filters: Mapping[str, Filter]
+    sorts: Mapping[str, sa.Column[Any]]
+    default: str
+    q: Callable[[Scope, str], sa.ColumnElement[bool]] | None = None
+    q_description: str = ""
+    always: sa.ColumnElement[bool] | None = None
+    blank: Mapping[str, Any] = {}
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Listing[RecordT]:
+        """Itself: a copied table would be another table to SQLAlchemy, and the web framework copies what routes say."""
+        return self
+
+
+class Position(msgspec.Struct, frozen=True):
+    """The last row that was shown: its value in the sorted column, its id, and the total told with the first page."""
+
+    value: Any
+    id: str
+    total: int
+    estimated: bool
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller asked of a list. `fixed` holds filters that the path says; `after` makes it a keyset page."""
+
+    filters: Mapping[str, Sequence[Any]] = {}
+    fixed: Mapping[str, str] = {}
+    q: str = ""
+    sort: str = ""
+    descending: bool = False
+    limit: int = 50
+    offset: int = 0
+    after: Position | None = None
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether this asks for less than the whole list."""
+        return bool(self.filters or self.fixed or self.q)
+
+
+class Found(msgspec.Struct, Generic[RecordT], frozen=True):
+    """A part of a list; `last` is where the next one begins, None when this is the end."""
+
+    data: list[RecordT]
+    total: int
+    estimated: bool = False
+    last: Position | None = None
+
+
+async def read_list(tx: Tx, scope: Scope, listing: Listing[RecordT], asked: Asked) -> Found[RecordT]:
+    """The rows asked for, in order, and what follows them."""
+    column = listing.sorts[asked.sort]
+    where = narrow(scope, listing, asked)
+    total, estimated = await _total(tx, scope, listing, asked, where)
+    statement = sa.select(*_columns(listing)).where(where)
+    if asked.after is not None:
+        statement = statement.where(_beyond(column, listing.table.c.id, asked.after, descending=asked.descending))
+    statement = statement.order_by(*_order(column, listing.table.c.id, descending=asked.descending))
+    rows = (await tx.execute(statement.limit(asked.limit + 1).offset(asked.offset or None))).mappings().all()
+    shown = rows[: asked.limit]
+    last = None
+    if len(rows) > len(shown) and shown:
+        last = Position(shown[-1][column.key], shown[-1]["id"], total, estimated)
+    data = [as_struct(listing.kind, {**row, **listing.blank} if listing.blank else row) for row in shown]
+    return Found(data, total, estimated, last)
+
+
+def narrow(scope: Scope, listing: Listing[Any], asked: Asked) -> sa.ColumnElement[bool]:
+    """The condition that the rows asked for fulfil."""
+    conditions = [listing.in_scope(scope)]
+    if listing.always is not None:
+        conditions.append(listing.always)
+    conditions += [listing.filters[name].condition(values) for name, values in asked.filters.items()]
+    conditions += [listing.table.c[name] == value for name, value in asked.fixed.items()]
+    if asked.q and listing.q is not None:
+        conditions.append(listing.q(scope, asked.q))
+    return sa.and_(*conditions)
+
+
+def _columns(listing: Listing[Any]) -> list[sa.ColumnElement[Any]]:
+    names = [field.name for field in msgspec.structs.fields(listing.kind) if field.name not in listing.blank]
+    sorted_by = [column for column in listing.sorts.values() if column.key not in names]
+    return [listing.table.c[name] for name in names] + list(dict.fromkeys(sorted_by))
+
+
+def _order(column: sa.Column[Any], tie: sa.Column[Any], *, descending: bool) -> list[sa.ColumnElement[Any]]:
+    """Both columns turn the same way, so that one index serves both directions. NULL is the greatest value."""
+    if column.key == tie.key:
+        return [tie.desc() if descending else tie.asc()]
+    first = column.desc() if descending else column.asc()
+    if column.nullable:
+        first = first.nulls_first() if descending else first.nulls_last()
+    return [first, tie.desc() if descending else tie.asc()]
+
+
+def _beyond(
+    column: sa.Column[Any], tie: sa.Column[Any], after: Position, *, descending: bool
+) -> sa.ColumnElement[bool]:
+    further = tie < after.id if descending else tie > after.id
+    if column.key == tie.key:
+        return further
+    if not column.nullable:
+        here = sa.tuple_(column, tie)
+        there = sa.tuple_(sa.literal(after.value, column.type), sa.literal(after.id, tie.type))
+        return here < there if descending else here > there
+    if after.value is None:
+        same = sa.and_(column.is_(None), further)
+        return sa.or_(same, column.is_not(None)) if descending else same
+    same = sa.and_(column == after.value, further)
+    if descending:
+        return sa.or_(column < after.value, same)
+    return sa.or_(column > after.value, same, column.is_(None))
+
+
+async def _total(
+    tx: Tx, scope: Scope, listing: Listing[Any], asked: Asked, where: sa.ColumnElement[bool]
+) -> tuple[int, bool]:
+    if asked.after is not None:
+        return asked.after.total, asked.after.estimated
+    if scope == Scope.whole(scope.tenant_id) and not asked.narrowed:
+        return int(await tx.scalar(sa.select(sa.func.count()).select_from(listing.table).where(where))), False
+    some = sa.select(listing.table.c.id).where(where).limit(MOST_COUNTED + 1).subquery()
+    counted = int(await tx.scalar(sa.select(sa.func.count()).select_from(some)))
+    return (MOST_COUNTED, True) if counted > MOST_COUNTED else (counted, False)
+
+
+def equals(column: sa.Column[Any], description: str = "") -> Filter:
+    """Rows whose column is this text, or one of several."""
+    return Filter(kind=FilterKind.TEXT, condition=column.in_, several=True, description=description)
+
+
+def is_text(column: sa.Column[Any], description: str = "") -> Filter:
+    """Rows whose column is this text, commas and all."""
+    return Filter(kind=FilterKind.TEXT, condition=lambda values: column == values[0], description=description)
+
+
+def one_of(column: sa.Column[Any], words: type[StrEnum], description: str = "") -> Filter:
+    """Rows whose column is one of these words, asked for in any case."""
+    known = tuple(str(word) for word in words)
+    return Filter(kind=FilterKind.WORD, condition=column.in_, words=known, several=True, description=description)
+
+
+def before(column: sa.Column[datetime]) -> Filter:
+    """Rows whose moment lies before this one."""
+    return Filter(kind=FilterKind.MOMENT, condition=lambda values: column < values[0])
+
+
+def after(column: sa.Column[datetime]) -> Filter:
+    """Rows whose moment lies after this one."""
+    return Filter(kind=FilterKind.MOMENT, condition=lambda values: column > values[0])
+
+
+def flag(column: sa.Column[bool], description: str = "") -> Filter:
+    """Rows whose column is true, or false."""
+    return Filter(kind=FilterKind.FLAG, condition=lambda values: column.is_(values[0]), description=description)
+
+
+def begins_with(*columns: sa.Column[str]) -> Callable[[Scope, str], sa.ColumnElement[bool]]:
+    """A search for a text that one of these columns begins with, in any case: for short tables."""
+
+    def condition(_scope: Scope, q: str) -> sa.ColumnElement[bool]:
+        wanted = q.lower()
+        return sa.or_(*(sa.func.lower(column).startswith(wanted, autoescape=True) for column in columns))
+
+    return condition

@@ -63,6 +63,7 @@ _FINAL = {
     "not_found": "it_is_not_there",
     "gone": "it_is_gone",
     "conflict": "its_state_has_changed",
+    "blocked_by_dependencies": "something_depends_on_it",
     "stale_fence": "the_lease_has_passed_to_another",
     "not_authenticated": "credentials_are_refused",
     "not_allowed": "it_is_not_allowed",

@@ -13,7 +13,7 @@ from unittest import mock
 import httpx
 
 from certctl import settings as settings_module
-from certctl.api import driving
+from certctl.api import agent_protocol, driving
 from certctl.api.app import create_api
 from certctl.bootstrap import House, open_house
 from certctl.core.names import parse_names
@@ -169,7 +169,8 @@ async def open_api(data_dir: Path, url: str = "") -> AsyncIterator[Api]:
             body = {"token": TOKEN, "actor_name": "admin"}
             api.admin = (await api.made("/api/v1/auth/bootstrap", body, key=""))["key_value"]
             # how long a request drives its jobs is no subject here: a busy machine takes longer and means the same
-            with mock.patch.object(driving, "BUDGET", timedelta(minutes=1)):
+            patient = timedelta(minutes=1)
+            with mock.patch.object(driving, "BUDGET", patient), mock.patch.object(agent_protocol, "_DRIVE", patient):
                 yield api
 
 

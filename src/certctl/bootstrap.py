@@ -21,7 +21,13 @@ from certctl.authority.signer import IssuingCA, PkiAddresses, SealedKey
 from certctl.connectors import registry
 from certctl.connectors.base.issuer import Issuer
 from certctl.connectors.dial import DialPolicy
-from certctl.control.installation import BUILT_IN_ISSUER, ensure_installation, open_sealer
+from certctl.control.installation import (
+    BUILT_IN_ISSUER,
+    check_config_key,
+    ensure_installation,
+    open_sealer,
+    seed_records,
+)
 from certctl.core.catalogue import IssuerRecord
 from certctl.core.clock import Clock, SystemClock
 from certctl.core.errors import Misconfigured, NotFound
@@ -30,10 +36,13 @@ from certctl.core.scope import Scope
 from certctl.core.secret import Secret
 from certctl.lifecycle.context import Context, Patience
 from certctl.settings import Settings
-from certctl.store import authority, migrate
+from certctl.store import authority, migrate, presence
 from certctl.store.tx import Database
 from certctl.store.wake import Wakeups
 from certctl.telemetry import points
+from certctl.telemetry.logging import get_logger
+
+log = get_logger(__name__)
 
 SERVER_OWNER = "server:"
 # a loaded machine must not lose its connections for being slow; a cut-off one must not hold locks for long
@@ -66,7 +75,10 @@ async def open_house(
             settings.database_url, max_connections=settings.database_max_connections, silence=_silence(settings.lease)
         )
         try:
-            if migrations:
+            await presence.wait_until_there(database, settings.database_wait)
+            if settings.migrations_via_hook:
+                await migrate.require(database)
+            elif migrations:
                 await migrate.migrate(database)
             scope = Scope.whole(DEFAULT_TENANT)
             sealer = await open_sealer(database, scope, passphrase, clock)
@@ -77,6 +89,31 @@ async def open_house(
             yield House(settings, database, ctx, Wakeups(), _bootstrap_token(settings))
         finally:
             await database.close()
+
+
+async def prepare_database(settings: Settings, *, first_install: bool = False) -> str:
+    """Migrate and seed, and nothing else: no key, no signer, no worker, no listener. The revision it is at now.
+
+    With `first_install` a database that is not there yet is nothing to do: the answer is empty, the log says why.
+    """
+    _prepare_data_dir(settings)
+    with contextlib.ExitStack() as locks:
+        if settings.embedded:
+            locks.enter_context(only_server(settings.data_dir))
+        passphrase = _encryption_key(settings)
+        database = Database(settings.database_url, max_connections=2, silence=_silence(settings.lease))
+        try:
+            if first_install and (why := await presence.why_absent(settings.database_url)):
+                log.info("database_not_there_yet", reason=why, done="nothing: this is the first install")
+                return ""
+            await presence.wait_until_there(database, settings.database_wait)
+            revision = await migrate.migrate(database)
+            scope = Scope.whole(DEFAULT_TENANT)
+            await check_config_key(database, scope, passphrase)
+            await seed_records(database, scope, SystemClock().now())
+        finally:
+            await database.close()
+    return revision
 
 
 def _context(settings: Settings, database: Database, scope: Scope, keybox: DatabaseSigner, clock: Clock) -> Context:

@@ -27,7 +27,7 @@ import uvloop
 
 from certctl import __version__
 from certctl.api.app import create_api
-from certctl.bootstrap import SERVER_OWNER, House, open_house
+from certctl.bootstrap import SERVER_OWNER, House, open_house, prepare_database
 from certctl.control import batches, own_tls
 from certctl.control.installation import BUILT_IN_ISSUER
 from certctl.core.errors import CertctlError, Misconfigured
@@ -65,10 +65,11 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-async def migrate_only(settings: Settings) -> None:
-    """Bring the database to this release and seed it; opens no listener."""
-    async with open_house(settings):
-        log.info("migrated")
+async def migrate_only(settings: Settings, *, first_install: bool) -> None:
+    """Bring the database to this release and seed it; opens no listener, scheduler or signer."""
+    revision = await prepare_database(settings, first_install=first_install)
+    if revision:
+        log.info("migrated", revision=revision)
 
 
 async def _serve(settings: Settings) -> None:
@@ -95,6 +96,7 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
         wakeups=house.wakeups,
         max_body_bytes=settings.max_body_bytes,
         bootstrap_token=house.bootstrap_token or None,
+        agent_bootstrap_token=settings.agent_bootstrap_token or None,
         version=__version__,
         started_at=ctx.now(),
     )
@@ -239,7 +241,8 @@ async def _tls_files(house: House) -> tuple[Path, Path]:
 
 async def _keep_own_tls(house: House, tls: uvicorn.Config, stop: asyncio.Event) -> None:
     settings = house.settings
-    if settings.tls_cert_path:
+    if settings.tls_cert_path and settings.tls_key_path:
+        await _keep_given_tls(settings, settings.tls_cert_path, settings.tls_key_path, tls, stop)
         return
     own, loaded = own_tls.paths(settings.data_dir), ""
     while not stop.is_set():
@@ -251,6 +254,26 @@ async def _keep_own_tls(house: House, tls: uvicorn.Config, stop: asyncio.Event) 
         except CertctlError as error:
             log.warning("own_tls_not_renewed", error=error.message)
         await asyncio.sleep(_OWN_TLS_EVERY_SECONDS)
+
+
+async def _keep_given_tls(
+    settings: Settings, cert_path: Path, key_path: Path, tls: uvicorn.Config, stop: asyncio.Event
+) -> None:
+    """Whoever renews a mounted pair (cert-manager, a kubelet) sends no signal: look at the files now and then."""
+
+    def present() -> tuple[bytes, bytes] | None:
+        try:
+            return cert_path.read_bytes(), key_path.read_bytes()
+        except OSError as error:
+            log.warning("tls_files_cannot_be_read", error=str(error))
+            return None
+
+    loaded = present()
+    while not stop.is_set():
+        await asyncio.sleep(settings.tls_reload_interval.total_seconds())
+        if (now := present()) is not None and now != loaded:
+            _reload_tls(tls, cert_path, key_path)
+            loaded = now
 
 
 @contextlib.contextmanager
@@ -307,9 +330,9 @@ def _supervise(count: int) -> int:
         time.sleep(_RESTART_SECONDS)
         for index, child in list(children.items()):
             code = child.poll()
-            if code == 4:
+            if code in {4, 5}:
                 forward(signal.SIGTERM, None)
-                return 4
+                return code
             if code is not None and not stopping:
                 log.warning("process_died", index=index, code=code)
                 start(index)

@@ -16,7 +16,8 @@ from certctl.connectors.base.config import parse_duration
 from certctl.core.errors import Misconfigured
 from certctl.core.secret import Secret
 
-_SHORTEST_KEY = 32
+_SHORTEST_SECRET = 32
+_FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -25,11 +26,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     data_dir: Path
     database_url: str
     database_max_connections: int
+    database_wait: timedelta
+    migrations_via_hook: bool
     host: str
     port: int
     public_names: tuple[str, ...]
     tls_cert_path: Path | None
     tls_key_path: Path | None
+    tls_reload_interval: timedelta
     pki_http_host: str
     pki_http_port: int
     pki_base_url: str
@@ -39,6 +43,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_body_bytes: int
     encryption_key: Secret
     bootstrap_token: Secret
+    agent_bootstrap_token: Secret
     ca_common_name: str
     log_level: str
     log_format: str
@@ -72,11 +77,14 @@ def load(environ: Mapping[str, str]) -> Settings:
         data_dir=data_dir,
         database_url=_database_url(read, data_dir),
         database_max_connections=read.number("CERTCTL_DATABASE_MAX_CONNS", 20, low=2, high=1000),
+        database_wait=read.duration("CERTCTL_DATABASE_WAIT", "0s", shortest=0),
+        migrations_via_hook=read.flag("CERTCTL_MIGRATIONS_VIA_HOOK"),
         host=host,
         port=port,
         public_names=names,
         tls_cert_path=read.path("CERTCTL_SERVER_TLS_CERT_PATH"),
         tls_key_path=read.path("CERTCTL_SERVER_TLS_KEY_PATH"),
+        tls_reload_interval=read.duration("CERTCTL_SERVER_TLS_RELOAD_INTERVAL", "30s", shortest=0.1),
         pki_http_host=pki_host,
         pki_http_port=pki_port,
         pki_base_url=read.text("CERTCTL_PKI_BASE_URL", f"http://{shown}:{pki_port}").rstrip("/"),
@@ -84,8 +92,9 @@ def load(environ: Mapping[str, str]) -> Settings:
         runtime_metrics_host=read.text("CERTCTL_RUNTIME_METRICS_HOST", "127.0.0.1"),
         runtime_metrics_port=read.number("CERTCTL_RUNTIME_METRICS_PORT", 0, low=0, high=65535),
         max_body_bytes=read.number("CERTCTL_MAX_BODY_SIZE", 1 << 20, low=1024, high=1 << 28),
-        encryption_key=_encryption_key(read),
+        encryption_key=_long_secret(read, "CERTCTL_CONFIG_ENCRYPTION_KEY"),
         bootstrap_token=Secret(read.text("CERTCTL_BOOTSTRAP_TOKEN", "")),
+        agent_bootstrap_token=_long_secret(read, "CERTCTL_AGENT_BOOTSTRAP_TOKEN"),
         ca_common_name=read.text("CERTCTL_CA_COMMON_NAME", "certctl"),
         log_level=read.one_of("CERTCTL_LOG_LEVEL", "info", ("debug", "info", "warn", "error")),
         log_format=read.one_of("CERTCTL_LOG_FORMAT", "json", ("json", "text")),
@@ -106,12 +115,11 @@ def _database_url(read: _Reader, data_dir: Path) -> str:
     return url
 
 
-def _encryption_key(read: _Reader) -> Secret:
-    value = read.text("CERTCTL_CONFIG_ENCRYPTION_KEY", "")
-    if value and len(value) < _SHORTEST_KEY:
+def _long_secret(read: _Reader, name: str) -> Secret:
+    value = read.text(name, "")
+    if value and len(value) < _SHORTEST_SECRET:
         raise Misconfigured(
-            f"CERTCTL_CONFIG_ENCRYPTION_KEY has fewer than {_SHORTEST_KEY} characters; "
-            "make one with: openssl rand -base64 32"
+            f"{name} has fewer than {_SHORTEST_SECRET} characters; make one with: openssl rand -base64 32"
         )
     return Secret(value)
 
@@ -126,6 +134,12 @@ class _Reader:
     def path(self, name: str) -> Path | None:
         value = self.text(name, "")
         return Path(value) if value else None
+
+    def flag(self, name: str) -> bool:
+        value = self.text(name, "false").lower()
+        if value not in _FLAGS:
+            raise Misconfigured(f"{name} must be true or false, not {value!r}")
+        return _FLAGS[value]
 
     def number(self, name: str, default: int, *, low: int, high: int) -> int:
         value = self._convert(name, str(default), int)

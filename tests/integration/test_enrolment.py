@@ -97,3 +97,36 @@ async def test_a_poll_of_an_earlier_boot_gets_nothing(ctx):
     assert await flow.work_for(ctx, first_boot, "boot-1", 1) == []
     async with ctx.database.read() as tx:
         assert await jobs.has_due(tx, ctx.scope, agent.id, ctx.now()), "the step waits for the boot that lives"
+
+
+SHARED = Secret("the installation's agent bootstrap token")
+
+
+async def test_the_shared_token_enrols_many_agents_and_repeats_a_lost_answer(ctx):
+    first, lost = await enrolment.enrol_by_shared_token(ctx, SHARED, SAID, "127.0.0.1", "attempt-1")
+    again, credential = await enrolment.enrol_by_shared_token(ctx, SHARED, SAID, "127.0.0.1", "attempt-1")
+    assert again.id == first.id
+    assert (await enrolment.agent_of(ctx, credential)).id == first.id
+    with pytest.raises(NotAuthenticated):
+        await enrolment.agent_of(ctx, lost)
+    other, _ = await enrolment.enrol_by_shared_token(ctx, SHARED, Enrolment(name="web-2", hostname="web-2"), "", "a-2")
+    assert other.id != first.id
+
+
+async def test_the_shared_token_takes_no_living_agent_over(ctx):
+    agent, credential = await enrolment.enrol_by_shared_token(ctx, SHARED, SAID, "127.0.0.1", "attempt-1")
+    for attempt in ("attempt-2", ""):
+        with pytest.raises(Conflict):
+            await enrolment.enrol_by_shared_token(ctx, SHARED, SAID, "127.0.0.1", attempt)
+    assert (await enrolment.agent_of(ctx, credential)).id == agent.id
+    await flow.work_for(ctx, agent, "boot-1", 1)
+    with pytest.raises(NotAuthenticated):
+        await enrolment.enrol_by_shared_token(ctx, SHARED, SAID, "127.0.0.1", "attempt-1")
+    with pytest.raises(NotAuthenticated):
+        await enrolment.enrol(ctx, SHARED, SAID, "127.0.0.1", "attempt-1")
+    with pytest.raises(NotAllowed):
+        said = Enrolment(name="another", hostname="another")
+        await enrolment.enrol_by_shared_token(ctx, SHARED, said, "127.0.0.1", "attempt-1")
+    await enrolment.retire(ctx, PERSON, agent.id, reason="host rebuilt", force=False)
+    fresh, _ = await enrolment.enrol_by_shared_token(ctx, SHARED, SAID, "127.0.0.1", "attempt-3")
+    assert fresh.id != agent.id

@@ -37,7 +37,7 @@ class Server:
         }
         self.process: subprocess.Popen[str] | None = None
 
-    def refused(self, *before: str) -> str:
+    def refused(self, *before: str, code: int = 4) -> str:
         """Run until it ends by itself; what it says. It must not have started."""
         ended = subprocess.run(
             [*before, sys.executable, "-m", "certctl.cli.server"],
@@ -47,7 +47,7 @@ class Server:
             timeout=60,
             check=False,
         )
-        assert ended.returncode == 4, ended.stderr
+        assert ended.returncode == code, ended.stderr
         assert "Traceback" not in ended.stderr
         return ended.stderr.strip().splitlines()[-1]
 
@@ -150,6 +150,30 @@ def test_sighup_loads_the_certificate_anew_and_drops_nobody(tmp_path):
             assert served(server.port) != before, "a pair that does not load leaves the last good one"
 
 
+def test_a_mounted_certificate_that_is_renewed_is_served_without_a_signal(tmp_path):
+    pairs = {}
+    for name in ("first", "other"):
+        with Server(tmp_path / name):
+            pairs[name] = {file: (tmp_path / name / "tls" / file).read_bytes() for file in ("server.pem", "server.key")}
+    for file, data in pairs["first"].items():
+        (tmp_path / file).write_bytes(data)
+    (tmp_path / "data").mkdir(mode=0o700)
+    (tmp_path / "data" / "ca.pem").write_bytes((tmp_path / "first" / "ca.pem").read_bytes())
+    own = {
+        "CERTCTL_SERVER_TLS_CERT_PATH": str(tmp_path / "server.pem"),
+        "CERTCTL_SERVER_TLS_KEY_PATH": str(tmp_path / "server.key"),
+        "CERTCTL_SERVER_TLS_RELOAD_INTERVAL": "200ms",
+    }
+    with Server(tmp_path / "data", **own) as server:
+        before = served(server.port)
+        for file, data in pairs["other"].items():  # in two steps, as a kubelet never does: the half pair is not taken
+            (tmp_path / file).write_bytes(data)
+        deadline = time.monotonic() + 20
+        while served(server.port) == before and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert served(server.port) == ssl.PEM_cert_to_DER_cert(pairs["other"]["server.pem"].decode().split("\n\n")[0])
+
+
 def test_a_wrong_encryption_key_is_refused(tmp_path):
     data = tmp_path / "data"
     with Server(data, CERTCTL_CONFIG_ENCRYPTION_KEY=KEY):
@@ -162,6 +186,29 @@ def test_a_wrong_encryption_key_is_refused(tmp_path):
 
 def test_a_short_encryption_key_is_refused(tmp_path):
     assert "fewer than 32" in Server(tmp_path, CERTCTL_CONFIG_ENCRYPTION_KEY="short").refused()
+
+
+def test_agents_enrol_themselves_with_the_shared_token(tmp_path):
+    token = "shared by every agent of one chart, long enough"
+    with Server(tmp_path / "data", CERTCTL_AGENT_BOOTSTRAP_TOKEN=token) as server:
+
+        def enrol(name: str, given: str) -> subprocess.CompletedProcess[str]:
+            own = server.environ | {
+                "CERTCTL_SERVER_URL": f"https://localhost:{server.port}",
+                "CERTCTL_SERVER_CA_BUNDLE_PATH": str(tmp_path / "data" / "ca.pem"),
+                "CERTCTL_AGENT_ENROLMENT_TOKEN": given,
+                "CERTCTL_AGENT_STATE_DIR": str(tmp_path / name),
+                "CERTCTL_AGENT_NAME": name,
+            }
+            command = [sys.executable, "-m", "certctl.cli.agent", "enrol"]
+            return subprocess.run(command, env=own, capture_output=True, text=True, timeout=90, check=False)
+
+        for name in ("node-1", "node-2"):
+            ended = enrol(name, token)
+            assert ended.returncode == 0, ended.stderr
+            assert token not in ended.stdout + ended.stderr
+        assert "wrong, used or expired" in enrol("node-3", token + ".").stderr
+    assert "fewer than 32" in Server(tmp_path / "data", CERTCTL_AGENT_BOOTSTRAP_TOKEN="short").refused()
 
 
 @pytest.mark.parametrize("variable", ["CERTCTL_SERVER_PORT", "CERTCTL_PKI_HTTP_PORT"])
@@ -235,5 +282,5 @@ def test_postgresql_needs_a_given_key(tmp_path, postgres_server):
 
 def test_an_unreachable_database_is_said(tmp_path):
     url = f"postgres://nobody@127.0.0.1:{free_port()}/none"
-    said = Server(tmp_path / "data", CERTCTL_DATABASE_URL=url, CERTCTL_CONFIG_ENCRYPTION_KEY=KEY).refused()
+    said = Server(tmp_path / "data", CERTCTL_DATABASE_URL=url, CERTCTL_CONFIG_ENCRYPTION_KEY=KEY).refused(code=5)
     assert "database" in said

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
@@ -151,9 +152,10 @@ async def _enrol(call: Call) -> Answer:
     if token.reveal().startswith(keys.PREFIX):
         return await _register(call)
     said = await call.body(Enrolment)
-    agent, credential = await enrolment.enrol(
-        call.state.ctx, token, said, call.address, call.headers.get("idempotency-key", "")
-    )
+    shared = call.state.agent_bootstrap_token
+    is_shared = shared is not None and hmac.compare_digest(token.reveal().encode(), shared.reveal().encode())
+    enrol = enrolment.enrol_by_shared_token if is_shared else enrolment.enrol
+    agent, credential = await enrol(call.state.ctx, token, said, call.address, call.headers.get("idempotency-key", ""))
     return 201, Enrolled(id=agent.id, name=agent.name, credential=credential.reveal(), status=str(agent.status))
 
 

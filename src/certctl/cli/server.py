@@ -15,12 +15,15 @@ from collections.abc import Sequence
 import structlog
 
 from certctl import __version__, settings
-from certctl.core.errors import CertctlError
+from certctl.core.errors import CertctlError, Temporary
 from certctl.telemetry.logging import configure_logging
 
 log = structlog.get_logger(__name__)
 
-EXITS = "exit codes: 0 ended as asked, 1 failed while running, 2 wrong usage, 4 cannot start as configured"
+EXITS = (
+    "exit codes: 0 ended as asked, 1 failed while running, 2 wrong usage, 4 cannot start as configured, "
+    "5 the database cannot be reached (trying again may help)"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         raise SystemExit(doctor.run(os.environ, as_json=asked.json))
     try:
+        if asked.command == "migrate":
+            _print_way_back(asked)
+            raise SystemExit(0)
         chosen = settings.load(os.environ)
     except CertctlError as error:
         sys.stderr.write(f"certctl-server: {error.message}\n")
@@ -49,16 +55,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CertctlError as error:
         log.error("cannot_start", error=error.message, detail=error.detail)  # noqa: TRY400 - told in a sentence, no trace
         sys.stderr.write(f"certctl-server: {error.message}\n")
-        raise SystemExit(4) from error
+        raise SystemExit(5 if isinstance(error, Temporary) else 4) from error
 
 
 def _run(asked: argparse.Namespace, chosen: settings.Settings) -> int:
     from certctl import processes  # uvloop, uvicorn and the API: only when serving
 
     if asked.migrate_only:
-        asyncio.run(processes.migrate_only(chosen))
+        asyncio.run(processes.migrate_only(chosen, first_install=asked.first_install))
         return 0
     return processes.serve(chosen)
+
+
+def _print_way_back(asked: argparse.Namespace) -> None:
+    from certctl.store.migrate import downgrade_sql  # SQLAlchemy and Alembic: only when asked for
+
+    sys.stdout.write(downgrade_sql(asked.to))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,15 +81,31 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXITS,
     )
     parser.add_argument("--version", action="version", version=f"certctl-server {__version__}")
-    parser.add_argument("--migrate-only", action="store_true", help="migrate and seed the database, then end")
-    parser.add_argument("--json", action="store_true", help="doctor: print JSON")
     parser.add_argument(
-        "command",
-        nargs="?",
-        choices=("serve", "openapi", "doctor"),
-        default="serve",
-        help="serve (the default); openapi: print the API's document; doctor: say what is wrong with this set-up",
+        "--migrate-only",
+        action="store_true",
+        help="load the configuration, migrate and seed the database, then end; opens no listener, scheduler or signer",
     )
+    parser.add_argument(
+        "--first-install",
+        action="store_true",
+        help="with --migrate-only: a database whose host name does not exist, or where nothing listens, is not there "
+        "yet; say so and end with 0 (anything else that is wrong with it still fails)",
+    )
+    parser.set_defaults(json=False)
+    commands = parser.add_subparsers(dest="command", metavar="serve|openapi|doctor|migrate")
+    commands.add_parser("serve", help="run the control plane (the default)", epilog=EXITS)
+    commands.add_parser("openapi", help="print the API's document")
+    doctor = commands.add_parser("doctor", help="say what is wrong with this set-up and how to mend it")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    down = commands.add_parser("migrate", help="print the SQL of a way back to an older schema").add_subparsers(
+        required=True, metavar="down"
+    )
+    back = down.add_parser("down", help="the SQL that takes this release's schema back, for PostgreSQL; runs nothing")
+    back.add_argument(
+        "--to", required=True, metavar="REV", help="the revision to go back to, or base for an empty database"
+    )
+    back.add_argument("--sql", required=True, action="store_true", help="print it; certctl never runs it by itself")
     return parser
 
 

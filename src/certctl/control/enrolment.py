@@ -6,6 +6,7 @@ Tokens and credentials are shown once and stored as SHA-256. A retired agent is 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import secrets
@@ -30,6 +31,8 @@ from certctl.store.tx import Tx
 from certctl.wire.agent import PROTOCOL_VERSION, Enrolment, Heartbeat, HeartbeatReply
 
 REFERENCE_PROTOCOL = 0
+_FROM_SHARED = "agent-bootstrap"
+_SHARED_TTL = timedelta(days=30)
 _LONGEST_TTL = timedelta(days=30)
 _BEAT_WRITE_EVERY = timedelta(seconds=10)
 
@@ -98,6 +101,36 @@ async def enrol(
         details = {"name": agent.name, "hostname": agent.hostname, "token_id": known.id}
         await append(tx, ctx.scope, now, _event(EventType.AGENT_ENROLLED, "agent", agent.id, actor, details))
     return agent, credential
+
+
+async def enrol_by_shared_token(
+    ctx: Context, shared: Secret, said: Enrolment, address: str, attempt_id: str = ""
+) -> tuple[AgentRecord, Secret]:
+    """Enrol one of many agents that hold the installation's agent bootstrap token, compared by the caller.
+
+    Each enrolment leaves a used-up token of its own, known by the shared one and its attempt: a lost answer is asked
+    for again as in `enrol`, and the record says who came in this way. The living agent of a name keeps it.
+    """
+    attempt_id = attempt_id[:200] or new_id("attempt")
+    own = Secret(f"{shared.reveal()}:{attempt_id}")
+    now = ctx.now()
+    token = EnrolmentToken(
+        tenant_id=ctx.scope.tenant_id,
+        id=new_id("tok"),
+        token_hash=digest(own),
+        agent_name=said.name,
+        agent_group="",
+        created_by=_FROM_SHARED,
+        created_at=now,
+        expires_at=now + _SHARED_TTL,
+        used_at=None,
+        used_by="",
+    )
+    async with ctx.database.begin("enrolment.shared") as tx:
+        if await catalogue.by_secret_hash(tx, EnrolmentToken, "token_hash", token.token_hash) is None:
+            with contextlib.suppress(Conflict):  # the same attempt, asked twice at once
+                await catalogue.insert(tx, ctx.scope, token)
+    return await enrol(ctx, own, said, address, attempt_id)
 
 
 async def _usable_token(tx: Tx, ctx: Context, token: Secret, said: Enrolment) -> EnrolmentToken:

@@ -74,15 +74,18 @@ async def check_config_key(database: Database, scope: Scope, passphrase: Secret)
 
 async def ensure_installation(ctx: Context, common_name: str = "certctl") -> None:
     """Seed what is missing: default policies and profile, and the built-in CA."""
-    now = ctx.now()
-    async with ctx.database.begin("installation.seed") as tx:
-        for record in (_profile(ctx, now), *_policies(ctx, now), _issuer(ctx, now)):
-            if await catalogue.find(tx, ctx.scope, type(record), id=getattr(record, "id")) is None:  # noqa: B009 - any record
-                with contextlib.suppress(Conflict):  # another replica seeds at the same time, with the same records
-                    await catalogue.insert(tx, ctx.scope, record)
-        known = await authority.ca_certificates_of(tx, ctx.scope, BUILT_IN_ISSUER)
-    if not known:
+    if not await seed_records(ctx.database, ctx.scope, ctx.now()):
         await _make_hierarchy(ctx, common_name)
+
+
+async def seed_records(database: Database, scope: Scope, now: datetime) -> bool:
+    """Seed the records that need no key: profile, policies, issuer. Whether the built-in CA is there already."""
+    async with database.begin("installation.seed") as tx:
+        for record in (_profile(scope, now), *_policies(scope, now), _issuer(scope, now)):
+            if await catalogue.find(tx, scope, type(record), id=getattr(record, "id")) is None:  # noqa: B009 - any record
+                with contextlib.suppress(Conflict):  # another replica seeds at the same time, with the same records
+                    await catalogue.insert(tx, scope, record)
+        return bool(await authority.ca_certificates_of(tx, scope, BUILT_IN_ISSUER))
 
 
 async def _make_hierarchy(ctx: Context, common_name: str) -> None:
@@ -147,9 +150,9 @@ async def _write(
         raise _LostRaceError("another replica made the built-in CA")
 
 
-def _issuer(ctx: Context, now: datetime) -> IssuerRecord:
+def _issuer(scope: Scope, now: datetime) -> IssuerRecord:
     return IssuerRecord(
-        tenant_id=ctx.scope.tenant_id,
+        tenant_id=scope.tenant_id,
         id=BUILT_IN_ISSUER,
         name="Built-in CA",
         type="local",
@@ -165,9 +168,9 @@ def _issuer(ctx: Context, now: datetime) -> IssuerRecord:
     )
 
 
-def _profile(ctx: Context, now: datetime) -> Profile:
+def _profile(scope: Scope, now: datetime) -> Profile:
     return Profile(
-        tenant_id=ctx.scope.tenant_id,
+        tenant_id=scope.tenant_id,
         id="prof-default",
         name="Default TLS server",
         description="Server certificates of up to 90 days; any strong key, any name.",
@@ -192,9 +195,9 @@ def _profile(ctx: Context, now: datetime) -> Profile:
     )
 
 
-def _policies(ctx: Context, now: datetime) -> tuple[RenewalPolicy, ...]:
+def _policies(scope: Scope, now: datetime) -> tuple[RenewalPolicy, ...]:
     default = RenewalPolicy(
-        tenant_id=ctx.scope.tenant_id,
+        tenant_id=scope.tenant_id,
         id="rp-default",
         name="Default: renew when a third of the life is left",
         renewal_window_days=None,

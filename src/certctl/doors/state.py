@@ -19,7 +19,7 @@ from certctl.telemetry.process import ProcessFigures
 
 @dataclass(frozen=True, slots=True)
 class AppState:
-    """One per process. `bootstrap_token` None means that bootstrap is closed."""
+    """One per process. A bootstrap token that is None closes that way in: to the first key, or to unknown agents."""
 
     ctx: Context
     wakeups: Wakeups
@@ -27,6 +27,7 @@ class AppState:
     bootstrap_token: Secret | None
     version: str
     started_at: datetime
+    agent_bootstrap_token: Secret | None = None
     figures: ProcessFigures = field(default_factory=ProcessFigures)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     summaries: Summaries = field(default_factory=Summaries)

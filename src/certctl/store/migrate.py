@@ -8,6 +8,7 @@ something away raises the floor: the oldest revision whose release may still wor
 from __future__ import annotations
 
 import functools
+import io
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -86,6 +87,29 @@ def refuse_newer(found: Standing, revisions: frozenset[str]) -> None:
             f"the database is at revision {found.revision}, which needs a release that knows {found.floor}: it "
             "was written by a newer certctl; start that release, or restore a backup from before the upgrade"
         )
+
+
+async def require(database: Database) -> str:
+    """The database's revision, which has to be this release's or one it may work on; Misconfigured otherwise."""
+    found = await standing(database)
+    refuse_newer(found, known())
+    if found.revision is None or found.revision < head():
+        raise Misconfigured(
+            f"the database is at revision {found.revision or 'none'}, older than {head()} of this release, and "
+            "CERTCTL_MIGRATIONS_VIA_HOOK leaves migrating to somebody else: run certctl-server --migrate-only first"
+        )
+    return found.revision
+
+
+def downgrade_sql(to: str) -> str:
+    """The SQL, for PostgreSQL, that takes a database from this release's revision back to `to` (`base`: to nothing)."""
+    if to != "base" and to not in known():
+        raise Misconfigured(f"there is no revision {to}; this release has {', '.join(sorted(known()))} and base")
+    text = io.StringIO()
+    config = _config(None)
+    config.output_buffer = text
+    command.downgrade(config, f"{head()}:{to}", sql=True)
+    return text.getvalue()
 
 
 async def migrate(database: Database) -> str:

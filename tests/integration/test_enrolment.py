@@ -127,6 +127,6 @@ async def test_the_shared_token_takes_no_living_agent_over(ctx):
     with pytest.raises(NotAllowed):
         said = Enrolment(name="another", hostname="another")
         await enrolment.enrol_by_shared_token(ctx, SHARED, said, "127.0.0.1", "attempt-1")
-    await enrolment.retire(ctx, PERSON, agent.id, reason="host rebuilt", force=False)
+    await retirement.retire(ctx, PERSON, agent.id, reason="host rebuilt", force=False)
     fresh, _ = await enrolment.enrol_by_shared_token(ctx, SHARED, SAID, "127.0.0.1", "attempt-3")
     assert fresh.id != agent.id

@@ -152,7 +152,7 @@ def test_a_first_install_hides_no_refusal(tmp_path, postgres_server):
         hba.write_text(before)
         postgres_server.sql("SELECT pg_reload_conf()")
     assert ended.returncode == 4, (ended.stdout, ended.stderr)
-    assert "check user, password and database name" in ended.stderr
+    assert "the database refuses the connection" in ended.stderr
     assert "wrong" not in ended.stderr.replace("wrong usage", ""), "a password is never told"
     missing = postgres_server.new_database() + "_missing"
     assert run(environ(tmp_path / "data", missing), "--migrate-only", "--first-install").returncode == 4

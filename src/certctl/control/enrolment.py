@@ -17,7 +17,7 @@ import msgspec
 
 from certctl.core.actor import Actor, ActorType
 from certctl.core.catalogue import EnrolmentToken
-from certctl.core.errors import Gone, Malformed, NotAllowed, NotAuthenticated, Violation
+from certctl.core.errors import Conflict, Gone, Malformed, NotAllowed, NotAuthenticated, Violation
 from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
 from certctl.core.secret import Secret

@@ -5,9 +5,12 @@ standby is promoted. Nothing is lost, nothing is doubled, the story ends the sam
 from __future__ import annotations
 
 import contextlib
+import socket
+from datetime import timedelta
 
 import pytest
 
+from certctl.core.errors import Temporary
 from certctl.store.tx import Database
 from faults.story import CHAPTERS, Play, Point, playing
 from peers.postgres import free_port, postgres
@@ -69,6 +72,46 @@ async def test_the_host_that_takes_writes_is_used_and_the_others_are_passed_over
             assert await _port(database) == both.standby.port, "the pool held connections to the dead one"
         finally:
             await database.close()
+
+
+async def test_a_server_that_takes_no_writes_any_more_is_left(postgres_server):
+    """A primary that was demoted beneath an open connection: the first write is refused as temporary, the next goes elsewhere."""
+    import sqlalchemy as sa
+
+    database = Database(postgres_server.new_database(), max_connections=1)
+    try:
+        async with database.begin("test") as tx:
+            await tx.execute(sa.text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
+        with pytest.raises(Temporary):
+            await _port(database)
+        assert await _port(database) == postgres_server.port
+    finally:
+        await database.close()
+
+
+async def test_silence_is_bounded_on_both_sides(postgres_server):
+    """Of every connection, the one for wake-ups included: the same function opens them all."""
+    import sqlalchemy as sa
+
+    database = Database(postgres_server.new_database(), silence=timedelta(seconds=9))
+    wanted = {
+        "tcp_user_timeout": "9000",
+        "tcp_keepalives_idle": "3",
+        "tcp_keepalives_interval": "3",
+        "tcp_keepalives_count": "2",
+        "idle_in_transaction_session_timeout": "9s",
+    }
+    try:
+        async with database.read() as tx:
+            told = {name: await tx.scalar(sa.text(f"SHOW {name}")) for name in wanted}
+        assert told == wanted
+        connection = await database.connector.connect()
+        ours = connection._transport.get_extra_info("socket")
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 9000
+        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        await connection.close()
+    finally:
+        await database.close()
 
 
 async def _port(database: Database) -> int:

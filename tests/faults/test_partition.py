@@ -61,11 +61,13 @@ def issued(house: Replicas, name: str) -> bool:
     return house.count(f"FROM certificate_versions WHERE certificate_id = '{name}' AND status = 'current'") == 1
 
 
-def hold_at(house: Replicas, replica: Replica, point: str, mark: str) -> tuple[str, threading.Thread]:
-    """Let the replica stand still at a point, in an open transaction; the certificate that it then has in hand, if any."""
+def hold_at(
+    house: Replicas, replica: Replica, point: str, mark: str, mode: str = "hold"
+) -> tuple[str, threading.Thread]:
+    """Let the replica stand still (or die) at a point, in an open transaction; the certificate that it has in hand, if any."""
     reached(replica).unlink(missing_ok=True)
     for number in range(40):
-        replica.arm_file.write_text(f"hold {point}")
+        replica.arm_file.write_text(f"{mode} {point}")
         if point.startswith("commit.tick."):
             replica.wait(reached(replica).exists, f"{point} is passed")
             return "", threading.Thread()
@@ -123,6 +125,21 @@ def test_the_other_takes_over_and_nothing_is_doubled(town, mark, point, silently
     assert not house.rows(
         f"SELECT id FROM step_log WHERE status = 'done' AND n > {begun[1]} GROUP BY id HAVING count(*) > 1"
     ), "a step was done twice"
+
+
+def test_the_other_takes_over_from_a_dead_one(town):
+    """kill -9 with a step in hand, the intent stored and signed: the same bytes are signed again, by the other."""
+    house = town.house
+    dead, other = house.all
+    held, asking = hold_at(house, dead, "commit.issue.answer.before", "dead", mode="kill")
+    other.wait(lambda: issued(house, held), "the other replica finishes it")
+    asking.join(60)
+    assert dead.process.wait(10) == -9
+    dead.start()
+    ask(house, dead, "dead-after")
+    dead.wait(lambda: issued(house, "dead-after"), "it issues again")
+    dead.wait(lambda: not house.count("FROM steps WHERE status IN ('ready', 'leased')"), "every step has ended")
+    judge(house, "dead")
 
 
 def judge(house: Replicas, mark: str) -> None:

@@ -9,9 +9,10 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from certctl.core.errors import Misconfigured
+from certctl.core.errors import Misconfigured, Temporary
 from certctl.store import migrate
 from certctl.store.migrations.floor import raise_floor
+from certctl.store.postgres import Connector
 from certctl.store.schema import metadata
 from certctl.store.tx import Database
 
@@ -40,6 +41,24 @@ async def test_many_replicas_migrate_one_empty_database_at_once(postgres_server)
     finally:
         for database in databases:
             await database.close()
+
+
+async def test_a_long_migration_is_waited_for_and_not_cut_short(postgres_server, monkeypatch):
+    monkeypatch.setattr(migrate, "_LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(Connector.connect, "__defaults__", (0.5,))
+    database = Database(postgres_server.new_database())
+    try:
+        async with database.migrating() as other:
+            await other.execute(sa.select(sa.func.pg_advisory_xact_lock(migrate._ADVISORY_LOCK)))
+            waiting = asyncio.create_task(migrate.migrate(database))
+            await other.execute(sa.text("SELECT pg_sleep(1.5)"))
+            assert not waiting.done()
+        assert await waiting == migrate.head()
+        with pytest.raises(Temporary):
+            async with database.begin("test") as tx:
+                await tx.execute(sa.text("SELECT pg_sleep(1.5)"))
+    finally:
+        await database.close()
 
 
 async def test_a_database_that_a_newer_release_has_added_to_is_served(database_url):

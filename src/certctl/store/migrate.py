@@ -25,6 +25,7 @@ from certctl.store.tx import Database, database_errors
 from certctl.telemetry import points
 
 _ADVISORY_LOCK = 0x63657274  # "cert"
+_LOCK_TIMEOUT = "15s"
 
 
 def _config(connection: sa.Connection | None) -> Config:
@@ -121,10 +122,11 @@ async def migrate(database: Database) -> str:
     if found.revision is not None and (found.revision == head() or found.revision not in revisions):
         return found.revision
     with database_errors():
-        async with database.engine.begin() as connection:
+        async with database.migrating() as connection:
             if database.dialect == "postgresql":
-                await connection.execute(sa.text("SET LOCAL lock_timeout = '15s'"))
+                # whoever migrates may take long, and is waited for; the tables' users are not kept waiting long by us
                 await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+                await connection.execute(sa.text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
                 # a newer release may have been faster: then its revision stands, and it is not ours to change
                 found = await connection.run_sync(_standing)
                 refuse_newer(found, revisions)

@@ -112,12 +112,15 @@ class Connector:
             "password": self._where.password,
             "database": self._where.name,
             "timeout": self._where.connect_seconds,
-            "command_timeout": _COMMAND_SECONDS,
             # everybody here writes; a standby answers, and would refuse every write
             "target_session_attrs": self._where.options.get("target_session_attrs", "read-write"),
         }
 
-    async def connect(self) -> Any:
+    async def connect_patiently(self) -> Any:
+        """As `connect`, for statements that may take as long as they need: an index over millions of rows does."""
+        return await self.connect(command_timeout=None)
+
+    async def connect(self, command_timeout: float | None = _COMMAND_SECONDS) -> Any:
         """A fresh asyncpg connection. Raises ConnectionError when no host can be used now, Misconfigured when waiting
         does not help.
         """
@@ -127,7 +130,7 @@ class Connector:
         for offset in range(len(addresses)):
             index = (first + offset) % len(addresses)
             try:
-                connection = await self._open(addresses[index])
+                connection = await self._open(addresses[index], command_timeout)
             except (ConnectionError, Misconfigured) as error:
                 problems.append(f"{addresses[index].host}:{addresses[index].port}: {error}")
                 if isinstance(error, Misconfigured):
@@ -142,11 +145,15 @@ class Connector:
         # a standby that lags behind may not know the database yet: only a refusal by all is a person's to mend
         raise ConnectionError("; ".join(problems))
 
-    async def _open(self, address: Address) -> Any:
+    async def _open(self, address: Address, command_timeout: float | None) -> Any:
         dsn = "postgresql://?" + urlencode(self._where.options) if self._where.options else None
         try:
             connection = await asyncpg.connect(
-                dsn, host=address.host or None, port=address.port or None, **self._arguments
+                dsn,
+                host=address.host or None,
+                port=address.port or None,
+                command_timeout=command_timeout,
+                **self._arguments,
             )
         except (OSError, TimeoutError) as error:
             raise ConnectionError(str(error) or type(error).__name__) from error

@@ -27,6 +27,7 @@ from certctl.telemetry.metrics import Metric, Series, series_of
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 WAKE_CHANNEL = "certctl_wake"
+_ASYNCPG = "postgresql+asyncpg://"  # the dialect alone: `Connector` knows where
 _SILENCE = timedelta(seconds=15)
 # SQLSTATE classes and codes that pass by themselves: connection, resources, restart or failover, deadlock, lock or
 # transaction time-out, a standby that took our place
@@ -133,6 +134,20 @@ class Database:
                 reader = await connection.execution_options(isolation_level="AUTOCOMMIT")
                 yield Tx(reader, self.dialect)
 
+    @contextlib.asynccontextmanager
+    async def migrating(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction whose statements may take as long as they need, on a connection of its own."""
+        if self.connector is None:
+            async with self.engine.begin() as connection:
+                yield connection
+            return
+        engine = create_async_engine(_ASYNCPG, async_creator=self.connector.connect_patiently, poolclass=sa.NullPool)
+        try:
+            async with engine.begin() as connection:
+                yield connection
+        finally:
+            await engine.dispose()
+
     def connections_in_use(self) -> int:
         """How many of the pool's connections are checked out at this moment."""
         pool = self.engine.pool
@@ -181,7 +196,7 @@ def database_errors() -> Any:
 def _engine(url: str, connector: Connector | None, max_connections: int) -> AsyncEngine:
     if connector is not None:
         engine = create_async_engine(
-            "postgresql+asyncpg://",
+            _ASYNCPG,
             async_creator=connector.connect,
             pool_size=max_connections,
             max_overflow=0,

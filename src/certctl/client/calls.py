@@ -24,6 +24,7 @@ from certctl.client.models import (
     system,
     targets,
 )
+from certctl.client.models import policies as rules
 from certctl.client.models import renewal_policies as policies
 from certctl.client.models.page import PageOf, StatusAnswer
 
@@ -84,6 +85,7 @@ POLICIES = Resource("renewal-policies", policies.RenewalPolicyView)
 OWNERS = Resource("owners", people.OwnerView)
 TEAMS = Resource("teams", people.TeamView)
 AGENTS = Resource("agents", agents.AgentView)
+RULES = Resource("policies", rules.PolicyView)
 AGENT_GROUPS = Resource("agent-groups", agent_groups.AgentGroupView)
 
 
@@ -174,6 +176,26 @@ def list_members(group_id: str, page: int = 1, per_page: int = 500) -> Call[Page
     query = {"page": str(page), "per_page": str(per_page)}
     path = at("agent-groups", group_id, "members")
     return Call(method="GET", path=path, answer=PageOf[agents.AgentView], query=query)
+
+
+def list_violations(
+    policy_id: str, page: int = 1, per_page: int = 500, *, resolved: bool = False
+) -> Call[PageOf[rules.ViolationView]]:
+    """Who breaks a policy, or did."""
+    query = {"page": str(page), "per_page": str(per_page)} | ({"resolved": "true"} if resolved else {})
+    path = at("policies", policy_id, "violations")
+    return Call(method="GET", path=path, answer=PageOf[rules.ViolationView], query=query)
+
+
+def evaluate_policy(policy_id: str, *, limit: int = 50, after: str = "") -> Call[rules.EvaluationView]:
+    """What a policy finds this moment."""
+    body = rules.EvaluateBody(limit=limit, after=after)
+    return Call(method="POST", path=at("policies", policy_id, "evaluate"), answer=rules.EvaluationView, body=body)
+
+
+def try_policy(body: rules.DryRunBody) -> Call[rules.EvaluationView]:
+    """What a policy would find this moment."""
+    return Call(method="POST", path=f"{API}/policies/dry-run", answer=rules.EvaluationView, body=body)
 
 
 def bootstrap(token: str, actor_name: str) -> Call[auth.BootstrapAnswer]:

@@ -143,6 +143,39 @@ class AgentGroup(Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
+class PolicyRule(Struct, frozen=True, kw_only=True):
+    """A rule of the organisation's own. `version` grows with every edit; the inventory was held against
+    `evaluated_version` at `evaluated_at`, and a scan under way has come as far as the id `scan_after`.
+    """
+
+    tenant_id: str
+    id: str
+    name: str
+    type: str
+    config: dict[str, Any]
+    enabled: bool
+    severity: str
+    version: int
+    evaluated_version: int
+    evaluated_at: datetime | None
+    scan_after: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class PolicyViolation(Struct, frozen=True, kw_only=True):
+    """A rule that a certificate breaks since `created_at`, or broke until `resolved_at`."""
+
+    tenant_id: str
+    id: str
+    certificate_id: str
+    rule_id: str
+    message: str
+    severity: str
+    created_at: datetime
+    resolved_at: datetime | None
+
+
 class CaCertificate(Struct, frozen=True, kw_only=True):
     """One CA generation: each version names the one that signed it."""
 

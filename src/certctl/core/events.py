@@ -61,6 +61,9 @@ class EventType(StrEnum):
     ENROLMENT_TOKEN_CREATED = "enrolment_token_created"  # noqa: S105 - an event's name
     BOOTSTRAP_USED = "bootstrap_used"
     CA_CREATED = "ca_created"
+    POLICY_VIOLATED = "policy_violation"
+    POLICY_CURED = "policy_violation_resolved"
+    POLICY_EVALUATED = "policy_evaluated"
     CONFIG_CREATED = "config_created"
     CONFIG_UPDATED = "config_updated"
     CONFIG_DELETED = "config_deleted"

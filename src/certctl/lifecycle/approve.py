@@ -1,4 +1,4 @@
-"""approve: may it be issued? Every rule of profile and issuer is judged, every violation recorded.
+"""approve: may it be issued? Every rule of profile, issuer and organisation is judged, every violation recorded.
 
 Approved requests carry a hash of what was decided (names, profile version, issuer, lifetime, key rule); hands on to
 prepare. Pure but for the rows: after a crash the verdict is the same. Where the profile wants a person's word the job
@@ -23,10 +23,11 @@ from certctl.core.job import Job, Step
 from certctl.core.scope import Scope
 from certctl.core.status import ApprovalState, JobStatus, StepKind, StepStatus
 from certctl.ledger import append, notify
-from certctl.lifecycle import facts, settle, standing
+from certctl.lifecycle import compliance, facts, settle, standing
 from certctl.lifecycle.context import Context
 from certctl.policy.approval import needs_approval
 from certctl.policy.issuance import judge_request
+from certctl.policy.rules.judge import Rule
 from certctl.store import approvals, catalogue, certificates, jobs
 from certctl.store.tx import Tx
 
@@ -35,18 +36,24 @@ async def run(ctx: Context, claimed: Sequence[Step]) -> None:
     """Judge each request; approved ones go on to prepare."""
     async with ctx.database.begin("approve") as tx:
         known = await jobs.jobs_by_id(tx, ctx.scope, [step.job_id for step in claimed])
+        rules = await compliance.rules_in_force(tx, ctx)
         for step in claimed:
             try:
-                await _approve(tx, ctx, step, known[step.job_id])
+                await _approve(tx, ctx, step, known[step.job_id], rules)
             except PolicyDenied as denied:
                 await _deny(tx, ctx, step, known[step.job_id], denied)
 
 
-async def _approve(tx: Tx, ctx: Context, step: Step, job: Job) -> None:
+async def _approve(tx: Tx, ctx: Context, step: Step, job: Job, rules: Sequence[Rule]) -> None:
     body = msgspec.convert(job.body, RequestBody)
     profile = await catalogue.get(tx, ctx.scope, Profile, body.profile_id)
     issuer = await catalogue.get(tx, ctx.scope, IssuerRecord, body.issuer_id)
     violations = judge_request(facts.issuance_facts(body, profile, issuer))
+    if rules:
+        certificate = await certificates.certificate(tx, ctx.scope, job.certificate_id)
+        found = await compliance.judge_request(tx, ctx, rules, certificate, body)
+        await compliance.record(tx, ctx, rules, certificate, found)
+        violations += compliance.blocking(found)
     if violations:
         raise PolicyDenied(violations)
     now = ctx.now()
@@ -176,6 +183,11 @@ async def _check_unchanged(tx: Tx, ctx: Context, job: Job, approval: Approval, d
     if facts.hash_of(body, profile_version=profile.version) != approval.decision_hash:
         message = f"profile {body.profile_id} was changed after this was judged; reject it and let it be asked anew"
         raise Conflict(message)
+    certificate = await certificates.certificate(tx, ctx.scope, job.certificate_id)
+    rules = await compliance.rules_in_force(tx, ctx)
+    broken = compliance.blocking(await compliance.judge_request(tx, ctx, rules, certificate, body))
+    if broken:
+        raise PolicyDenied(broken)
 
 
 async def _deny(tx: Tx, ctx: Context, step: Step, job: Job, denied: PolicyDenied) -> None:

@@ -46,7 +46,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "approve",
-        "request, profile, issuer -> approved with a decision hash, or denied with every violation",
+        "request, profile, issuer, policies -> approved with a decision hash, or denied with every violation",
         "prepare",
         "pure: the same verdict",
         approve.run,

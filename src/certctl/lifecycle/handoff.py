@@ -18,7 +18,7 @@ from certctl.core.names import parse_names
 from certctl.core.status import DeploymentStatus, JobStatus, JobType, StepKind
 from certctl.core.target import Deployment, TargetRecord
 from certctl.ledger import append
-from certctl.lifecycle import facts
+from certctl.lifecycle import compliance, facts
 from certctl.lifecycle.context import Context
 from certctl.policy.issuance import choose_key_algorithm, judge_request
 from certctl.store import catalogue, certificates, deployments, jobs
@@ -41,6 +41,17 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     csr_pem: str = ""
 
 
+async def _refuse(
+    tx: Tx, ctx: Context, certificate: Certificate, body: RequestBody, broken: Sequence[Violation]
+) -> None:
+    """Tell at once everything that profile, issuer and the organisation's rules have against it."""
+    rules = await compliance.rules_in_force(tx, ctx)
+    found = await compliance.judge_request(tx, ctx, rules, certificate, body)
+    violations = (*broken, *compliance.blocking(found))
+    if violations:
+        raise PolicyDenied(violations)
+
+
 async def request_body(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask) -> RequestBody:
     """What will be approved: names, lifetime and key rule as profile and certificate say now."""
     profile = await catalogue.get(tx, ctx.scope, Profile, certificate.certificate_profile_id)
@@ -60,9 +71,7 @@ async def request_body(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask)
         replaces_id=ask.replaces_id,
         reason=ask.reason,
     )
-    violations = judge_request(facts.issuance_facts(body, profile, issuer))
-    if violations:
-        raise PolicyDenied(violations)
+    await _refuse(tx, ctx, certificate, body, judge_request(facts.issuance_facts(body, profile, issuer)))
     return body
 
 

@@ -22,7 +22,7 @@ from certctl.core.scope import Scope
 from certctl.core.status import CertificateStatus, DeploymentStatus, JobStatus, JobType
 from certctl.core.target import TargetRecord
 from certctl.ledger import append
-from certctl.lifecycle import handoff, standing
+from certctl.lifecycle import compliance, handoff, standing
 from certctl.lifecycle.context import Context
 from certctl.pki.csr import read_csr
 from certctl.store import catalogue, certificates, deployments, jobs
@@ -31,7 +31,8 @@ from certctl.store.tx import Tx
 DEFAULT_ISSUER = "iss-local"
 DEFAULT_POLICY = "rp-default"
 DEFAULT_PROFILE = "prof-default"
-# what no rule of issuance looks at: an owner may change though the profile has since come to forbid the names
+# what no rule of issuance looks at: an owner may change though the profile has since come to forbid the names. The
+# organisation's rules look at it afterwards: one violation after the other can be cured
 _NOT_JUDGED = frozenset({"name", "environment", "owner_id", "team_id", "tags", "renewal_policy_id"})
 
 
@@ -182,7 +183,9 @@ async def update_in(
     changed: dict[str, Any] = given | ({"target_ids": target_ids} if target_ids is not None else {})
     await append(tx, ctx.scope, now, _event(EventType.CERTIFICATE_UPDATED, certificate_id, actor, changed))
     await standing.refresh(tx, ctx, certificate_id)
-    return await certificates.certificate(tx, scope, certificate_id)
+    updated = await certificates.certificate(tx, scope, certificate_id)
+    await compliance.look_again(tx, ctx, updated)
+    return updated
 
 
 async def _serve_new_targets(

@@ -112,7 +112,7 @@ def renew_at(facts: RenewalFacts) -> datetime:
     The spread only makes it later, and is far from half of what is then left.
     """
     life = _life(facts)
-    window = _window(facts.policy, life)
+    window = window_of(facts.policy.window_days, facts.policy.window_fraction, life)
     start = facts.not_after - window
     if facts.issued_at is not None:
         start = max(start, facts.issued_at + max(facts.not_after - facts.issued_at, timedelta(0)) * _NEVER_BEFORE)
@@ -178,11 +178,12 @@ def _life(facts: RenewalFacts) -> timedelta:
     return max(facts.not_after - facts.not_before, timedelta(0))
 
 
-def _window(policy: RenewalPolicyFacts, life: timedelta) -> timedelta:
-    if policy.window_days is not None:
-        wished = timedelta(days=policy.window_days)
+def window_of(window_days: int | None, window_fraction: float | None, life: timedelta) -> timedelta:
+    """How long before its end a certificate of this life is renewed, the spread left aside."""
+    if window_days is not None:
+        wished = timedelta(days=window_days)
     else:
-        wished = life * (policy.window_fraction if policy.window_fraction is not None else _THIRD)
+        wished = life * (window_fraction if window_fraction is not None else _THIRD)
     usable = timedelta(0) < wished < life * _LONGEST_WINDOW
     return wished if usable else life * _THIRD
 

@@ -28,6 +28,7 @@ TABLES: dict[type[msgspec.Struct], tuple[sa.Table, str]] = {
     nouns.Team: (schema.teams, "team"),
     nouns.ApiKey: (schema.api_keys, "API key"),
     nouns.EnrolmentToken: (schema.enrolment_tokens, "enrolment token"),
+    nouns.PolicyRule: (schema.policy_rules, "policy"),
     nouns.AgentGroup: (schema.agent_groups, "agent group"),
     TargetRecord: (schema.targets, "target"),
     AgentRecord: (schema.agents, "agent"),

@@ -247,6 +247,37 @@ agents = _table(
     _one_of("status", status.AgentStatus),
 )
 
+policy_rules = _table(
+    "policy_rules",
+    _text("name"),
+    _text("type"),
+    _json("config"),
+    _flag("enabled"),
+    _text("severity"),
+    _count("version", 1),
+    _count("evaluated_version"),
+    _time("evaluated_at"),
+    _reference("scan_after"),
+    _born(),
+    _changed(),
+    UniqueConstraint("tenant_id", "name"),
+    _one_of("severity", ("Warning", "Error", "Critical")),
+)
+
+policy_violations = _table(
+    "policy_violations",
+    _reference("certificate_id"),
+    _reference("rule_id"),
+    _text("message"),
+    _text("severity"),
+    _born(),
+    _time("resolved_at"),
+    UniqueConstraint("tenant_id", "rule_id", "certificate_id"),
+    Index(None, "tenant_id", "rule_id", "created_at", "id"),
+    Index(None, "tenant_id", "certificate_id"),
+    _one_of("severity", ("Warning", "Error", "Critical")),
+)
+
 agent_groups = _table(
     "agent_groups",
     _text("name"),

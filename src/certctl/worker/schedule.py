@@ -13,7 +13,7 @@ import structlog
 from msgspec import Struct
 
 from certctl.core.errors import CertctlError
-from certctl.lifecycle import flow, observe, publish, renew
+from certctl.lifecycle import compliance, flow, observe, publish, renew
 from certctl.lifecycle.context import Context
 from certctl.store import counters, ticks
 
@@ -37,6 +37,7 @@ def standard_ticks(
     crl: timedelta,
     lapsed: timedelta = timedelta(seconds=1),
     counting: timedelta = timedelta(seconds=10),
+    policies: timedelta = timedelta(seconds=5),
 ) -> tuple[Tick, ...]:
     """The ticks of a control plane."""
     return (
@@ -45,6 +46,7 @@ def standard_ticks(
         Tick("observe", agent_health, observe.tick),
         Tick("publish", crl, publish.tick),
         Tick("count", counting, _fold_counters),
+        Tick("policies", policies, _evaluate_all),
     )
 
 
@@ -61,6 +63,13 @@ async def _fold_counters(ctx: Context) -> int:
 async def _renew_all(ctx: Context) -> int:
     looked = 0
     while found := await renew.tick(ctx):
+        looked += found
+    return looked
+
+
+async def _evaluate_all(ctx: Context) -> int:
+    looked = 0
+    while found := await compliance.tick(ctx):
         looked += found
     return looked
 

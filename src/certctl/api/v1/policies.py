@@ -1,0 +1,118 @@
+"""/api/v1/policies: rules of the organisation's own, who breaks them, and what a rule would find."""
+
+from __future__ import annotations
+
+from litestar import delete, get, post, put
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody
+
+from certctl.api.guard import needs
+from certctl.api.request import ApiRequest
+from certctl.api.shown import given, page_of, refuse_other_id, shown
+from certctl.client.models.page import PageOf
+from certctl.client.models.policies import (
+    DryRunBody,
+    EvaluateBody,
+    EvaluationView,
+    OffenderView,
+    PolicyView,
+    PolicyWrite,
+    ViolationView,
+)
+from certctl.control import policies
+from certctl.core.catalogue import PolicyRule, PolicyViolation
+from certctl.doors.paging import Paging
+from certctl.store import catalogue, views
+from certctl.store import policies as policy_rows
+
+
+def _view(rule: PolicyRule) -> PolicyView:
+    return shown(PolicyView, rule, is_evaluated=rule.evaluated_version == rule.version)
+
+
+def _violation(violation: PolicyViolation) -> ViolationView:
+    return shown(ViolationView, violation)
+
+
+@get("/policies", opt=needs("policy.read"), summary="List policies")
+async def list_policies(request: ApiRequest, paging: NamedDependency[Paging]) -> PageOf[PolicyView]:
+    """By name."""
+    async with request.ctx.database.read() as tx:
+        found = await views.record_page(tx, request.visible, PolicyRule, paging.part)
+    return page_of(found, paging, _view)
+
+
+@post("/policies", status_code=201, opt=needs("policy.edit"), summary="Create a policy")
+async def create_policy(request: ApiRequest, data: JSONBody[PolicyWrite]) -> PolicyView:
+    """In force at once for what is asked for; the inventory is held against it within seconds."""
+    return _view(await policies.create(request.ctx, request.visible, request.actor, given(data)))
+
+
+@get("/policies/{policy_id:str}", opt=needs("policy.read"), summary="One policy")
+async def show_policy(request: ApiRequest, policy_id: FromPath[str]) -> PolicyView:
+    """One policy."""
+    async with request.ctx.database.read() as tx:
+        return _view(await catalogue.get(tx, request.visible, PolicyRule, policy_id))
+
+
+@put("/policies/{policy_id:str}", opt=needs("policy.edit"), summary="Change a policy")
+async def update_policy(request: ApiRequest, policy_id: FromPath[str], data: JSONBody[PolicyWrite]) -> PolicyView:
+    """What is absent stays; a `config` that is given replaces the whole."""
+    refuse_other_id(data.id, policy_id)
+    changes = given(data, but=("id",))
+    return _view(await policies.update(request.ctx, request.visible, request.actor, policy_id, changes))
+
+
+@delete("/policies/{policy_id:str}", status_code=204, opt=needs("policy.delete"), summary="Delete a policy")
+async def delete_policy(request: ApiRequest, policy_id: FromPath[str]) -> None:
+    """With its violations; the event log keeps both."""
+    await policies.delete(request.ctx, request.visible, request.actor, policy_id)
+
+
+@get("/policies/{policy_id:str}/violations", opt=needs("policy.read"), summary="Who breaks a policy")
+async def list_violations(
+    request: ApiRequest, policy_id: FromPath[str], paging: NamedDependency[Paging], resolved: FromQuery[bool] = False
+) -> PageOf[ViolationView]:
+    """The latest first; with `resolved=true` those that were cured."""
+    async with request.ctx.database.read() as tx:
+        await catalogue.get(tx, request.visible, PolicyRule, policy_id)
+        found = await policy_rows.violation_page(tx, request.visible, policy_id, paging.part, resolved=resolved)
+    return page_of(found, paging, _violation)
+
+
+@post("/policies/{policy_id:str}/evaluate", status_code=200, opt=needs("policy.edit"), summary="Try a policy")
+async def evaluate_policy(
+    request: ApiRequest, policy_id: FromPath[str], data: JSONBody[EvaluateBody]
+) -> EvaluationView:
+    """What it finds in the inventory this moment; nothing is written."""
+    rule = await policies.stored(request.ctx, request.visible, policy_id)
+    return _evaluation(await policies.evaluate(request.ctx, request.visible, rule, limit=data.limit, after=data.after))
+
+
+@post("/policies/dry-run", status_code=200, opt=needs("policy.edit"), summary="Try a policy before it is written")
+async def dry_run(request: ApiRequest, data: JSONBody[DryRunBody]) -> EvaluationView:
+    """What it would find in the inventory this moment; nothing is written."""
+    rule = policies.imagined(data.type, data.config)
+    return _evaluation(await policies.evaluate(request.ctx, request.visible, rule, limit=data.limit, after=data.after))
+
+
+def _evaluation(found: policies.Trial) -> EvaluationView:
+    return EvaluationView(
+        looked_at=found.looked_at,
+        violations=found.violations,
+        offenders=[shown(OffenderView, each) for each in found.offenders],
+        complete=not found.go_on_after,
+        after=found.go_on_after,
+    )
+
+
+HANDLERS = (
+    list_policies,
+    create_policy,
+    show_policy,
+    update_policy,
+    delete_policy,
+    list_violations,
+    evaluate_policy,
+    dry_run,
+)

@@ -163,7 +163,7 @@ async def _issuing_ca(database: Database, scope: Scope, ca_certificate_id: str |
         if ca_certificate_id is not None:
             return await authority.issuing_ca(tx, scope, ca_certificate_id)
         generations = await authority.ca_certificates_of(tx, scope, BUILT_IN_ISSUER)
-        current = next((ca for ca in generations if ca.kind == "intermediate" and ca.state == "active"), None)
+        current = next((ca for ca in generations if ca.issues_leaves), None)
         if current is None:
             raise NotFound("the built-in CA has no active issuing certificate")
         return await authority.issuing_ca(tx, scope, current.id)

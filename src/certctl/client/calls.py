@@ -16,6 +16,7 @@ from certctl.client.models import (
     agents,
     auth,
     certificates,
+    intermediates,
     issuers,
     jobs,
     people,
@@ -196,6 +197,30 @@ def evaluate_policy(policy_id: str, *, limit: int = 50, after: str = "") -> Call
 def try_policy(body: rules.DryRunBody) -> Call[rules.EvaluationView]:
     """What a policy would find this moment."""
     return Call(method="POST", path=f"{API}/policies/dry-run", answer=rules.EvaluationView, body=body)
+
+
+def create_intermediate(issuer_id: str, body: intermediates.IntermediateWrite) -> Call[intermediates.IntermediateView]:
+    """A new generation of the built-in CA."""
+    path = at("issuers", issuer_id, "intermediates")
+    return Call(method="POST", path=path, answer=intermediates.IntermediateView, body=body)
+
+
+def list_intermediates(issuer_id: str) -> Call[intermediates.IntermediatesAnswer]:
+    """Every generation of an issuer."""
+    path = at("issuers", issuer_id, "intermediates")
+    return Call(method="GET", path=path, answer=intermediates.IntermediatesAnswer)
+
+
+def get_intermediate(ca_id: str) -> Call[intermediates.IntermediateView]:
+    """One CA generation."""
+    return Call(method="GET", path=at("intermediates", ca_id), answer=intermediates.IntermediateView)
+
+
+def retire_intermediate(ca_id: str, *, note: str = "", confirm: bool = False) -> Call[intermediates.RetiredCaAnswer]:
+    """It issues no more; confirmed, it is retired once nothing needs it."""
+    body = intermediates.RetireCaBody(note=note, confirm=confirm)
+    path = at("intermediates", ca_id, "retire")
+    return Call(method="POST", path=path, answer=intermediates.RetiredCaAnswer, body=body)
 
 
 def bootstrap(token: str, actor_name: str) -> Call[auth.BootstrapAnswer]:

@@ -176,8 +176,30 @@ class PolicyViolation(Struct, frozen=True, kw_only=True):
     resolved_at: datetime | None
 
 
+class CaIntent(Struct, frozen=True, kw_only=True):
+    """A CA certificate that is going to be signed: its serial and whole TBS are stored before the act."""
+
+    tenant_id: str
+    id: str
+    issuer_id: str
+    parent_id: str
+    key_ref: str
+    key_algorithm: str
+    generation: int
+    name: str
+    metadata: dict[str, str]
+    path_length: int
+    serial_number: str
+    tbs_der: bytes
+    created_by: str
+    created_at: datetime
+    answered_at: datetime | None
+
+
 class CaCertificate(Struct, frozen=True, kw_only=True):
-    """One CA generation: each version names the one that signed it."""
+    """One CA generation: each version names the one that signed it. A `path_length` above 0 is for CAs below it alone;
+    None is that of the first release's intermediates (0) and roots (no bound).
+    """
 
     tenant_id: str
     id: str
@@ -194,3 +216,12 @@ class CaCertificate(Struct, frozen=True, kw_only=True):
     not_before: datetime
     not_after: datetime
     created_at: datetime
+    name: str = ""
+    metadata: dict[str, str] = {}
+    path_length: int | None = None
+    updated_at: datetime | None = None
+
+    @property
+    def issues_leaves(self) -> bool:
+        """Whether leaves may be signed under it now; of several the newest generation does."""
+        return self.kind == "intermediate" and self.state == "active" and not self.path_length

@@ -65,7 +65,7 @@ async def find_ca(ctx: Context, ca_or_issuer_id: str) -> CaCertificate | None:
         if found is not None:
             return found
         generations = await authority.ca_certificates_of(tx, ctx.scope, ca_or_issuer_id)
-    return next((ca for ca in generations if ca.kind == "intermediate" and ca.state == "active"), None)
+    return next((ca for ca in generations if ca.issues_leaves), None)
 
 
 async def current_crl(ctx: Context, ca_certificate_id: str) -> CrlRecord:

@@ -25,6 +25,20 @@ def check_name_constraints(leaf: x509.Certificate, constraints: x509.NameConstra
             raise TrustError(f"{text_of(name)!r} is not permitted by the name constraints of {ca_subject}")
 
 
+def is_narrower(base: x509.GeneralName, above: x509.GeneralName) -> bool:
+    """Whether everything within `base` is within `above`. Raises TrustError for a kind that cannot be judged."""
+    if isinstance(base, x509.IPAddress) and isinstance(above, x509.IPAddress):
+        inner, outer = base.value, above.value
+        if isinstance(inner, ipaddress.IPv4Network) and isinstance(outer, ipaddress.IPv4Network):
+            return inner.subnet_of(outer)
+        if isinstance(inner, ipaddress.IPv6Network) and isinstance(outer, ipaddress.IPv6Network):
+            return inner.subnet_of(outer)
+        return False
+    if isinstance(base, x509.RFC822Name) and isinstance(above, x509.RFC822Name):
+        return base.value == above.value or ("@" in base.value and _within(base, above))
+    return _within(base, above)
+
+
 def _names_of(leaf: x509.Certificate) -> list[x509.GeneralName]:
     try:
         names = list(leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)

@@ -11,11 +11,22 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from certctl.authority.signer import IssuingCA, SealedKey
-from certctl.core.catalogue import CaCertificate
-from certctl.core.errors import NotFound
+from certctl.core.catalogue import CaCertificate, CaIntent
+from certctl.core.errors import Conflict, NotFound
 from certctl.core.scope import Scope
+from certctl.core.status import OrderStatus, VersionStatus
 from certctl.pki.algorithms import KeyAlgorithm
-from certctl.store.schema import ca_certificates, ca_keys, crls, installation, ocsp_responders, revocations, versions
+from certctl.store.schema import (
+    ca_certificates,
+    ca_intents,
+    ca_keys,
+    crls,
+    installation,
+    ocsp_responders,
+    orders,
+    revocations,
+    versions,
+)
 from certctl.store.tx import Tx
 
 
@@ -129,6 +140,93 @@ async def ca_certificates_of(tx: Tx, scope: Scope, issuer_id: str) -> list[CaCer
         sa.select(ca_certificates)
         .where(ca_certificates.c.tenant_id == scope.tenant_id, ca_certificates.c.issuer_id == issuer_id)
         .order_by(ca_certificates.c.generation.desc()),
+    )
+
+
+async def insert_intent(tx: Tx, scope: Scope, intent: CaIntent) -> None:
+    """Store what is going to be signed; Conflict when the name or the next generation was taken."""
+    row = {name: getattr(intent, name) for name in intent.__struct_fields__} | {"tenant_id": scope.tenant_id}
+    inserted = await tx.execute(tx.insert(ca_intents).values(row).on_conflict_do_nothing())
+    if inserted.rowcount != 1:
+        raise Conflict(f"a CA named {intent.name} is there already, or another one is being made this moment")
+
+
+async def open_intents(tx: Tx, scope: Scope) -> list[CaIntent]:
+    """Intents whose certificate is not recorded yet, the eldest first."""
+    c = ca_intents.c
+    return await tx.all(
+        CaIntent,
+        sa.select(ca_intents)
+        .where(c.tenant_id == scope.tenant_id, c.answered_at.is_(None))
+        .order_by(c.created_at, c.id),
+    )
+
+
+async def answer_intent(tx: Tx, scope: Scope, intent_id: str, now: datetime) -> bool:
+    """Its certificate is recorded in this transaction; False when another process has done it."""
+    c = ca_intents.c
+    answered = await tx.execute(
+        sa.update(ca_intents)
+        .where(c.tenant_id == scope.tenant_id, c.id == intent_id, c.answered_at.is_(None))
+        .values(answered_at=now)
+    )
+    return answered.rowcount == 1
+
+
+async def next_generation(tx: Tx, scope: Scope, issuer_id: str) -> int:
+    """The number after every intermediate that is there or intended."""
+    there = sa.select(sa.func.max(ca_certificates.c.generation)).where(
+        ca_certificates.c.tenant_id == scope.tenant_id,
+        ca_certificates.c.issuer_id == issuer_id,
+        ca_certificates.c.kind == "intermediate",
+    )
+    intended = sa.select(sa.func.max(ca_intents.c.generation)).where(
+        ca_intents.c.tenant_id == scope.tenant_id, ca_intents.c.issuer_id == issuer_id
+    )
+    return 1 + max(await tx.scalar(there) or 0, await tx.scalar(intended) or 0)
+
+
+async def move_ca(tx: Tx, scope: Scope, ca_certificate_id: str, before: str, after: str, now: datetime) -> bool:
+    """Guarded change of a CA generation's state; False when it was not `before`."""
+    c = ca_certificates.c
+    moved = await tx.execute(
+        sa.update(ca_certificates)
+        .where(c.tenant_id == scope.tenant_id, c.id == ca_certificate_id, c.state == before)
+        .values(state=after, updated_at=now)
+    )
+    return moved.rowcount == 1
+
+
+class CaDependencies(Struct, frozen=True, kw_only=True):
+    """What needs a CA generation: CAs below it, certificates it signed that are still good, orders under way."""
+
+    active_children: int
+    valid_certificates: int
+    open_orders: int
+
+
+async def ca_dependencies(tx: Tx, scope: Scope, ca_certificate_id: str, now: datetime) -> CaDependencies:
+    """Count what needs a CA generation."""
+    children = sa.select(sa.func.count()).where(
+        ca_certificates.c.tenant_id == scope.tenant_id,
+        ca_certificates.c.parent_id == ca_certificate_id,
+        ca_certificates.c.state != "retired",
+    )
+    good = sa.select(sa.func.count()).where(
+        versions.c.tenant_id == scope.tenant_id,
+        versions.c.ca_certificate_id == ca_certificate_id,
+        versions.c.status != VersionStatus.REVOKED,
+        versions.c.not_after > now,
+    )
+    under_way = sa.select(sa.func.count()).where(
+        orders.c.tenant_id == scope.tenant_id,
+        orders.c.ca_certificate_id == ca_certificate_id,
+        orders.c.status.in_((OrderStatus.INTENDED, OrderStatus.PENDING, OrderStatus.ANSWERED)),
+    )
+    return CaDependencies(
+        active_children=int(await tx.scalar(children)),
+        valid_certificates=int(await tx.scalar(good)),
+        open_orders=int(await tx.scalar(under_way)),
     )
 
 

@@ -348,9 +348,32 @@ ca_certificates = _table(
     _time("not_before", nullable=False),
     _time("not_after", nullable=False),
     _born(),
+    _text("name"),
+    Column("metadata", Json, nullable=False, server_default="{}"),
+    Column("path_length", Integer),
+    _time("updated_at"),
     UniqueConstraint("tenant_id", "issuer_id", "kind", "generation"),
     _one_of("kind", ("root", "intermediate")),
     _one_of("state", ("active", "retiring", "retired")),
+)
+
+ca_intents = _table(
+    "ca_intents",
+    _reference("issuer_id"),
+    _reference("parent_id"),
+    _reference("key_ref"),
+    _text("key_algorithm"),
+    _count("generation", 1),
+    _text("name"),
+    _json("metadata"),
+    _count("path_length"),
+    _text("serial_number"),
+    Column("tbs_der", LargeBinary, nullable=False),
+    _text("created_by"),
+    _born(),
+    _time("answered_at"),
+    UniqueConstraint("tenant_id", "issuer_id", "generation"),
+    UniqueConstraint("tenant_id", "issuer_id", "name"),
 )
 
 ocsp_responders = _table(

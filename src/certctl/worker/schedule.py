@@ -12,6 +12,7 @@ from datetime import timedelta
 import structlog
 from msgspec import Struct
 
+from certctl.control import hierarchy
 from certctl.core.errors import CertctlError
 from certctl.lifecycle import compliance, flow, observe, publish, renew
 from certctl.lifecycle.context import Context
@@ -38,6 +39,7 @@ def standard_ticks(
     lapsed: timedelta = timedelta(seconds=1),
     counting: timedelta = timedelta(seconds=10),
     policies: timedelta = timedelta(seconds=5),
+    hierarchies: timedelta = timedelta(minutes=1),
 ) -> tuple[Tick, ...]:
     """The ticks of a control plane."""
     return (
@@ -47,6 +49,7 @@ def standard_ticks(
         Tick("publish", crl, publish.tick),
         Tick("count", counting, _fold_counters),
         Tick("policies", policies, _evaluate_all),
+        Tick("hierarchy", hierarchies, hierarchy.finish),
     )
 
 

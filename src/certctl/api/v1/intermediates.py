@@ -1,0 +1,111 @@
+"""/api/v1/issuers/{id}/intermediates and /api/v1/intermediates: the built-in CA's generations."""
+
+from __future__ import annotations
+
+import msgspec
+from cryptography import x509
+from litestar import get, post
+from litestar.params import FromPath, JSONBody
+
+from certctl.api.guard import needs
+from certctl.api.request import ApiRequest
+from certctl.api.shown import shown
+from certctl.authority.hierarchy import CaSubject
+from certctl.client.models.intermediates import (
+    IntermediatesAnswer,
+    IntermediateView,
+    IntermediateWrite,
+    NameConstraintBody,
+    RetireCaBody,
+    RetiredCaAnswer,
+)
+from certctl.control import hierarchy
+from certctl.core.catalogue import CaCertificate
+from certctl.lifecycle.context import Context
+from certctl.pki.certs import extension_of, load_certificate
+from certctl.pki.pem import certificate_pem
+from certctl.pki.sans import text_of
+
+
+def _view(ctx: Context, ca: CaCertificate) -> IntermediateView:
+    certificate = load_certificate(ca.certificate_der)
+    basic = extension_of(certificate, x509.BasicConstraints)
+    return shown(
+        IntermediateView,
+        ca,
+        owning_issuer_id=ca.issuer_id,
+        parent_ca_id=ca.parent_id,
+        name=ca.name or ca.subject,
+        subject=certificate.subject.rfc4514_string(),
+        cert_pem=certificate_pem(ca.certificate_der),
+        key_driver_id=hierarchy.KEY_DRIVER,
+        updated_at=ca.updated_at or ca.created_at,
+        path_len_constraint=basic.path_length if basic is not None else None,
+        name_constraints=_constraints(certificate),
+        ocsp_responder_url=ctx.addresses.ocsp(ca.id),
+    )
+
+
+def _constraints(certificate: x509.Certificate) -> list[NameConstraintBody]:
+    found = extension_of(certificate, x509.NameConstraints)
+    if found is None:
+        return []
+    permitted = [text_of(base) for base in found.permitted_subtrees or ()]
+    return [NameConstraintBody(permitted=permitted, excluded=[text_of(base) for base in found.excluded_subtrees or ()])]
+
+
+@post(
+    "/issuers/{issuer_id:str}/intermediates",
+    status_code=201,
+    opt=needs("ca.hierarchy.manage"),
+    summary="Make an intermediate",
+)
+async def create_intermediate(
+    request: ApiRequest, issuer_id: FromPath[str], data: JSONBody[IntermediateWrite]
+) -> IntermediateView:
+    """One with path length 0 issues from now on, and what issued before it retires; CRL and OCSP of that go on."""
+    wanted = hierarchy.NewIntermediate(
+        name=data.name,
+        subject=msgspec.convert(msgspec.to_builtins(data.subject), CaSubject),
+        parent_ca_id=data.parent_ca_id,
+        root_cert_pem=data.root_cert_pem,
+        key_driver_id=data.key_driver_id,
+        algorithm=data.algorithm,
+        ttl_days=data.ttl_days,
+        path_length=data.path_len_constraint or 0,
+        permitted=tuple(text for each in data.name_constraints for text in each.permitted),
+        excluded=tuple(text for each in data.name_constraints for text in each.excluded),
+        ocsp_responder_url=data.ocsp_responder_url,
+        metadata=data.metadata,
+    )
+    made = await hierarchy.create(request.ctx, request.visible, request.actor, issuer_id, wanted)
+    return _view(request.ctx, made)
+
+
+@get("/issuers/{issuer_id:str}/intermediates", opt=needs("ca.hierarchy.manage"), summary="List an issuer's CAs")
+async def list_intermediates(request: ApiRequest, issuer_id: FromPath[str]) -> IntermediatesAnswer:
+    """Newest first, roots too."""
+    async with request.ctx.database.read() as tx:
+        found = await hierarchy.generations(tx, request.visible, issuer_id)
+    return IntermediatesAnswer(data=[_view(request.ctx, ca) for ca in found], total=len(found))
+
+
+@get("/intermediates/{ca_id:str}", opt=needs("ca.hierarchy.manage"), summary="One CA")
+async def show_intermediate(request: ApiRequest, ca_id: FromPath[str]) -> IntermediateView:
+    """One CA generation."""
+    async with request.ctx.database.read() as tx:
+        return _view(request.ctx, await hierarchy.find(tx, request.visible, ca_id))
+
+
+@post("/intermediates/{ca_id:str}/retire", status_code=200, opt=needs("ca.hierarchy.manage"), summary="Retire a CA")
+async def retire_intermediate(
+    request: ApiRequest, ca_id: FromPath[str], data: JSONBody[RetireCaBody]
+) -> RetiredCaAnswer:
+    """It issues no more; with `confirm`, once nothing needs it, it is retired. What needs it answers 409."""
+    confirmed = await hierarchy.retire(
+        request.ctx, request.visible, request.actor, ca_id, note=data.note, confirm=data.confirm
+    )
+    return RetiredCaAnswer(id=ca_id, decided_by=request.actor.id, confirmed=confirmed)
+
+
+HANDLERS = (create_intermediate, list_intermediates, show_intermediate, retire_intermediate)

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec import Struct
 
-from certctl.authority.lint import lint_ca
+from certctl.authority.ca_lint import lint_ca
 from certctl.authority.signer import IssuingCA, PkiAddresses, SealedKey, Signer
 from certctl.authority.tbs import (
     BACKDATE,

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from certctl.core.secret import Secret
 from certctl.doors.cursors import Cursors
+from certctl.doors.feed import Feed
 from certctl.doors.summaries import Summaries
 from certctl.lifecycle.context import Context
 from certctl.store.wake import Wakeups
@@ -30,6 +31,7 @@ class AppState:
     agent_bootstrap_token: Secret | None = None
     figures: ProcessFigures = field(default_factory=ProcessFigures)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
+    feed: Feed = field(default_factory=Feed)
     summaries: Summaries = field(default_factory=Summaries)
 
     @property

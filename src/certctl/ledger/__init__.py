@@ -10,6 +10,7 @@ from certctl.core.ids import new_id
 from certctl.core.scope import Scope
 from certctl.core.secret import Secret
 from certctl.store import audit
+from certctl.store.audit import EventRow as EventRow
 from certctl.store.tx import Tx
 
 
@@ -39,6 +40,16 @@ async def notify(tx: Tx, scope: Scope, now: datetime, notice: Notice) -> bool:
             "created_at": now,
         },
     )
+
+
+async def newest(tx: Tx, scope: Scope) -> tuple[int, int]:
+    """Where a follower who wants to hear of nothing old begins: behind all that is settled."""
+    return await audit.newest_position(tx, scope)
+
+
+async def follow(tx: Tx, scope: Scope, after: tuple[int, int], limit: int) -> list[EventRow]:
+    """What happened behind `after` (transaction id, sequence), in the order of commits: none is ever skipped."""
+    return await audit.events_after(tx, scope, after, limit)
 
 
 def _row(event: Event, now: datetime) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from certctl.core.scope import Scope
 from certctl.store.schema import events, notifications
 from certctl.store.tx import Tx
 
+_HORIZON = "audit_events.transaction_id < pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+
 
 class EventRow(Struct, frozen=True, kw_only=True):
     """One event as it lies in the log."""
@@ -50,13 +52,24 @@ async def events_after(tx: Tx, scope: Scope, after: tuple[int, int], limit: int)
     """Events in commit order behind the cursor `(transaction_id, seq)`, never one that could still be overtaken."""
     statement = sa.select(events).where(events.c.tenant_id == scope.tenant_id)
     if tx.dialect == "postgresql":
-        horizon = sa.text("audit_events.transaction_id < pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
         statement = statement.where(
-            horizon, sa.tuple_(events.c.transaction_id, events.c.seq) > sa.tuple_(*map(sa.literal, after))
+            sa.text(_HORIZON), sa.tuple_(events.c.transaction_id, events.c.seq) > sa.tuple_(*map(sa.literal, after))
         ).order_by(events.c.transaction_id, events.c.seq)
     else:
         statement = statement.where(events.c.seq > after[1]).order_by(events.c.seq)
     return await tx.all(EventRow, statement.limit(limit))
+
+
+async def newest_position(tx: Tx, scope: Scope) -> tuple[int, int]:
+    """The cursor behind the newest event that nothing can overtake any more; (0, 0) in an empty log."""
+    c = events.c
+    statement = sa.select(c.transaction_id, c.seq).where(c.tenant_id == scope.tenant_id)
+    if tx.dialect == "postgresql":
+        statement = statement.where(sa.text(_HORIZON)).order_by(c.transaction_id.desc(), c.seq.desc())
+    else:
+        statement = statement.order_by(c.seq.desc())
+    row = (await tx.execute(statement.limit(1))).first()
+    return (0, 0) if row is None else (int(row.transaction_id), int(row.seq))
 
 
 async def insert_notice(tx: Tx, scope: Scope, row: dict[str, Any]) -> bool:

@@ -777,6 +777,8 @@ events = Table(
     _json("details"),
     _born(),
     UniqueConstraint("tenant_id", "id"),
+    # followers read in this order
+    Index(None, "tenant_id", "transaction_id", "seq"),
     Index(None, "tenant_id", "subject_id", "seq"),
     Index(None, "tenant_id", "type", "seq"),
 )

@@ -1,0 +1,58 @@
+"""/api/v1/events: what changes, as it changes (server-sent events), for what the caller may see."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, cast
+
+from litestar import get
+from litestar.params import HeaderParameter
+from litestar.response import Stream
+
+from certctl.api.guard import SIGNED_IN
+from certctl.api.request import ApiRequest
+from certctl.core.errors import NotAllowed
+from certctl.doors.edge import HttpScope, address_of, headers_of, request_id_of
+from certctl.doors.feed import CHANNEL, Follower, read_cursor
+from certctl.doors.identity import Caller, authenticate
+
+
+@get("/events", opt=SIGNED_IN, summary="Follow what changes", media_type="text/event-stream")
+async def follow_events(
+    request: ApiRequest,
+    last_event_id: Annotated[
+        str | None, HeaderParameter(name="Last-Event-ID", description="the id of the last event that was heard")
+    ] = None,
+) -> Stream:
+    """Server-sent events from now on, or from behind `Last-Event-ID`: none is lost and none told twice.
+
+    Each block has `id`, `event` (what happened) and `data`: type, subject_type, subject_id, at. The stream ends when
+    the server stops or the key is good no more; come back with the last id.
+    """
+    caller, ctx, door = request.caller, request.ctx, request.door
+    if caller.agent is not None:
+        raise NotAllowed("an agent's credential opens the agents' own routes alone")
+    door.feed.check_room()
+    position = read_cursor(ctx, last_event_id) if last_event_id else await door.feed.end(ctx)
+    scope = cast("HttpScope", request.scope)
+
+    async def again() -> Caller:
+        return await authenticate(ctx, headers_of(scope), request_id=request_id_of(scope), address=address_of(scope))
+
+    async def told() -> AsyncIterator[bytes]:
+        with door.wakeups.watch(CHANNEL) as watch:
+
+            async def pause(seconds: float) -> bool:
+                if not door.draining.is_set():
+                    await watch.wait(seconds)
+                return door.draining.is_set()
+
+            with door.feed.seat():
+                async for block in Follower(ctx, door.feed, position, again, pause).run():
+                    yield block
+
+    headers: dict[str, Any] = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
+    return Stream(told(), media_type="text/event-stream", headers=headers)
+
+
+HANDLERS = (follow_events,)

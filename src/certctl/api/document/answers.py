@@ -64,7 +64,7 @@ def _answer(status: int, kind: Any, media_type: str, schemas: Schemas) -> dict[s
         return answer
     if media_type.partition(";")[0] not in {JSON, "text/plain", "text/event-stream", "application/x-ndjson"}:
         schema: dict[str, Any] = {"type": "string", "format": "binary"}
-    elif kind in {bytes, str}:
+    elif kind in {bytes, str} or (isinstance(kind, type) and issubclass(kind, Response)):
         schema = {"type": "string"}
     else:
         schema = schemas.of(kind)

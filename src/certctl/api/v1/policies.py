@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from litestar import delete, get, post, put
 from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.params import FromPath, JSONBody, QueryParameter
 
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
@@ -35,7 +37,7 @@ def _violation(violation: PolicyViolation) -> ViolationView:
 
 
 @get("/policies", opt=needs("policy.read"), summary="List policies")
-async def list_policies(request: ApiRequest, paging: NamedDependency[Paging]) -> PageOf[PolicyView]:
+async def list_policy_rules(request: ApiRequest, paging: NamedDependency[Paging]) -> PageOf[PolicyView]:
     """By name."""
     async with request.ctx.database.read() as tx:
         found = await views.record_page(tx, request.visible, PolicyRule, paging.part)
@@ -43,20 +45,20 @@ async def list_policies(request: ApiRequest, paging: NamedDependency[Paging]) ->
 
 
 @post("/policies", status_code=201, opt=needs("policy.edit"), summary="Create a policy")
-async def create_policy(request: ApiRequest, data: JSONBody[PolicyWrite]) -> PolicyView:
+async def create_policy_rule(request: ApiRequest, data: JSONBody[PolicyWrite]) -> PolicyView:
     """In force at once for what is asked for; the inventory is held against it within seconds."""
     return _view(await policies.create(request.ctx, request.visible, request.actor, given(data)))
 
 
 @get("/policies/{policy_id:str}", opt=needs("policy.read"), summary="One policy")
-async def show_policy(request: ApiRequest, policy_id: FromPath[str]) -> PolicyView:
+async def show_policy_rule(request: ApiRequest, policy_id: FromPath[str]) -> PolicyView:
     """One policy."""
     async with request.ctx.database.read() as tx:
         return _view(await catalogue.get(tx, request.visible, PolicyRule, policy_id))
 
 
 @put("/policies/{policy_id:str}", opt=needs("policy.edit"), summary="Change a policy")
-async def update_policy(request: ApiRequest, policy_id: FromPath[str], data: JSONBody[PolicyWrite]) -> PolicyView:
+async def update_policy_rule(request: ApiRequest, policy_id: FromPath[str], data: JSONBody[PolicyWrite]) -> PolicyView:
     """What is absent stays; a `config` that is given replaces the whole."""
     refuse_other_id(data.id, policy_id)
     changes = given(data, but=("id",))
@@ -64,14 +66,17 @@ async def update_policy(request: ApiRequest, policy_id: FromPath[str], data: JSO
 
 
 @delete("/policies/{policy_id:str}", status_code=204, opt=needs("policy.delete"), summary="Delete a policy")
-async def delete_policy(request: ApiRequest, policy_id: FromPath[str]) -> None:
+async def delete_policy_rule(request: ApiRequest, policy_id: FromPath[str]) -> None:
     """With its violations; the event log keeps both."""
     await policies.delete(request.ctx, request.visible, request.actor, policy_id)
 
 
 @get("/policies/{policy_id:str}/violations", opt=needs("policy.read"), summary="Who breaks a policy")
 async def list_violations(
-    request: ApiRequest, policy_id: FromPath[str], paging: NamedDependency[Paging], resolved: FromQuery[bool] = False
+    request: ApiRequest,
+    policy_id: FromPath[str],
+    paging: NamedDependency[Paging],
+    resolved: Annotated[bool, QueryParameter(description="those that were cured instead")] = False,
 ) -> PageOf[ViolationView]:
     """The latest first; with `resolved=true` those that were cured."""
     async with request.ctx.database.read() as tx:
@@ -81,7 +86,7 @@ async def list_violations(
 
 
 @post("/policies/{policy_id:str}/evaluate", status_code=200, opt=needs("policy.edit"), summary="Try a policy")
-async def evaluate_policy(
+async def evaluate_policy_rule(
     request: ApiRequest, policy_id: FromPath[str], data: JSONBody[EvaluateBody]
 ) -> EvaluationView:
     """What it finds in the inventory this moment; nothing is written."""
@@ -107,12 +112,12 @@ def _evaluation(found: policies.Trial) -> EvaluationView:
 
 
 HANDLERS = (
-    list_policies,
-    create_policy,
-    show_policy,
-    update_policy,
-    delete_policy,
+    list_policy_rules,
+    create_policy_rule,
+    show_policy_rule,
+    update_policy_rule,
+    delete_policy_rule,
     list_violations,
-    evaluate_policy,
+    evaluate_policy_rule,
     dry_run,
 )

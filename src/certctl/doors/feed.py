@@ -175,14 +175,14 @@ def _reach(caller: Caller, permission: str) -> Scope | None:
 def write_cursor(ctx: Context, position: Position) -> str:
     """A place in the log that only this installation can read, another text each time."""
     plain = f"{position[0]}:{position[1]}".encode()
-    return base64.urlsafe_b64encode(ctx.keybox.sealer.seal(plain, f"{_SEALED_AS}/{ctx.scope.tenant_id}")).decode()
+    return base64.urlsafe_b64encode(ctx.sealer.seal(plain, f"{_SEALED_AS}/{ctx.scope.tenant_id}")).decode()
 
 
 def read_cursor(ctx: Context, text: str) -> Position:
     """The place that a Last-Event-ID names. Raises Malformed for one that we did not write."""
     try:
         sealed = base64.b64decode(text[:_LONGEST_CURSOR].encode("ascii"), altchars=b"-_", validate=True)
-        plain = ctx.keybox.sealer.unseal(sealed, f"{_SEALED_AS}/{ctx.scope.tenant_id}")
+        plain = ctx.sealer.unseal(sealed, f"{_SEALED_AS}/{ctx.scope.tenant_id}")
         transaction_id, _, seq = plain.decode().partition(":")
         return int(transaction_id), int(seq)
     except (ValueError, binascii.Error, TrustError, Misconfigured) as error:

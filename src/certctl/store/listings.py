@@ -183,6 +183,15 @@ def by_name(
 
 
 AGENT_GROUPS = by_name("agent-groups", nouns.AgentGroup, {"enabled": flag(schema.agent_groups.c.enabled)})
+POLICIES = by_name(
+    "policies",
+    nouns.PolicyRule,
+    {
+        "type": equals(schema.policy_rules.c.type),
+        "enabled": flag(schema.policy_rules.c.enabled),
+        "severity": equals(schema.policy_rules.c.severity),
+    },
+)
 TEAMS = by_name("teams", nouns.Team)
 OWNERS = by_name("owners", nouns.Owner, {"team_id": equals(schema.owners.c.team_id)})
 PROFILES = by_name("profiles", nouns.Profile, {"enabled": flag(schema.profiles.c.enabled)})

@@ -15,9 +15,9 @@ from certctl.core.scope import Scope
 from certctl.core.status import VersionStatus
 from certctl.store import certificates as certificate_rows
 from certctl.store import schema
+from certctl.store.lists import Page, Slice
 from certctl.store.schema import policy_rules, policy_violations
 from certctl.store.tx import Tx
-from certctl.store.views import Page, Slice
 
 
 class Signed(Struct, frozen=True, kw_only=True):

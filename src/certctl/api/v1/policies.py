@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from certctl.api.guard import needs
+from certctl.api.lists import answer_list, listed
 from certctl.api.request import ApiRequest
 from certctl.api.shown import given, page_of, refuse_other_id, shown
 from certctl.client.models.page import PageOf
@@ -24,8 +25,9 @@ from certctl.client.models.policies import (
 from certctl.control import policies
 from certctl.core.catalogue import PolicyRule, PolicyViolation
 from certctl.doors.paging import Paging
-from certctl.store import catalogue, views
+from certctl.store import catalogue
 from certctl.store import policies as policy_rows
+from certctl.store.listings import POLICIES
 
 
 def _view(rule: PolicyRule) -> PolicyView:
@@ -36,12 +38,10 @@ def _violation(violation: PolicyViolation) -> ViolationView:
     return shown(ViolationView, violation)
 
 
-@get("/policies", opt=needs("policy.read"), summary="List policies")
-async def list_policy_rules(request: ApiRequest, paging: NamedDependency[Paging]) -> PageOf[PolicyView]:
+@get("/policies", opt=needs("policy.read") | listed(POLICIES), summary="List policies")
+async def list_policy_rules(request: ApiRequest) -> PageOf[PolicyView]:
     """By name."""
-    async with request.ctx.database.read() as tx:
-        found = await views.record_page(tx, request.visible, PolicyRule, paging.part)
-    return page_of(found, paging, _view)
+    return await answer_list(request, PolicyView, show=_view)
 
 
 @post("/policies", status_code=201, opt=needs("policy.edit"), summary="Create a policy")

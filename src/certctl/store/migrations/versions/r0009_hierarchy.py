@@ -1,4 +1,4 @@
-"""Revision 8: intents of CA certificates, and what people say of a CA."""
+"""Revision 9: intents of CA certificates, and what people say of a CA."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-revision = "0008"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 

@@ -1,11 +1,11 @@
-"""Revision 9: the order in which followers read the log."""
+"""Revision 10: the order in which followers read the log."""
 
 from __future__ import annotations
 
 from alembic import op
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 

@@ -23,12 +23,13 @@ test: .venv/dev.done peers  ## set up what the tests need, then run them all
 faults: .venv/dev.done peers  ## kill everything at every point, write docs/reference/faults.md (FAULTS=--help)
 	$(BIN)/python tests/faults/matrix.py $(FAULTS)
 
-lint: .venv/dev.done  ## ruff, mypy, import contracts, generated documents
+lint: .venv/dev.done  ## ruff, mypy, import contracts, generated documents, every guard of scripts/ci-guards
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/generate-docs --check
+	for guard in scripts/ci-guards/*; do "$$guard"; done
 
 bench: .venv/dev.done peers  ## measure; prints JSON and keeps it under bench/results
 	$(BIN)/python bench/run.py $(BENCH)

@@ -50,7 +50,11 @@ async def _certificates(tx: Tx, scope: Scope, now: datetime) -> list[Sample]:
     number = {row.status: row.number for row in rows}
     live = sa.and_(mine, c.status.not_in(_OVER))
     soon = sa.and_(live, c.expires_at > now, c.expires_at <= now + SOON)
-    unrenewable = sa.and_(live, c.expires_at > now, sa.or_(c.next_check_at.is_(None), c.next_check_at >= c.expires_at))
+    # Expiring is what is near its end with no renewal under way; a failed one may have no try left before its end
+    no_try_left = sa.and_(
+        c.status == CertificateStatus.FAILED, sa.or_(c.next_check_at.is_(None), c.next_check_at >= c.expires_at)
+    )
+    unrenewable = sa.and_(live, c.expires_at > now, sa.or_(c.status == CertificateStatus.EXPIRING, no_try_left))
     samples = [
         Sample(metrics.CERTIFICATE_TOTAL, sum(number.values()) - number.get(CertificateStatus.ARCHIVED, 0)),
         Sample(metrics.CERTIFICATE_ACTIVE, number.get(CertificateStatus.ACTIVE, 0)),

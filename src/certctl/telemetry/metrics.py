@@ -61,7 +61,7 @@ CERTIFICATE_EXPIRED = _gauge(
 CERTIFICATE_REVOKED = _gauge("certctl_certificate_revoked", "certificates that read Revoked")
 CERTIFICATE_UNRENEWABLE = _gauge(
     "certctl_certificate_expires_before_renewal",
-    "certificates that will end before anything renews them: no next check, or one after notAfter",
+    "certificates near their end with no renewal under way, or failed with no try left before it",
 )
 CERTIFICATE_NEXT_EXPIRY = _gauge(
     "certctl_certificate_next_expiry_timestamp_seconds",

@@ -42,7 +42,7 @@ requirements:  ## compile the pinned requirements anew (needs uv)
 	scripts/compile-requirements
 
 peers:
-	@scripts/install-peers nginx-light apache2 haproxy postfix dovecot-imapd caddy postgresql openssl curl iproute2 strace
+	@scripts/install-peers nginx-light apache2 haproxy postfix dovecot-imapd caddy postgresql openssl curl prometheus prometheus-alertmanager iproute2 strace
 
 .venv/bin/python:
 	@PYTHON="$(PYTHON)" scripts/make-venv .venv

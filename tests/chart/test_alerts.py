@@ -5,6 +5,7 @@ fleet with a bearer key, and a real Alertmanager receives them.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import subprocess
 import time
@@ -14,7 +15,7 @@ import pytest
 import yaml
 
 from certctl.telemetry import metrics
-from chart.chart import of, render
+from chart.chart import ROOT, of, render
 from peers.fleet import Fleet
 from peers.monitoring import monitoring
 
@@ -24,7 +25,6 @@ THE_FOUR = {
     "CertctlJobFailureRateHigh",
     "CertctlIssuanceFailures",
 }
-REPLICA = '{namespace="pki",job="certctl",instance="%s"}'
 
 
 def rules(*sets):
@@ -36,9 +36,7 @@ def alerts(rendered):
 
 
 def promtool(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["promtool", *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run(["promtool", *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -51,13 +49,15 @@ def test_promtool_reads_the_rules_and_each_speaks_of_metrics_that_exist(tmp_path
     assert set(alerts(rendered)) >= THE_FOUR
     known = {each.name for each in metrics.METRICS}
     for name, rule in alerts(rendered).items():
-        import re
-
         spoken_of = set(re.findall(r"certctl_[a-z_]+", rule["expr"]))
         assert spoken_of, name
         assert spoken_of <= known, f"{name} speaks of what is not emitted: {spoken_of - known}"
         assert "clamp" not in rule["expr"], "a clamp hides failures below one job a second"
-        assert rule["annotations"]["runbook_url"].startswith("https://")
+        page, _, section = rule["annotations"]["runbook_url"].partition("#")
+        headings = [
+            line.lstrip("# ").lower() for line in (ROOT / page).read_text().splitlines() if line.startswith("#")
+        ]
+        assert section in headings, f"nobody is told what to do about {name}"
 
 
 def series(name, values, *, labels="", replicas=("a", "b")):
@@ -67,11 +67,6 @@ def series(name, values, *, labels="", replicas=("a", "b")):
         {"series": f'{name}{{namespace="pki",job="certctl",instance="{one}"{inner}}}', "values": values}
         for one in replicas
     ]
-
-
-def fires(name, at, *, yes, value=None):
-    expected = []
-    return {"eval_time": at, "alertname": name, "exp_alerts": expected if not yes else yes}
 
 
 # alert -> series, and when it must be silent, firing, silent again. Every figure comes from two replicas: one fleet, one alert.
@@ -108,9 +103,9 @@ STORIES = {
         {"5m": 0, "15m": 0, "60m": 1, "80m": 0},
     ),
     "CertctlCrlNearNextUpdate": (
-        # promtool's clock begins at 0: a CRL whose nextUpdate is 6 h from the beginning, replaced after 5 h
-        series("certctl_crl_next_update_timestamp_seconds", "21600x300 108000x60", labels='ca_id="ca-1"'),
-        {"30m": 0, "200m": 0, "295m": 1, "340m": 0},
+        # promtool's clock begins at 0: a CRL whose nextUpdate is 12 h from the beginning, replaced after 7 h
+        series("certctl_crl_next_update_timestamp_seconds", "43200x420 129600x60", labels='ca_id="ca-1"'),
+        {"30m": 0, "350m": 0, "400m": 1, "450m": 0},
     ),
     "CertctlDatabasePoolExhausted": (
         series("certctl_database_pool_in_use", "3x10 20x60 3x30", replicas=("a",))
@@ -162,7 +157,9 @@ def test_a_broken_fleet_reaches_alertmanager(tmp_path):
         place = {"target": f"127.0.0.1:{fleet.api_port}", "server_name": "localhost", "ca_path": fleet.ca_path}
         with monitoring(tmp_path / "monitoring", **place, key=reader, rules=rendered) as seen:
             seen.wait(lambda: [health for health, _ in seen.target_health()] == ["up"], "the scrape works")
-            seen.wait(lambda: seen.query("certctl_agent_online") and seen.query("certctl_issuance_failures_total"), "first")
+            seen.wait(
+                lambda: seen.query("certctl_agent_online") and seen.query("certctl_issuance_failures_total"), "first"
+            )
             time.sleep(2)  # a rate needs a sample from before
             assert not THE_FOUR & set(seen.alerts()), "nothing is broken yet"
 
@@ -201,12 +198,17 @@ def _csr(folder):
 
 def _break_the_ca(fleet):
     """Rot in the database: the issuing CA's sealed key no longer opens. Then ask for a certificate until the job fails."""
+    fleet.stop_server()  # a running one has the key in memory
     with sqlite3.connect(fleet.server_dir / "certctl.db", timeout=30) as database:
         database.execute("UPDATE ca_keys SET sealed = x'00'")
     database.close()
+    fleet.start_server()
     folder = fleet.directory / "more"
     folder.mkdir()
-    fleet.post("/api/v1/certificates", {"id": "cert-never", "common_name": "short.example", "csr_pem": _csr(folder)})
+    fleet.post(
+        "/api/v1/certificates",
+        {"id": "cert-never", "name": "never", "common_name": "short.example", "csr_pem": _csr(folder)},
+    )
 
     def failed():
         return fleet.get("/api/v1/jobs?status=failed")["total"] > 0

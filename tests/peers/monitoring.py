@@ -49,7 +49,9 @@ class Monitoring:
 
 
 @contextlib.contextmanager
-def monitoring(folder: Path, *, target: str, server_name: str, ca_path: Path, key: str, rules: dict) -> Iterator[Monitoring]:
+def monitoring(
+    folder: Path, *, target: str, server_name: str, ca_path: Path, key: str, rules: dict
+) -> Iterator[Monitoring]:
     """Both, scraping `target` (host:port) as an operator would: HTTPS, a bearer key from a file, our CA."""
     folder.mkdir()
     (folder / "key").write_text(key)
@@ -85,7 +87,9 @@ def monitoring(folder: Path, *, target: str, server_name: str, ca_path: Path, ke
         for name, command in commands.items():
             with (folder / f"{name}.log").open("ab") as log:
                 running.append(
-                    subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+                    subprocess.Popen(
+                        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                    )
                 )
         both = Monitoring(f"http://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}")
         _until_ready(both, folder)

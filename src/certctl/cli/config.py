@@ -12,6 +12,14 @@ from certctl.settings.variables import Variable
 NOTHING_WRONG, WRONG = 0, 4
 
 
+def run(environ: Mapping[str, str], action: str, *, as_json: bool) -> int:
+    """`check` this environment, or print the `docs`; returns the exit code."""
+    if action == "check":
+        return check(environ, as_json=as_json)
+    sys.stdout.write(tables() + "\n")
+    return NOTHING_WRONG
+
+
 def check(environ: Mapping[str, str], *, as_json: bool) -> int:
     """Say what is wrong and what does nothing; 4 when the server would refuse to start, as it then does."""
     found = read(environ)

@@ -38,6 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from certctl.cli.doctor import server as doctor  # the database and its drivers: only when asked for
 
         raise SystemExit(doctor.run(os.environ, as_json=asked.json))
+    if asked.command == "config":
+        from certctl.cli import config
+
+        raise SystemExit(config.run(os.environ, asked.action, as_json=asked.json))
     try:
         if asked.command == "migrate":
             _print_way_back(asked)
@@ -49,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     configure_logging(chosen.log_level, "text" if chosen.log_format == "text" else "json")
     for library in ("alembic", "uvicorn", "httpx"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    if idle := settings.read(os.environ).idle:
+        log.warning("settings_do_nothing", variables=", ".join(idle), help="see certctl-server config check")
     os.umask(0o077)  # whatever is written is ours alone, unless it says otherwise
     try:
         raise SystemExit(_run(asked, chosen))
@@ -93,9 +99,12 @@ def _parser() -> argparse.ArgumentParser:
         "yet; say so and end with 0 (anything else that is wrong with it still fails)",
     )
     parser.set_defaults(json=False)
-    commands = parser.add_subparsers(dest="command", metavar="serve|openapi|doctor|migrate")
+    commands = parser.add_subparsers(dest="command", metavar="serve|openapi|config|doctor|migrate")
     commands.add_parser("serve", help="run the control plane (the default)", epilog=EXITS)
     commands.add_parser("openapi", help="print the API's document")
+    config = commands.add_parser("config", help="say what this environment means to the server; starts nothing")
+    config.add_argument("action", choices=("check", "docs"), help="check it, or print every variable as Markdown")
+    config.add_argument("--json", action="store_true", help="print JSON")
     doctor = commands.add_parser("doctor", help="say what is wrong with this set-up and how to mend it")
     doctor.add_argument("--json", action="store_true", help="print JSON")
     down = commands.add_parser("migrate", help="print the SQL of a way back to an older schema").add_subparsers(

@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 import httpx
+from lists import lists
 from summary import summary
 
 from certctl.core.names import parse_names
@@ -155,7 +156,8 @@ def measure(kind: str, rounds: int, issuances: int) -> dict[str, object]:
             return figures | {"stats_summary": summary(Path(directory), None)}
         with postgres() as server:
             figures = _measure(Path(directory) / "fleet", server.new_database(), rounds, issuances)
-            return figures | {"stats_summary": summary(Path(directory), server.new_database())}
+            figures["stats_summary"] = summary(Path(directory), server.new_database())
+            return figures | {"lists": lists(Path(directory) / "lists", server.new_database())}
 
 
 def _measure(directory: Path, url: str | None, rounds: int, issuances: int) -> dict[str, object]:

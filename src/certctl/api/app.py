@@ -19,6 +19,7 @@ from certctl import __version__
 from certctl.api.agent_protocol import AgentProtocol, serves
 from certctl.api.document import tell
 from certctl.api.guard import SIGNED_IN, guard, known_queries
+from certctl.api.idempotent import creations, replay
 from certctl.api.request import ApiRequest
 from certctl.api.v1 import (
     agent_groups,
@@ -43,8 +44,10 @@ from certctl.api.v1 import (
     versions,
 )
 from certctl.core.errors import CertctlError, Malformed, Violation
+from certctl.doors.conditional import Conditional
 from certctl.doors.edge import AsgiApp, Edge, HttpScope, Receive, Send, note_refusal, refuse, request_id_of
 from certctl.doors.errors import Refusal, plain_refusal
+from certctl.doors.idempotency import Idempotency
 from certctl.doors.paging import Paging, read_paging
 from certctl.doors.state import AppState
 
@@ -75,14 +78,14 @@ _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 def create_api(state: AppState) -> AsgiApp:
     """The whole API as one ASGI app."""
-    rest = create_rest(state)
+    rest = Conditional(Idempotency(cast("AsgiApp", create_rest(state)), state))
     agents_app = AgentProtocol(state)
 
     async def dispatch(scope: HttpScope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and serves(scope):
             await agents_app(scope, receive, send)
         else:
-            await rest(cast("Any", scope), cast("Any", receive), cast("Any", send))
+            await rest(scope, receive, send)
 
     return Edge(dispatch, state)
 
@@ -93,6 +96,7 @@ def create_rest(state: AppState | None) -> Litestar:
     app = Litestar(
         route_handlers=[Router("/api/v1", route_handlers=handlers), *system.PROBES],
         guards=[guard],
+        before_request=replay,
         request_class=ApiRequest,
         dependencies={"paging": Provide(_paging, sync_to_thread=False)},
         exception_handlers={
@@ -106,6 +110,7 @@ def create_rest(state: AppState | None) -> Litestar:
         state=State({"door": state, "document": openapi_document}),
     )
     app.state.queries = known_queries(app)
+    app.state.creations = creations(app)
     return app
 
 

@@ -11,7 +11,7 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.routes import HTTPRoute
 
 from certctl.api.lists import listing_of
-from certctl.core.errors import NotAllowed
+from certctl.core.errors import Malformed, NotAllowed, Violation
 from certctl.doors.edge import HttpScope, address_of, headers_of, note_caller, request_id_of
 from certctl.doors.identity import authenticate, authorise
 from certctl.doors.paging import check_names, query_names, read_query
@@ -22,6 +22,7 @@ _PERMISSION = "permission"
 _PUBLIC = "public"
 _SIGNED_IN = "signed in"
 _REFUSALS = "refusals"
+_IF_MATCH = "if_match"
 
 PUBLIC: dict[str, Any] = {_PERMISSION: _PUBLIC}
 SIGNED_IN: dict[str, Any] = {_PERMISSION: _SIGNED_IN}
@@ -42,6 +43,11 @@ def refuses(*statuses: int) -> dict[str, tuple[int, ...]]:
 def refused_by(opt: Mapping[str, Any]) -> tuple[int, ...]:
     """The statuses that a route's `opt` names."""
     return tuple(opt.get(_REFUSALS, ()))
+
+
+def edits(permission: str) -> dict[str, Any]:
+    """`needs`, for a route that changes or deletes one row and judges `If-Match` (`request.expected`) in doing so."""
+    return needs(permission) | {_IF_MATCH: True}
 
 
 def asked_by(opt: dict[str, Any]) -> str:
@@ -68,6 +74,8 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
             raise NotAllowed("an agent's credential opens the agents' own routes alone")
         authorise(caller, asked)
     _check_query(connection)
+    if scope["method"] in {"PUT", "PATCH", "DELETE"} and _IF_MATCH not in handler.opt:
+        _refuse_if_match(headers_of(scope))
 
 
 def known_queries(app: Litestar) -> dict[tuple[str, str], frozenset[str]]:
@@ -80,6 +88,18 @@ def known_queries(app: Litestar) -> dict[tuple[str, str], frozenset[str]]:
                 names = query_names(listing) if listing is not None else frozenset()
                 known[method, route.path_format] = names | {each.field_alias for each in model.expected_query_params}
     return known
+
+
+def _refuse_if_match(headers: dict[str, str]) -> None:
+    """A condition that is not judged is refused: who sends one relies on it."""
+    if "if-match" in headers:
+        message = "If-Match is not supported here"
+        raise Malformed(message, violations=(Violation("if_match_not_supported", message, "If-Match"),))
+
+
+def honours_if_match(handler: BaseRouteHandler) -> bool:
+    """Whether a route judges `If-Match`."""
+    return _IF_MATCH in handler.opt
 
 
 def _check_query(connection: ASGIConnection[Any, Any, Any, Any]) -> None:

@@ -164,6 +164,7 @@ _BY_STATUS: dict[int, type[CertctlError]] = {
     404: errors.NotFound,
     409: errors.Conflict,
     410: errors.Gone,
+    412: errors.PreconditionFailed,
     413: errors.TooLarge,
     415: errors.UnsupportedMediaType,
     422: errors.PolicyDenied,

@@ -16,6 +16,7 @@ from certctl.core.catalogue import AgentGroup
 from certctl.core.errors import Blocked
 from certctl.core.events import EventType
 from certctl.core.ids import check_id, new_id
+from certctl.core.revision import Expected
 from certctl.core.scope import Scope
 from certctl.core.target import AgentRecord
 from certctl.lifecycle.context import Context
@@ -49,33 +50,37 @@ async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any
     return group
 
 
-async def update(ctx: Context, scope: Scope, actor: Actor, group_id: str, changes: dict[str, Any]) -> AgentGroup:
+async def update(
+    ctx: Context, scope: Scope, actor: Actor, group_id: str, changes: dict[str, Any], expected: Expected = None
+) -> AgentGroup:
     """Change fields; absent ones stay. Agents that were enrolled into it by its name stay in it when that changes."""
     if "name" in changes:
         changes = changes | {"name": check_name(changes["name"])}
     async with ctx.database.begin("config.agent_group") as tx:
-        before = await catalogue.get(tx, scope, AgentGroup, group_id)
+        before = await catalogue.get(tx, scope, AgentGroup, group_id, expected=expected)
         after = msgspec.structs.replace(before, **changes, updated_at=ctx.now())
         check_criteria(_criteria(after))
         await _check_words(tx, scope, after)
-        await catalogue.change(tx, scope, AgentGroup, group_id, **changes, updated_at=after.updated_at)
+        await catalogue.change(
+            tx, scope, AgentGroup, group_id, expected=expected, **changes, updated_at=after.updated_at
+        )
         if after.name != before.name:
             await agent_groups.rename(tx, scope, group_id, before.name)
         await note(tx, ctx, actor, EventType.CONFIG_UPDATED, "agent_group", group_id, changes)
-    return after
+        return await catalogue.get(tx, scope, AgentGroup, group_id)
 
 
-async def delete(ctx: Context, scope: Scope, actor: Actor, group_id: str) -> None:
+async def delete(ctx: Context, scope: Scope, actor: Actor, group_id: str, expected: Expected = None) -> None:
     """Delete a group that nobody was, or still may be, enrolled into; Conflict otherwise."""
     async with ctx.database.begin("config.agent_group") as tx:
-        group = await catalogue.get(tx, scope, AgentGroup, group_id)
+        group = await catalogue.get(tx, scope, AgentGroup, group_id, expected=expected)
         used = await agent_groups.uses(tx, scope, group, ctx.now())
         if used.agents or used.tokens:
             message = (
                 f"agent group {group_id} is still named by {used.agents} agents and {used.tokens} enrolment tokens"
             )
             raise Blocked(message, counts={"agents": used.agents, "enrolment_tokens": used.tokens})
-        await catalogue.remove(tx, scope, AgentGroup, group_id)
+        await catalogue.remove(tx, scope, AgentGroup, group_id, expected=expected)
         await note(tx, ctx, actor, EventType.CONFIG_DELETED, "agent_group", group_id)
 
 

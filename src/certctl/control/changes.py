@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from certctl.core.actor import Actor
 from certctl.core.errors import Malformed, Violation
 from certctl.core.events import Event, EventType
+from certctl.core.labels import check_label
 from certctl.ledger import append
 from certctl.lifecycle.context import Context
 from certctl.store.tx import Tx
@@ -32,8 +33,5 @@ def fault(rule: str, message: str, field: str) -> Malformed:
 
 
 def check_name(name: str) -> str:
-    """A name for people: something, at most 255 characters, no line breaks."""
-    stripped = name.strip()
-    if not stripped or len(stripped) > 255 or not stripped.isprintable():
-        raise fault("name_has_wrong_form", "name must be 1 to 255 printable characters", "name")
-    return stripped
+    """A name for people: something, at most 255 characters, each of which can be seen."""
+    return check_label(name)

@@ -16,6 +16,7 @@ from certctl.core.catalogue import IssuerRecord
 from certctl.core.errors import Blocked, CertctlError, Conflict, Unsupported
 from certctl.core.events import EventType
 from certctl.core.ids import check_id, new_id
+from certctl.core.revision import Expected
 from certctl.core.scope import Scope
 from certctl.lifecycle.context import Context
 from certctl.store import catalogue, schema
@@ -53,26 +54,28 @@ async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any
     return issuer
 
 
-async def update(ctx: Context, scope: Scope, actor: Actor, issuer_id: str, changes: dict[str, Any]) -> IssuerRecord:
+async def update(
+    ctx: Context, scope: Scope, actor: Actor, issuer_id: str, changes: dict[str, Any], expected: Expected = None
+) -> IssuerRecord:
     """Change `name`, `config` or `enabled`; absent fields stay. A type never changes."""
     if "name" in changes:
         changes = changes | {"name": check_name(changes["name"])}
     async with ctx.database.begin("config.issuer") as tx:
-        before = await catalogue.get(tx, scope, IssuerRecord, issuer_id)
+        before = await catalogue.get(tx, scope, IssuerRecord, issuer_id, expected=expected)
         if changes.pop("type", before.type).casefold() != before.type.casefold():
             raise fault("type_never_changes", f"issuer {issuer_id} is of type {before.type}", "type")
         if "config" in changes:
             check_issuer_config(before.type, changes["config"])
             changes |= {"test_status": "untested", "last_tested_at": None}
-        await catalogue.change(tx, scope, IssuerRecord, issuer_id, updated_at=ctx.now(), **changes)
+        await catalogue.change(tx, scope, IssuerRecord, issuer_id, expected=expected, updated_at=ctx.now(), **changes)
         await note(tx, ctx, actor, EventType.CONFIG_UPDATED, "issuer", issuer_id, changes)
         return await catalogue.get(tx, scope, IssuerRecord, issuer_id)
 
 
-async def delete(ctx: Context, scope: Scope, actor: Actor, issuer_id: str) -> None:
+async def delete(ctx: Context, scope: Scope, actor: Actor, issuer_id: str, expected: Expected = None) -> None:
     """Delete an issuer that has issued nothing and that nothing names; Conflict otherwise."""
     async with ctx.database.begin("config.issuer") as tx:
-        await catalogue.get(tx, scope, IssuerRecord, issuer_id)
+        await catalogue.get(tx, scope, IssuerRecord, issuer_id, expected=expected)
         certificates = await catalogue.uses(tx, scope, schema.certificates, "issuer_id", issuer_id)
         versions = await catalogue.uses(tx, scope, schema.versions, "issuer_id", issuer_id)
         if certificates or versions:
@@ -80,7 +83,7 @@ async def delete(ctx: Context, scope: Scope, actor: Actor, issuer_id: str) -> No
             raise Blocked(message, counts={"certificates": certificates, "versions": versions})
         if issuer_id == BUILT_IN_ISSUER:
             raise Conflict("the built-in CA is not deleted; disable it (enabled=false) to issue nothing from it")
-        await catalogue.remove(tx, scope, IssuerRecord, issuer_id)
+        await catalogue.remove(tx, scope, IssuerRecord, issuer_id, expected=expected)
         await note(tx, ctx, actor, EventType.CONFIG_DELETED, "issuer", issuer_id)
 
 

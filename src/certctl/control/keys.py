@@ -142,8 +142,9 @@ async def bootstrap(
             if used is None or not await _never_came(tx, ctx, used):
                 raise Gone("bootstrap is closed: it was used a moment ago")
             key = msgspec.structs.replace(key, id=used.decode())
-            fresh = {"name": key.name, "prefix": key.prefix, "key_hash": key.key_hash}
-            await catalogue.change(tx, ctx.scope, ApiKey, key.id, **fresh)
+            await catalogue.change(
+                tx, ctx.scope, ApiKey, key.id, name=key.name, prefix=key.prefix, key_hash=key.key_hash
+            )
         actor = Actor(id=name, type=ActorType.API_KEY, request_id=request_id, address=address)
         event = Event(type=EventType.BOOTSTRAP_USED, subject_type="api_key", subject_id=key.id, actor=actor)
         await append(tx, ctx.scope, now, event)

@@ -11,6 +11,7 @@ from certctl.core.errors import Blocked
 from certctl.core.events import EventType
 from certctl.core.ids import check_id, new_id
 from certctl.core.names import NameKind, parse_name
+from certctl.core.revision import Expected
 from certctl.core.scope import Scope
 from certctl.lifecycle.context import Context
 from certctl.store import catalogue, schema
@@ -36,7 +37,9 @@ async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any
     return owner
 
 
-async def update(ctx: Context, scope: Scope, actor: Actor, owner_id: str, changes: dict[str, Any]) -> Owner:
+async def update(
+    ctx: Context, scope: Scope, actor: Actor, owner_id: str, changes: dict[str, Any], expected: Expected = None
+) -> Owner:
     """Change `name`, `email` or `team_id`; absent fields stay."""
     if "name" in changes:
         changes = changes | {"name": check_name(changes["name"])}
@@ -44,20 +47,20 @@ async def update(ctx: Context, scope: Scope, actor: Actor, owner_id: str, change
         changes = changes | {"email": _email(changes["email"])}
     async with ctx.database.begin("config.owner") as tx:
         await _check_team(tx, scope, changes.get("team_id", ""))
-        await catalogue.change(tx, scope, Owner, owner_id, updated_at=ctx.now(), **changes)
+        await catalogue.change(tx, scope, Owner, owner_id, expected=expected, updated_at=ctx.now(), **changes)
         await note(tx, ctx, actor, EventType.CONFIG_UPDATED, "owner", owner_id, changes)
         return await catalogue.get(tx, scope, Owner, owner_id)
 
 
-async def delete(ctx: Context, scope: Scope, actor: Actor, owner_id: str) -> None:
+async def delete(ctx: Context, scope: Scope, actor: Actor, owner_id: str, expected: Expected = None) -> None:
     """Delete an owner no certificate names; Conflict otherwise."""
     async with ctx.database.begin("config.owner") as tx:
-        await catalogue.get(tx, scope, Owner, owner_id)
+        await catalogue.get(tx, scope, Owner, owner_id, expected=expected)
         used = await catalogue.uses(tx, scope, schema.certificates, "owner_id", owner_id)
         if used:
             message = f"owner {owner_id} is still named by {used} certificates; reassign them first"
             raise Blocked(message, counts={"certificates": used})
-        await catalogue.remove(tx, scope, Owner, owner_id)
+        await catalogue.remove(tx, scope, Owner, owner_id, expected=expected)
         await note(tx, ctx, actor, EventType.CONFIG_DELETED, "owner", owner_id)
 
 

@@ -18,6 +18,7 @@ from certctl.core.catalogue import IssuerRecord, PolicyRule
 from certctl.core.errors import NotFound
 from certctl.core.events import EventType
 from certctl.core.ids import check_id, new_id
+from certctl.core.revision import Expected
 from certctl.core.scope import Scope
 from certctl.lifecycle import compliance
 from certctl.lifecycle.context import Context
@@ -72,7 +73,9 @@ async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any
     return rule
 
 
-async def update(ctx: Context, scope: Scope, actor: Actor, policy_id: str, changes: dict[str, Any]) -> PolicyRule:
+async def update(
+    ctx: Context, scope: Scope, actor: Actor, policy_id: str, changes: dict[str, Any], expected: Expected = None
+) -> PolicyRule:
     """Change fields; absent ones stay. The inventory is held against the new rule from its beginning."""
     if "name" in changes:
         changes = changes | {"name": check_name(changes["name"])}
@@ -81,22 +84,24 @@ async def update(ctx: Context, scope: Scope, actor: Actor, policy_id: str, chang
     if "severity" in changes:
         changes = changes | {"severity": str(read_severity(changes["severity"]))}
     async with ctx.database.begin("config.policy") as tx:
-        before = await catalogue.get(tx, scope, PolicyRule, policy_id)
+        before = await catalogue.get(tx, scope, PolicyRule, policy_id, expected=expected)
         if _DECIDES & set(changes):
             changes = changes | {"version": before.version + 1, "scan_after": ""}
         after = msgspec.structs.replace(before, **changes, updated_at=ctx.now())
         await _check(tx, scope, after)
-        await catalogue.change(tx, scope, PolicyRule, policy_id, **changes, updated_at=after.updated_at)
+        await catalogue.change(
+            tx, scope, PolicyRule, policy_id, expected=expected, **changes, updated_at=after.updated_at
+        )
         await note(tx, ctx, actor, EventType.CONFIG_UPDATED, "policy", policy_id, _DECIDES & set(changes))
-    return after
+        return await catalogue.get(tx, scope, PolicyRule, policy_id)
 
 
-async def delete(ctx: Context, scope: Scope, actor: Actor, policy_id: str) -> None:
+async def delete(ctx: Context, scope: Scope, actor: Actor, policy_id: str, expected: Expected = None) -> None:
     """Delete a rule and what was told of it; the event log keeps both."""
     async with ctx.database.begin("config.policy") as tx:
-        await catalogue.get(tx, scope, PolicyRule, policy_id)
+        await catalogue.get(tx, scope, PolicyRule, policy_id, expected=expected)
         await policies.remove_violations(tx, scope, policy_id)
-        await catalogue.remove(tx, scope, PolicyRule, policy_id)
+        await catalogue.remove(tx, scope, PolicyRule, policy_id, expected=expected)
         await note(tx, ctx, actor, EventType.CONFIG_DELETED, "policy", policy_id)
 
 

@@ -15,6 +15,7 @@ from certctl.core.catalogue import Profile
 from certctl.core.errors import Blocked, Malformed
 from certctl.core.events import EventType
 from certctl.core.ids import check_id, new_id
+from certctl.core.revision import Expected
 from certctl.core.scope import Scope
 from certctl.lifecycle.context import Context
 from certctl.lifecycle.facts import profile_facts
@@ -64,25 +65,34 @@ async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any
     return profile
 
 
-async def update(ctx: Context, scope: Scope, actor: Actor, profile_id: str, changes: dict[str, Any]) -> Profile:
+async def update(
+    ctx: Context, scope: Scope, actor: Actor, profile_id: str, changes: dict[str, Any], expected: Expected = None
+) -> Profile:
     """Change fields; absent ones stay. What is approved already is judged again by the new rules before issue."""
     if "name" in changes:
         changes = changes | {"name": check_name(changes["name"])}
     async with ctx.database.begin("config.profile") as tx:
-        before = await catalogue.get(tx, scope, Profile, profile_id)
+        before = await catalogue.get(tx, scope, Profile, profile_id, expected=expected)
         after = msgspec.structs.replace(before, **changes, version=before.version + 1, updated_at=ctx.now())
         _check(after)
         await catalogue.change(
-            tx, scope, Profile, profile_id, **changes, version=after.version, updated_at=after.updated_at
+            tx,
+            scope,
+            Profile,
+            profile_id,
+            expected=expected,
+            **changes,
+            version=after.version,
+            updated_at=after.updated_at,
         )
         await note(tx, ctx, actor, EventType.CONFIG_UPDATED, "profile", profile_id, changes)
-    return after
+        return await catalogue.get(tx, scope, Profile, profile_id)
 
 
-async def delete(ctx: Context, scope: Scope, actor: Actor, profile_id: str) -> None:
+async def delete(ctx: Context, scope: Scope, actor: Actor, profile_id: str, expected: Expected = None) -> None:
     """Delete a profile nothing names; Conflict otherwise."""
     async with ctx.database.begin("config.profile") as tx:
-        await catalogue.get(tx, scope, Profile, profile_id)
+        await catalogue.get(tx, scope, Profile, profile_id, expected=expected)
         certificates = await catalogue.uses(tx, scope, schema.certificates, "certificate_profile_id", profile_id)
         policies = await catalogue.uses(tx, scope, schema.renewal_policies, "certificate_profile_id", profile_id)
         if certificates or policies:
@@ -90,7 +100,7 @@ async def delete(ctx: Context, scope: Scope, actor: Actor, profile_id: str) -> N
                 f"profile {profile_id} is still named by {certificates} certificates and {policies} renewal policies"
             )
             raise Blocked(message, counts={"certificates": certificates, "renewal_policies": policies})
-        await catalogue.remove(tx, scope, Profile, profile_id)
+        await catalogue.remove(tx, scope, Profile, profile_id, expected=expected)
         await note(tx, ctx, actor, EventType.CONFIG_DELETED, "profile", profile_id)
 
 

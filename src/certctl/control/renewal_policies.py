@@ -10,6 +10,7 @@ from certctl.core.catalogue import Profile, RenewalPolicy
 from certctl.core.errors import Blocked
 from certctl.core.events import EventType
 from certctl.core.ids import check_id, new_id
+from certctl.core.revision import Expected
 from certctl.core.scope import Scope
 from certctl.lifecycle import renew
 from certctl.lifecycle.context import Context
@@ -48,7 +49,9 @@ async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any
     return policy
 
 
-async def update(ctx: Context, scope: Scope, actor: Actor, policy_id: str, changes: dict[str, Any]) -> RenewalPolicy:
+async def update(
+    ctx: Context, scope: Scope, actor: Actor, policy_id: str, changes: dict[str, Any], expected: Expected = None
+) -> RenewalPolicy:
     """Change fields; absent ones stay. A window in days replaces a fraction, and the other way round.
 
     Each certificate takes it up when it is next looked at.
@@ -60,7 +63,7 @@ async def update(ctx: Context, scope: Scope, actor: Actor, policy_id: str, chang
     if "renewal_window_fraction" in changes and "renewal_window_days" not in changes:
         changes = changes | {"renewal_window_days": None}
     async with ctx.database.begin("config.renewal_policy") as tx:
-        await catalogue.change(tx, scope, RenewalPolicy, policy_id, updated_at=ctx.now(), **changes)
+        await catalogue.change(tx, scope, RenewalPolicy, policy_id, expected=expected, updated_at=ctx.now(), **changes)
         policy = await catalogue.get(tx, scope, RenewalPolicy, policy_id)
         await _check(tx, scope, policy)
         await renew.policy_changed(tx, ctx, policy_id)
@@ -68,15 +71,15 @@ async def update(ctx: Context, scope: Scope, actor: Actor, policy_id: str, chang
         return policy
 
 
-async def delete(ctx: Context, scope: Scope, actor: Actor, policy_id: str) -> None:
+async def delete(ctx: Context, scope: Scope, actor: Actor, policy_id: str, expected: Expected = None) -> None:
     """Delete a policy no certificate names; Conflict otherwise."""
     async with ctx.database.begin("config.renewal_policy") as tx:
-        await catalogue.get(tx, scope, RenewalPolicy, policy_id)
+        await catalogue.get(tx, scope, RenewalPolicy, policy_id, expected=expected)
         used = await catalogue.uses(tx, scope, schema.certificates, "renewal_policy_id", policy_id)
         if used:
             message = f"renewal policy {policy_id} is still named by {used} certificates"
             raise Blocked(message, counts={"certificates": used})
-        await catalogue.remove(tx, scope, RenewalPolicy, policy_id)
+        await catalogue.remove(tx, scope, RenewalPolicy, policy_id, expected=expected)
         await note(tx, ctx, actor, EventType.CONFIG_DELETED, "renewal_policy", policy_id)
 
 
@@ -84,6 +87,9 @@ async def _check(tx: Tx, scope: Scope, policy: RenewalPolicy) -> None:
     if policy.renewal_window_days is not None and policy.renewal_window_fraction is not None:
         message = "give renewal_window_days or renewal_window_fraction, not both"
         raise fault("two_windows", message, "renewal_window_fraction")
+    if policy.renewal_window_days is None and policy.renewal_window_fraction is None:
+        message = "a policy needs renewal_window_days or renewal_window_fraction"
+        raise fault("no_window", message, "renewal_window_days")
     unknown_tiers = {*policy.alert_channels, *policy.alert_severity_map.values()} - set(_TIERS)
     if unknown_tiers:
         raise fault("unknown_tier", f"tiers are {', '.join(_TIERS)}; not {sorted(unknown_tiers)[0]}", "alert_channels")

@@ -14,6 +14,7 @@ from certctl.core.actor import Actor
 from certctl.core.errors import Conflict, Unsupported
 from certctl.core.events import EventType
 from certctl.core.ids import check_id, new_id
+from certctl.core.revision import Expected
 from certctl.core.scope import Scope
 from certctl.core.status import LIVE_JOB, AgentStatus
 from certctl.core.target import AgentRecord, TargetRecord
@@ -61,19 +62,21 @@ async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any
     return target
 
 
-async def update(ctx: Context, scope: Scope, actor: Actor, target_id: str, changes: dict[str, Any]) -> TargetRecord:
+async def update(
+    ctx: Context, scope: Scope, actor: Actor, target_id: str, changes: dict[str, Any], expected: Expected = None
+) -> TargetRecord:
     """Change `name`, `agent_id`, `config` or `enabled`; absent fields stay. A type never changes."""
     if "name" in changes:
         changes = changes | {"name": check_name(changes["name"])}
     async with ctx.database.begin("config.target") as tx:
-        before = await catalogue.get(tx, scope, TargetRecord, target_id)
+        before = await catalogue.get(tx, scope, TargetRecord, target_id, expected=expected)
         if before.retired_at is not None:
             raise Conflict(f"target {target_id} was retired: {before.retired_reason or 'no reason given'}")
         if changes.pop("type", before.type).casefold() != before.type.casefold():
             raise fault("type_never_changes", f"target {target_id} is of type {before.type}", "type")
         if "config" in changes:
             changes |= {"test_status": "untested", "last_tested_at": None}
-        await catalogue.change(tx, scope, TargetRecord, target_id, updated_at=ctx.now(), **changes)
+        await catalogue.change(tx, scope, TargetRecord, target_id, expected=expected, updated_at=ctx.now(), **changes)
         after = await catalogue.get(tx, scope, TargetRecord, target_id)
         agent = await _check_agent(tx, scope, after)
         if {"config", "agent_id"} & set(changes):
@@ -82,14 +85,14 @@ async def update(ctx: Context, scope: Scope, actor: Actor, target_id: str, chang
         return after
 
 
-async def delete(ctx: Context, scope: Scope, actor: Actor, target_id: str) -> None:
+async def delete(ctx: Context, scope: Scope, actor: Actor, target_id: str, expected: Expected = None) -> None:
     """Delete a target that was never used; one that was is retired, so that its history can still be read.
 
     Conflict while a deployment to it is under way.
     """
     now = ctx.now()
     async with ctx.database.begin("config.target") as tx:
-        target = await catalogue.get(tx, scope, TargetRecord, target_id)
+        target = await catalogue.get(tx, scope, TargetRecord, target_id, expected=expected)
         if target.retired_at is not None:
             return
         mapped = await catalogue.uses(tx, scope, schema.certificate_targets, "target_id", target_id)
@@ -108,7 +111,7 @@ async def delete(ctx: Context, scope: Scope, actor: Actor, target_id: str) -> No
                 updated_at=now,
             )
         else:
-            await catalogue.remove(tx, scope, TargetRecord, target_id)
+            await catalogue.remove(tx, scope, TargetRecord, target_id, expected=expected)
         await note(tx, ctx, actor, EventType.CONFIG_DELETED, "target", target_id)
 
 

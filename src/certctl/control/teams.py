@@ -10,6 +10,7 @@ from certctl.core.catalogue import Team
 from certctl.core.errors import Blocked
 from certctl.core.events import EventType
 from certctl.core.ids import check_id, new_id
+from certctl.core.revision import Expected
 from certctl.core.scope import Scope
 from certctl.lifecycle.context import Context
 from certctl.store import catalogue, schema
@@ -32,24 +33,26 @@ async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any
     return team
 
 
-async def update(ctx: Context, scope: Scope, actor: Actor, team_id: str, changes: dict[str, Any]) -> Team:
+async def update(
+    ctx: Context, scope: Scope, actor: Actor, team_id: str, changes: dict[str, Any], expected: Expected = None
+) -> Team:
     """Change `name` or `description`; absent fields stay."""
     if "name" in changes:
         changes = changes | {"name": check_name(changes["name"])}
     async with ctx.database.begin("config.team") as tx:
-        await catalogue.change(tx, scope, Team, team_id, updated_at=ctx.now(), **changes)
+        await catalogue.change(tx, scope, Team, team_id, expected=expected, updated_at=ctx.now(), **changes)
         await note(tx, ctx, actor, EventType.CONFIG_UPDATED, "team", team_id, changes)
         return await catalogue.get(tx, scope, Team, team_id)
 
 
-async def delete(ctx: Context, scope: Scope, actor: Actor, team_id: str) -> None:
+async def delete(ctx: Context, scope: Scope, actor: Actor, team_id: str, expected: Expected = None) -> None:
     """Delete a team nobody names; Conflict otherwise."""
     async with ctx.database.begin("config.team") as tx:
-        await catalogue.get(tx, scope, Team, team_id)
+        await catalogue.get(tx, scope, Team, team_id, expected=expected)
         owners = await catalogue.uses(tx, scope, schema.owners, "team_id", team_id)
         certificates = await catalogue.uses(tx, scope, schema.certificates, "team_id", team_id)
         if owners or certificates:
             message = f"team {team_id} is still named by {owners} owners and {certificates} certificates"
             raise Blocked(message, counts={"owners": owners, "certificates": certificates})
-        await catalogue.remove(tx, scope, Team, team_id)
+        await catalogue.remove(tx, scope, Team, team_id, expected=expected)
         await note(tx, ctx, actor, EventType.CONFIG_DELETED, "team", team_id)

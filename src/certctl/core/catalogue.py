@@ -24,6 +24,7 @@ class IssuerRecord(Struct, frozen=True, kw_only=True):
     hierarchy_mode: str
     created_at: datetime
     updated_at: datetime
+    row_version: int = 1
 
 
 class Profile(Struct, frozen=True, kw_only=True):
@@ -47,6 +48,7 @@ class Profile(Struct, frozen=True, kw_only=True):
     enabled: bool
     created_at: datetime
     updated_at: datetime
+    row_version: int = 1
 
 
 class RenewalPolicy(Struct, frozen=True, kw_only=True):
@@ -66,6 +68,7 @@ class RenewalPolicy(Struct, frozen=True, kw_only=True):
     certificate_profile_id: str
     created_at: datetime
     updated_at: datetime
+    row_version: int = 1
 
 
 class Owner(Struct, frozen=True, kw_only=True):
@@ -78,6 +81,7 @@ class Owner(Struct, frozen=True, kw_only=True):
     team_id: str
     created_at: datetime
     updated_at: datetime
+    row_version: int = 1
 
 
 class Team(Struct, frozen=True, kw_only=True):
@@ -89,6 +93,7 @@ class Team(Struct, frozen=True, kw_only=True):
     description: str
     created_at: datetime
     updated_at: datetime
+    row_version: int = 1
 
 
 class ApiKey(Struct, frozen=True, kw_only=True):
@@ -141,6 +146,7 @@ class AgentGroup(Struct, frozen=True, kw_only=True):
     enabled: bool
     created_at: datetime
     updated_at: datetime
+    row_version: int = 1
 
 
 class PolicyRule(Struct, frozen=True, kw_only=True):
@@ -161,6 +167,7 @@ class PolicyRule(Struct, frozen=True, kw_only=True):
     scan_after: str
     created_at: datetime
     updated_at: datetime
+    row_version: int = 1
 
 
 class PolicyViolation(Struct, frozen=True, kw_only=True):

@@ -73,6 +73,38 @@ class Blocked(Conflict):
         self.counts = counts or {}
 
 
+class PreconditionFailed(CallerError):
+    """The thing is no longer the one that the caller's `If-Match` speaks of: somebody changed it meanwhile."""
+
+    code = "precondition_failed"
+
+
+class IdempotencyKeyReused(CallerError):
+    """The caller's idempotency key belongs to another request."""
+
+    code = "idempotency_key_reused"
+
+
+class StillRunning(CallerError):
+    """The first request with this idempotency key is under way; `retry_after` says when to look again."""
+
+    code = "still_running"
+
+    def __init__(self, message: str, *, retry_after: timedelta = timedelta(seconds=1), detail: str = "") -> None:
+        super().__init__(message, detail=detail)
+        self.retry_after = retry_after
+
+
+class AnswerLost(CallerError):
+    """The first request with this idempotency key did act, and its answer is lost; `subject_id` is what it wrote."""
+
+    code = "answer_lost"
+
+    def __init__(self, message: str, *, subject_id: str = "", detail: str = "") -> None:
+        super().__init__(message, detail=detail)
+        self.subject_id = subject_id
+
+
 class Gone(CallerError):
     """It was there and will not come back (a retired agent, a used bootstrap)."""
 

@@ -30,6 +30,7 @@ class TargetRecord(Struct, frozen=True, kw_only=True):
     retired_reason: str
     created_at: datetime
     updated_at: datetime
+    row_version: int = 1
 
 
 class Deployment(Struct, frozen=True, kw_only=True):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -17,6 +17,7 @@ from certctl.core.errors import Malformed, UnsupportedMediaType, Violation
 
 BodyT = TypeVar("BodyT", bound=msgspec.Struct)
 
+MERGE_PATCH = "application/merge-patch+json"
 _WHERE = re.compile(r" - at `\$\.?(.*)`$")
 
 
@@ -32,15 +33,74 @@ def decode_body(raw: bytes, content_type: str, kind: type[BodyT], *, strict: boo
         raise Malformed("the body must be a JSON object")
     if strict:
         data = _known_fields(data, kind)
+    return _convert(data, kind)
+
+
+class Merged(msgspec.Struct, Generic[BodyT], frozen=True):
+    """A merge patch as a change: `body` has what it sets, `emptied` names the fields that become null."""
+
+    body: BodyT
+    emptied: frozenset[str]
+    # whether it depends on what stood there
+    nested: bool
+
+
+def read_merge_patch(raw: bytes, content_type: str, kind: type[BodyT], current: Mapping[str, Any]) -> Merged[BodyT]:
+    """Read a JSON merge patch (RFC 7396) of what is now `current` (JSON types) as a change of `kind`.
+
+    `kind.cleared` says what null makes of a field; a field that is not there refuses null. Raises Malformed, every
+    fault at once, and UnsupportedMediaType.
+    """
+    media_type = _media_type(content_type)
+    if media_type not in {"", "application/json", MERGE_PATCH}:
+        raise UnsupportedMediaType(f"send the change as {MERGE_PATCH} or application/json")
+    data = _parse(raw)
+    if not isinstance(data, dict):
+        raise Malformed("the body must be a JSON object")
+    data = _known_fields(data, kind)
+    cleared: Mapping[str, Any] = getattr(kind, "cleared", {})
+    needed = tuple(
+        Violation("field_is_needed", f"{name} cannot be empty", name)
+        for name, value in data.items()
+        if value is None and name not in cleared
+    )
+    if needed:
+        raise Malformed("; ".join(each.message for each in needed), violations=needed)
+    nested = {name for name, value in data.items() if isinstance(value, dict)}
+    wanted = {
+        name: cleared[name] if value is None else _merge(current.get(name), value) for name, value in data.items()
+    }
+    emptied = frozenset(name for name, value in wanted.items() if value is None)
+    return Merged(_convert(wanted, kind), emptied, bool(nested))
+
+
+def _merge(target: Any, change: Any) -> Any:
+    """RFC 7396 2, word for word."""
+    if not isinstance(change, dict):
+        return change
+    merged = dict(target) if isinstance(target, dict) else {}
+    for name, value in change.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = _merge(merged.get(name), value)
+    return merged
+
+
+def _convert(data: dict[str, Any], kind: type[BodyT]) -> BodyT:
     try:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
         raise _type_fault(str(error)) from error
 
 
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
 def check_json(content_type: str) -> None:
     """Refuse a body that says it is no JSON; parameters such as a charset do not matter (RFC 8259 11)."""
-    media_type = content_type.partition(";")[0].strip().lower()
+    media_type = _media_type(content_type)
     if media_type and media_type != "application/json" and not media_type.endswith("+json"):
         raise UnsupportedMediaType("send the body as application/json")
 

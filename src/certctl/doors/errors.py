@@ -30,9 +30,13 @@ STATUSES: Mapping[type[CertctlError], tuple[int, str]] = {
     errors.Conflict: (409, "The state of things does not allow this"),
     errors.Blocked: (409, "Something depends on it"),
     errors.StaleFence: (409, "The lease has passed on"),
+    errors.StillRunning: (409, "The first such request is under way"),
+    errors.AnswerLost: (409, "It was done, and the answer was lost"),
     errors.Gone: (410, "It is gone for good"),
+    errors.PreconditionFailed: (412, "It was changed meanwhile"),
     errors.TooLarge: (413, "The request is too large"),
     errors.UnsupportedMediaType: (415, "The body's media type is not supported"),
+    errors.IdempotencyKeyReused: (422, "The idempotency key belongs to another request"),
     errors.PolicyDenied: (422, "Profile or policy forbids this"),
     errors.RateLimited: (429, "Too many requests"),
     errors.CallerError: (400, "The request cannot be carried out"),
@@ -121,7 +125,7 @@ def _status_of(error: CertctlError) -> tuple[int, str]:
 def _headers(error: CertctlError) -> tuple[tuple[str, str], ...]:
     if isinstance(error, errors.NotAuthenticated):
         return (("WWW-Authenticate", 'Bearer realm="certctl"'),)
-    if isinstance(error, errors.RateLimited | errors.Temporary):
+    if isinstance(error, errors.RateLimited | errors.Temporary | errors.StillRunning):
         wait = error.retry_after or _SOON
         return (("Retry-After", str(max(1, math.ceil(wait.total_seconds())))),)
     return ()

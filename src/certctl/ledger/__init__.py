@@ -17,6 +17,7 @@ from certctl.store.tx import Tx
 async def append(tx: Tx, scope: Scope, now: datetime, *events: Event) -> None:
     """Record what happened, in order, with the transaction it happened in."""
     if events:
+        tx.subjects += [(event.subject_type, event.subject_id) for event in events]
         await audit.append_events(tx, scope, [_row(event, now) for event in events])
 
 

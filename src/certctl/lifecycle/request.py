@@ -13,11 +13,13 @@ import msgspec
 from certctl.core.actor import Actor
 from certctl.core.catalogue import IssuerRecord, Owner, Profile, RenewalPolicy, Team
 from certctl.core.certificate import CLIENT_HOLDER, Certificate
-from certctl.core.errors import Conflict, Malformed, NotFound, Violation
+from certctl.core.errors import Conflict, Malformed, NotFound, PreconditionFailed, Violation
 from certctl.core.events import Event, EventType
 from certctl.core.ids import check_id, new_id
 from certctl.core.job import Job
+from certctl.core.labels import check_label
 from certctl.core.names import parse_name, parse_names
+from certctl.core.revision import Expected, changed_meanwhile
 from certctl.core.scope import Scope
 from certctl.core.status import CertificateStatus, DeploymentStatus, JobStatus, JobType
 from certctl.core.target import TargetRecord
@@ -145,25 +147,38 @@ class CertificateChanges(msgspec.Struct, frozen=True, kw_only=True):
     certificate_profile_id: str | None = None
     target_ids: list[str] | None = None
     tags: dict[str, str] | None = None
-    validity_seconds: int | None = None
+    # None lets profile and default decide
+    validity_seconds: int | msgspec.UnsetType | None = msgspec.UNSET
 
 
 async def update(
-    ctx: Context, scope: Scope, actor: Actor, certificate_id: str, changes: CertificateChanges
+    ctx: Context,
+    scope: Scope,
+    actor: Actor,
+    certificate_id: str,
+    changes: CertificateChanges,
+    expected: Expected = None,
 ) -> Certificate:
     """Change a certificate's record; targets newly mapped on a host without a key get a first version there."""
     async with ctx.database.begin("request") as tx:
-        return await update_in(tx, ctx, scope, actor, certificate_id, changes)
+        return await update_in(tx, ctx, scope, actor, certificate_id, changes, expected)
 
 
 async def update_in(
-    tx: Tx, ctx: Context, scope: Scope, actor: Actor, certificate_id: str, changes: CertificateChanges
+    tx: Tx,
+    ctx: Context,
+    scope: Scope,
+    actor: Actor,
+    certificate_id: str,
+    changes: CertificateChanges,
+    expected: Expected = None,
 ) -> Certificate:
     """`update` in the caller's transaction."""
     now = ctx.now()
     before = await certificates.certificate(tx, scope, certificate_id, lock=True)
+    _check_expected(before, expected)
     _refuse_archived(before)
-    given = {name: value for name in changes.__struct_fields__ if (value := getattr(changes, name)) is not None}
+    given = _seen(_given(changes))
     target_ids = given.pop("target_ids", None)
     _canonical_names(given, before)
     after = msgspec.structs.replace(before, **given)
@@ -174,8 +189,8 @@ async def update_in(
     if target_ids is not None or not set(given) <= _NOT_JUDGED:
         ask = handoff.Ask(type=JobType.ISSUANCE, holder_id="", idempotency_key="", actor=actor)
         await handoff.request_body(tx, ctx, after, ask)
-    if given:
-        await _check_name_is_free(tx, ctx, after)
+    await _check_name_is_free(tx, ctx, after)
+    if given or target_ids is not None:
         await certificates.change_certificate(tx, ctx.scope, certificate_id, now, **given)
     if target_ids is not None:
         await certificates.map_targets(tx, ctx.scope, certificate_id, target_ids)
@@ -186,6 +201,33 @@ async def update_in(
     updated = await certificates.certificate(tx, scope, certificate_id)
     await compliance.look_again(tx, ctx, updated)
     return updated
+
+
+def _given(changes: CertificateChanges) -> dict[str, Any]:
+    said = {name: getattr(changes, name) for name in changes.__struct_fields__}
+    given = {name: value for name, value in said.items() if value is not None and value is not msgspec.UNSET}
+    return given | ({"validity_seconds": None} if changes.validity_seconds is None else {})
+
+
+def _seen(given: dict[str, Any]) -> dict[str, Any]:
+    """The texts that people read, in one form."""
+    if "name" in given:
+        given["name"] = check_label(given["name"])
+    if "environment" in given:
+        given["environment"] = check_label(given["environment"], "environment", may_be_empty=True)
+    if "tags" in given:
+        given["tags"] = _seen_tags(given["tags"])
+    return given
+
+
+def _seen_tags(tags: dict[str, str]) -> dict[str, str]:
+    return {check_label(name, "tags"): check_label(value, "tags", may_be_empty=True) for name, value in tags.items()}
+
+
+def _check_expected(certificate: Certificate, expected: Expected) -> None:
+    """The row is locked: nobody changes it between this and the change."""
+    if expected is not None and certificate.row_version not in expected:
+        raise PreconditionFailed(changed_meanwhile(f"certificate {certificate.id}"))
 
 
 async def _serve_new_targets(
@@ -201,13 +243,14 @@ async def _serve_new_targets(
     await _ask_holders(tx, ctx, certificate, [target for target in missing if target.agent_id not in busy], actor, "")
 
 
-async def archive(ctx: Context, scope: Scope, actor: Actor, certificate_id: str) -> None:
+async def archive(ctx: Context, scope: Scope, actor: Actor, certificate_id: str, expected: Expected = None) -> None:
     """Stop looking after a certificate: live jobs end, nothing is renewed. What was issued stays valid until
     revoked.
     """
     now = ctx.now()
     async with ctx.database.begin("request") as tx:
         certificate = await certificates.certificate(tx, scope, certificate_id, lock=True)
+        _check_expected(certificate, expected)
         if certificate.status == CertificateStatus.ARCHIVED:
             return
         for job in await jobs.live_jobs(tx, ctx.scope, certificate_id, (*standing.ISSUING, JobType.DEPLOYMENT)):
@@ -265,10 +308,10 @@ def _certificate(ctx: Context, wanted: NewCertificate) -> Certificate:
     return Certificate(
         tenant_id=ctx.scope.tenant_id,
         id=check_id(wanted.id) if wanted.id else new_id("cert"),
-        name=wanted.name or wanted.common_name,
+        name=check_label(wanted.name or wanted.common_name),
         common_name=values["common_name"],
         sans=values["sans"],
-        environment=wanted.environment,
+        environment=check_label(wanted.environment, "environment", may_be_empty=True),
         owner_id=wanted.owner_id,
         team_id=wanted.team_id,
         issuer_id=wanted.issuer_id or DEFAULT_ISSUER,
@@ -278,7 +321,7 @@ def _certificate(ctx: Context, wanted: NewCertificate) -> Certificate:
         status=CertificateStatus.PENDING,
         status_reason="requested",
         expires_at=None,
-        tags=wanted.tags,
+        tags=_seen_tags(wanted.tags),
         last_renewal_at=None,
         last_deployment_at=None,
         revoked_at=None,

@@ -48,6 +48,7 @@ _A_BUG = Patience(timedelta(seconds=5), 5, timedelta(minutes=1), most_attempts=3
 _RETRIED = {
     "temporary": _SOON,
     "rate_limited": _SOON,
+    "still_running": _SOON,
     "connector_error": _SOON,
     "outcome_unknown": _BY_ASKING,
     "internal": _A_BUG,
@@ -64,6 +65,9 @@ _FINAL = {
     "gone": "it_is_gone",
     "conflict": "its_state_has_changed",
     "blocked_by_dependencies": "something_depends_on_it",
+    "precondition_failed": "it_was_changed_meanwhile",
+    "idempotency_key_reused": "its_key_belongs_to_another_request",
+    "answer_lost": "it_was_done_already",
     "stale_fence": "the_lease_has_passed_to_another",
     "not_authenticated": "credentials_are_refused",
     "not_allowed": "it_is_not_allowed",

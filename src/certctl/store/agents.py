@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from msgspec import Struct
@@ -68,7 +69,12 @@ async def certificates_of(tx: Tx, scope: Scope, agent_id: str) -> list[str]:
 
 async def retire_targets(tx: Tx, scope: Scope, agent_id: str, reason: str, now: datetime) -> None:
     """Retire every target of an agent."""
-    changes = {"retired_at": now, "retired_reason": reason, "updated_at": now}
+    changes: dict[str, Any] = {
+        "row_version": targets.c.row_version + 1,
+        "retired_at": now,
+        "retired_reason": reason,
+        "updated_at": now,
+    }
     await tx.execute(sa.update(targets).where(_served_by(scope, agent_id)).values(changes))
 
 

@@ -6,13 +6,14 @@ A record's type names its table. Uniqueness violations are Conflict, a miss is N
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 import sqlalchemy as sa
 
 from certctl.core import catalogue as nouns
-from certctl.core.errors import Conflict, NotFound
+from certctl.core.errors import Conflict, NotFound, PreconditionFailed
+from certctl.core.revision import Expected, changed_meanwhile
 from certctl.core.scope import Scope
 from certctl.core.target import AgentRecord, TargetRecord
 from certctl.store import schema
@@ -50,12 +51,14 @@ def in_scope(kind: type[RecordT], scope: Scope) -> sa.ColumnElement[bool]:
     return sa.and_(*conditions)
 
 
-async def get(tx: Tx, scope: Scope, kind: type[RecordT], record_id: str) -> RecordT:
-    """One record; NotFound when it is not there or not in scope."""
+async def get(tx: Tx, scope: Scope, kind: type[RecordT], record_id: str, *, expected: Expected = None) -> RecordT:
+    """One record; NotFound when it is not there or not in scope, PreconditionFailed when it is not as `expected`."""
     table, word = TABLES[kind]
     found = await tx.one(kind, sa.select(table).where(in_scope(kind, scope), table.c.id == record_id))
     if found is None:
         raise NotFound(f"no {word} {record_id}")
+    if expected is not None and getattr(found, "row_version", 0) not in expected:
+        raise PreconditionFailed(changed_meanwhile(f"{word} {record_id}"))
     return found
 
 
@@ -86,8 +89,12 @@ async def insert(tx: Tx, scope: Scope, record: msgspec.Struct) -> None:
         raise Conflict(f"{_article(word)} with this id or name already exists")
 
 
-async def change(tx: Tx, scope: Scope, kind: type[RecordT], record_id: str, **values: Any) -> None:
-    """Change columns of one record; NotFound when it is not there."""
+async def change(
+    tx: Tx, scope: Scope, kind: type[RecordT], record_id: str, *, expected: Expected = None, **values: Any
+) -> None:
+    """Change columns of one record; NotFound when it is not there, PreconditionFailed when it is of no row version
+    that is `expected`: judged in the UPDATE, so that of two changes that expect one version only one is made.
+    """
     table, word = TABLES[kind]
     name = values.get("name")
     if name is not None:
@@ -98,9 +105,12 @@ async def change(tx: Tx, scope: Scope, kind: type[RecordT], record_id: str, **va
         )
         if taken is not None:
             raise Conflict(f"{_article(word)} named {name} already exists")
-    changed = await tx.execute(sa.update(table).where(in_scope(kind, scope), table.c.id == record_id).values(values))
+    if "row_version" in table.c:
+        values = values | {"row_version": table.c.row_version + 1}
+    mine = sa.and_(in_scope(kind, scope), table.c.id == record_id)
+    changed = await tx.execute(sa.update(table).where(mine, *_as_expected(table, expected)).values(values))
     if changed.rowcount != 1:
-        raise NotFound(f"no {word} {record_id}")
+        await _refuse(tx, table, mine, f"{word} {record_id}")
 
 
 async def change_if(
@@ -117,12 +127,23 @@ async def change_if(
     return changed.rowcount == 1
 
 
-async def remove(tx: Tx, scope: Scope, kind: type[RecordT], record_id: str) -> None:
-    """Delete one record; NotFound when it is not there."""
+async def remove(tx: Tx, scope: Scope, kind: type[RecordT], record_id: str, *, expected: Expected = None) -> None:
+    """Delete one record; NotFound when it is not there, PreconditionFailed when it is not as `expected`."""
     table, word = TABLES[kind]
-    removed = await tx.execute(sa.delete(table).where(in_scope(kind, scope), table.c.id == record_id))
+    mine = sa.and_(in_scope(kind, scope), table.c.id == record_id)
+    removed = await tx.execute(sa.delete(table).where(mine, *_as_expected(table, expected)))
     if removed.rowcount != 1:
-        raise NotFound(f"no {word} {record_id}")
+        await _refuse(tx, table, mine, f"{word} {record_id}")
+
+
+def _as_expected(table: sa.Table, expected: Expected) -> list[sa.ColumnElement[bool]]:
+    return [] if expected is None else [table.c.row_version.in_(expected)]
+
+
+async def _refuse(tx: Tx, table: sa.Table, mine: sa.ColumnElement[bool], name: str) -> NoReturn:
+    if await tx.scalar(sa.select(table.c.id).where(mine)) is None:
+        raise NotFound(f"no {name}")
+    raise PreconditionFailed(changed_meanwhile(name))
 
 
 async def uses(tx: Tx, scope: Scope, table: sa.Table, column: str, record_id: str) -> int:

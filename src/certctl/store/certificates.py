@@ -178,7 +178,7 @@ async def look_again(tx: Tx, scope: Scope, renewal_policy_id: str, now: datetime
             certificates.c.renewal_policy_id == renewal_policy_id,
             certificates.c.status.not_in((CertificateStatus.ARCHIVED, CertificateStatus.REVOKED)),
         )
-        .values(next_check_at=now)
+        .values(next_check_at=now, row_version=certificates.c.row_version + 1)
     )
 
 

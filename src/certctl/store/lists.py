@@ -119,19 +119,24 @@ class Found(msgspec.Struct, Generic[RecordT], frozen=True):
 async def read_list(tx: Tx, scope: Scope, listing: Listing[RecordT], asked: Asked) -> Found[RecordT]:
     """The rows asked for, in order, and what follows them."""
     column = listing.sorts[asked.sort]
-    where = narrow(scope, listing, asked)
-    total, estimated = await _total(tx, scope, listing, asked, where)
-    statement = sa.select(*_columns(listing)).where(where)
-    if asked.after is not None:
-        statement = statement.where(_beyond(column, listing.table.c.id, asked.after, descending=asked.descending))
-    statement = statement.order_by(*_order(column, listing.table.c.id, descending=asked.descending))
-    rows = (await tx.execute(statement.limit(asked.limit + 1).offset(asked.offset or None))).mappings().all()
+    total, estimated = await _total(tx, scope, listing, asked)
+    rows = (await tx.execute(rows_wanted(scope, listing, asked))).mappings().all()
     shown = rows[: asked.limit]
     last = None
     if len(rows) > len(shown) and shown:
         last = Position(shown[-1][column.key], shown[-1]["id"], total, estimated)
     data = [as_struct(listing.kind, {**row, **listing.blank} if listing.blank else row) for row in shown]
     return Found(data, total, estimated, last)
+
+
+def rows_wanted(scope: Scope, listing: Listing[Any], asked: Asked) -> sa.Select[Any]:
+    """The one query of a page: its rows, and one more to tell whether there is another page."""
+    column, tie = listing.sorts[asked.sort], listing.table.c.id
+    statement = sa.select(*_columns(listing)).where(narrow(scope, listing, asked))
+    if asked.after is not None:
+        statement = statement.where(_beyond(column, tie, asked.after, descending=asked.descending))
+    statement = statement.order_by(*_order(column, tie, descending=asked.descending))
+    return statement.limit(asked.limit + 1).offset(asked.offset or None)
 
 
 def narrow(scope: Scope, listing: Listing[Any], asked: Asked) -> sa.ColumnElement[bool]:
@@ -181,11 +186,10 @@ def _beyond(
     return sa.or_(column > after.value, same, column.is_(None))
 
 
-async def _total(
-    tx: Tx, scope: Scope, listing: Listing[Any], asked: Asked, where: sa.ColumnElement[bool]
-) -> tuple[int, bool]:
+async def _total(tx: Tx, scope: Scope, listing: Listing[Any], asked: Asked) -> tuple[int, bool]:
     if asked.after is not None:
         return asked.after.total, asked.after.estimated
+    where = narrow(scope, listing, asked)
     if scope == Scope.whole(scope.tenant_id) and not asked.narrowed:
         return int(await tx.scalar(sa.select(sa.func.count()).select_from(listing.table).where(where))), False
     some = sa.select(listing.table.c.id).where(where).limit(MOST_COUNTED + 1).subquery()

@@ -128,13 +128,22 @@ installation = Table(
     PrimaryKeyConstraint("tenant_id", "name"),
 )
 
-teams = _table("teams", _text("name"), _text("description"), _born(), _changed(), UniqueConstraint("tenant_id", "name"))
+teams = _table(
+    "teams",
+    _text("name"),
+    _text("description"),
+    _count("row_version", 1),
+    _born(),
+    _changed(),
+    UniqueConstraint("tenant_id", "name"),
+)
 
 owners = _table(
     "owners",
     _text("name"),
     _text("email"),
     _reference("team_id"),
+    _count("row_version", 1),
     _born(),
     _changed(),
     UniqueConstraint("tenant_id", "name"),
@@ -156,6 +165,7 @@ profiles = _table(
     _text("acme_auth_mode"),
     _flag("requires_approval"),
     _flag("enabled"),
+    _count("row_version", 1),
     _born(),
     _changed(),
     UniqueConstraint("tenant_id", "name"),
@@ -173,6 +183,7 @@ renewal_policies = _table(
     _json("alert_channels"),
     _json("alert_severity_map"),
     _reference("certificate_profile_id"),
+    _count("row_version", 1),
     _born(),
     _changed(),
     UniqueConstraint("tenant_id", "name"),
@@ -189,6 +200,7 @@ issuers = _table(
     _text("test_status"),
     _text("source"),
     _text("hierarchy_mode"),
+    _count("row_version", 1),
     _born(),
     _changed(),
     UniqueConstraint("tenant_id", "name"),
@@ -207,6 +219,7 @@ targets = _table(
     _text("source"),
     _time("retired_at"),
     _text("retired_reason"),
+    _count("row_version", 1),
     _born(),
     _changed(),
     UniqueConstraint("tenant_id", "name"),
@@ -258,6 +271,7 @@ policy_rules = _table(
     _count("evaluated_version"),
     _time("evaluated_at"),
     _reference("scan_after"),
+    _count("row_version", 1),
     _born(),
     _changed(),
     UniqueConstraint("tenant_id", "name"),
@@ -287,6 +301,7 @@ agent_groups = _table(
     _text("match_ip_cidr"),
     _text("match_version"),
     _flag("enabled"),
+    _count("row_version", 1),
     _born(),
     _changed(),
     UniqueConstraint("tenant_id", "name"),
@@ -781,6 +796,26 @@ events = Table(
     Index(None, "tenant_id", "transaction_id", "seq"),
     Index(None, "tenant_id", "subject_id", "seq"),
     Index(None, "tenant_id", "type", "seq"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    _key("tenant_id"),
+    Column("caller", String(300), nullable=False),
+    Column("key", String(255), nullable=False),
+    Column("request_hash", String(64), nullable=False),
+    _text("phase"),
+    _text("token"),
+    _time("lease_until", nullable=False),
+    _text("subject_type"),
+    _reference("subject_id"),
+    Column("answer", LargeBinary),
+    _born(),
+    _time("expires_at", nullable=False),
+    PrimaryKeyConstraint("tenant_id", "caller", "key"),
+    Index(None, "tenant_id", "expires_at"),
+    _one_of("phase", ("claimed", "acted", "answered")),
 )
 
 ticks = Table(

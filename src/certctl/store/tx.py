@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -43,6 +44,8 @@ class Tx:
         self.dialect = dialect
         self.wakes: set[str] = set()
         self.counts: dict[Series, float] = {}
+        # what this transaction's events speak of, (type, id), in order
+        self.subjects: list[tuple[str, str]] = []
 
     async def execute(self, statement: sa.Executable, rows: list[dict[str, Any]] | None = None) -> sa.CursorResult[Any]:
         """Run one statement, or one statement over many rows."""
@@ -90,6 +93,10 @@ def as_struct(kind: type[StructT], row: Mapping[Any, Any]) -> StructT:
     return kind(**{name: row[name] for name in fields})
 
 
+# asked before each commit of what runs under it: a request's idempotency key is marked with the request's own writes
+WITNESS: ContextVar[Callable[[Tx], Awaitable[None]] | None] = ContextVar("certctl_witness", default=None)
+
+
 class Database:
     """An engine, its dialect, and who to tell after a commit."""
 
@@ -115,6 +122,9 @@ class Database:
                     yield tx
                     if tx.counts:
                         await _write_counts(tx)
+                    witness = WITNESS.get()
+                    if witness is not None:
+                        await witness(tx)
                     if tx.wakes and self.dialect == "postgresql":
                         await _notify(connection, tx.wakes)
                     points.reach(f"commit.{name}.before")

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from certctl.control import hierarchy
 from certctl.core.errors import CertctlError
+from certctl.doors.idempotency import forget_answers
 from certctl.lifecycle import compliance, flow, observe, publish, renew
 from certctl.lifecycle.context import Context
 from certctl.store import counters, ticks
@@ -50,6 +51,7 @@ def standard_ticks(
         Tick("count", counting, _fold_counters),
         Tick("policies", policies, _evaluate_all),
         Tick("hierarchy", hierarchies, hierarchy.finish),
+        Tick("forget", timedelta(minutes=10), forget_answers),
     )
 
 

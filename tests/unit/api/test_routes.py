@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+
 from certctl.api.agent_protocol import ROUTES
 from certctl.api.app import create_rest, openapi_document
-from certctl.api.guard import asked_by
+from certctl.api.guard import asked_by, honours_if_match
 from certctl.doors.permissions import AGENT_PERMISSIONS, PERMISSIONS
 
 PUBLIC = {
@@ -48,7 +50,7 @@ def test_every_route_is_guarded():
 
 def test_what_writes_asks_for_more_than_reading():
     for path, handler in handlers():
-        if {"POST", "PUT", "DELETE"} & set(handler.http_methods):
+        if {"POST", "PUT", "PATCH", "DELETE"} & set(handler.http_methods):
             asked = asked_by(handler.opt)
             if path in READS_BY_POST:
                 assert asked == "cert.read"
@@ -93,3 +95,18 @@ def test_every_reference_of_the_document_is_there():
                 walk(inner)
 
     walk(document)
+
+
+def test_what_reads_a_condition_says_so_and_the_other_way_round():
+    """A route whose `opt` says that it judges `If-Match`, and whose handler does not, would lie."""
+    for path, handler in handlers():
+        if {"PUT", "PATCH", "DELETE"} & set(handler.http_methods):
+            reads = "request.expected" in inspect.getsource(inspect.unwrap(handler.fn))
+            assert reads == honours_if_match(handler), path
+
+
+def test_every_put_has_its_patch():
+    methods: dict[str, set[str]] = {}
+    for path, handler in handlers():
+        methods.setdefault(path, set()).update(handler.http_methods)
+    assert [path for path, found in methods.items() if "PUT" in found and "PATCH" not in found] == []

@@ -17,7 +17,7 @@ from certctl.api.document import answers, parameters, refusals
 from certctl.api.document.agents import agent_operations
 from certctl.api.document.examples import example_of_schema
 from certctl.api.document.schemas import Schemas
-from certctl.api.guard import PUBLIC, SIGNED_IN, asked_by
+from certctl.api.guard import PUBLIC, SIGNED_IN, asked_by, honours_if_match
 from certctl.api.lists import list_parameters
 from certctl.client.models.problem import Problem
 
@@ -81,7 +81,9 @@ def _operation(told: Operation, path: str, method: str, handler: HTTPRouteHandle
         "tags": [_tag(path)],
         PERMISSION: AUTHENTICATED if asked == asked_by(dict(SIGNED_IN)) else asked,
     }
-    found = parameters.told([*told.get("parameters", []), *list_parameters(handler)])
+    found = parameters.told(
+        [*told.get("parameters", []), *list_parameters(handler), *_conditions(method, handler, public=public)]
+    )
     if found:
         operation["parameters"] = found
     body = answers.request_body(handler, schemas)
@@ -90,9 +92,27 @@ def _operation(told: Operation, path: str, method: str, handler: HTTPRouteHandle
     operation["responses"] = answers.good(handler, schemas) | refusals.of(
         method, path, public=public, has_body=body is not None, parameters=found, opt=handler.opt
     )
+    if method == "get" and not public:
+        operation["responses"]["304"] = {"description": "Nothing has changed since the answer with this ETag"}
     if public:
         operation["security"] = []
     return operation
+
+
+def _conditions(method: str, handler: HTTPRouteHandler, *, public: bool) -> list[dict[str, Any]]:
+    """The headers that make a request safe to send twice, or beside another."""
+    found = []
+    if method == "post" and not public:
+        found.append(
+            ("Idempotency-Key", "sent twice with one key, a request acts once; its answer is kept for 24 hours")
+        )
+    if honours_if_match(handler):
+        found.append(
+            ("If-Match", "the ETag that was read, or its row_version in quotes; 412 when it was changed since")
+        )
+    if method == "get" and not public:
+        found.append(("If-None-Match", "the ETag of the last answer; 304 when it would be the same"))
+    return [{"name": name, "in": "header", "schema": {"type": "string"}, "description": text} for name, text in found]
 
 
 def _tag(path: str) -> str:

@@ -7,9 +7,10 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from certctl.api import lists
-from certctl.api.guard import needs
+from certctl.api.guard import edits, needs
+from certctl.api.patching import patched
 from certctl.api.request import ApiRequest
-from certctl.api.shown import given, listed, refuse_other_id, shown
+from certctl.api.shown import given, listed, shown
 from certctl.api.v1.agents import show_agents
 from certctl.client.models.agent_groups import AgentGroupView, AgentGroupWrite
 from certctl.client.models.agents import AgentView
@@ -45,20 +46,21 @@ async def show_agent_group(request: ApiRequest, group_id: FromPath[str]) -> Agen
         return _view(await catalogue.get(tx, request.visible, AgentGroup, group_id))
 
 
-@put("/agent-groups/{group_id:str}", opt=needs("agent.edit"), summary="Change an agent group")
+@put("/agent-groups/{group_id:str}", opt=edits("agent.edit"), summary="Change an agent group")
 async def update_agent_group(
     request: ApiRequest, group_id: FromPath[str], data: JSONBody[AgentGroupWrite]
 ) -> AgentGroupView:
     """What is absent stays."""
-    refuse_other_id(data.id, group_id)
-    changes = given(data, but=("id",))
-    return _view(await agent_groups.update(request.ctx, request.visible, request.actor, group_id, changes))
+    changes = request.changes(data, group_id)
+    return _view(
+        await agent_groups.update(request.ctx, request.visible, request.actor, group_id, changes, request.expected)
+    )
 
 
-@delete("/agent-groups/{group_id:str}", status_code=204, opt=needs("agent.edit"), summary="Delete an agent group")
+@delete("/agent-groups/{group_id:str}", status_code=204, opt=edits("agent.edit"), summary="Delete an agent group")
 async def delete_agent_group(request: ApiRequest, group_id: FromPath[str]) -> None:
     """One that agents were, or still may be, enrolled into is kept (409)."""
-    await agent_groups.delete(request.ctx, request.visible, request.actor, group_id)
+    await agent_groups.delete(request.ctx, request.visible, request.actor, group_id, request.expected)
 
 
 @get("/agent-groups/{group_id:str}/members", opt=needs("agent.read"), summary="Who belongs to an agent group")
@@ -81,6 +83,7 @@ HANDLERS = (
     create_agent_group,
     show_agent_group,
     update_agent_group,
+    patched(show_agent_group, update_agent_group),
     delete_agent_group,
     list_members,
 )

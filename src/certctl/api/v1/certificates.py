@@ -9,10 +9,11 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody
 
 from certctl.api.driving import drive, drive_pending, ids
-from certctl.api.guard import needs
+from certctl.api.guard import edits, needs
 from certctl.api.lists import answer_list, listed
+from certctl.api.patching import patched
 from certctl.api.request import ApiRequest
-from certctl.api.shown import given, refuse_other_id, shown
+from certctl.api.shown import given, shown
 from certctl.api.v1.versions import version_view
 from certctl.client.models.certificates import (
     CertificateView,
@@ -80,27 +81,26 @@ async def show_certificate(request: ApiRequest, certificate_id: FromPath[str]) -
     return await _shown(request, certificate_id)
 
 
-@put("/certificates/{certificate_id:str}", opt=needs("cert.edit"), summary="Change a certificate")
+@put("/certificates/{certificate_id:str}", opt=edits("cert.edit"), summary="Change a certificate")
 async def update_certificate(
     request: ApiRequest, certificate_id: FromPath[str], data: JSONBody[CertificateWrite]
 ) -> CertificateView:
     """Field by field; names change with the next version. Targets newly mapped get a version."""
-    refuse_other_id(data.id, certificate_id)
     if data.csr_pem:
         message = f"send a CSR to POST /api/v1/certificates/{certificate_id}/csr"
         raise Malformed(message, violations=(Violation("not_on_update", message, "csr_pem"),))
-    changes = request_stage.CertificateChanges(**given(data, but=("id", "csr_pem")))
-    await request_stage.update(request.ctx, request.visible, request.actor, certificate_id, changes)
+    changes = request_stage.CertificateChanges(**request.changes(data, certificate_id, but=("csr_pem",)))
+    await request_stage.update(request.ctx, request.visible, request.actor, certificate_id, changes, request.expected)
     await drive_pending(request.door, certificate_id)
     return await _shown(request, certificate_id)
 
 
 @delete(
-    "/certificates/{certificate_id:str}", status_code=204, opt=needs("cert.delete"), summary="Archive a certificate"
+    "/certificates/{certificate_id:str}", status_code=204, opt=edits("cert.delete"), summary="Archive a certificate"
 )
 async def archive_certificate(request: ApiRequest, certificate_id: FromPath[str]) -> None:
     """What was issued stays valid until it is revoked."""
-    await request_stage.archive(request.ctx, request.visible, request.actor, certificate_id)
+    await request_stage.archive(request.ctx, request.visible, request.actor, certificate_id, request.expected)
 
 
 @get(
@@ -228,6 +228,7 @@ HANDLERS = (
     create_certificate,
     show_certificate,
     update_certificate,
+    patched(show_certificate, update_certificate),
     archive_certificate,
     list_versions,
     list_deployments,

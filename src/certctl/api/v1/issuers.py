@@ -5,10 +5,11 @@ from __future__ import annotations
 from litestar import delete, get, post, put
 from litestar.params import FromPath, JSONBody
 
-from certctl.api.guard import needs
+from certctl.api.guard import edits, needs
 from certctl.api.lists import answer_list, listed
+from certctl.api.patching import patched
 from certctl.api.request import ApiRequest
-from certctl.api.shown import given, refuse_other_id, shown
+from certctl.api.shown import given, shown
 from certctl.client.models.issuers import IssuerView, IssuerWrite
 from certctl.client.models.page import PageOf
 from certctl.client.models.targets import TestAnswer
@@ -41,18 +42,19 @@ async def show_issuer(request: ApiRequest, issuer_id: FromPath[str]) -> IssuerVi
         return _view(await catalogue.get(tx, request.visible, IssuerRecord, issuer_id))
 
 
-@put("/issuers/{issuer_id:str}", opt=needs("issuer.edit"), summary="Change an issuer")
+@put("/issuers/{issuer_id:str}", opt=edits("issuer.edit"), summary="Change an issuer")
 async def update_issuer(request: ApiRequest, issuer_id: FromPath[str], data: JSONBody[IssuerWrite]) -> IssuerView:
     """What is absent stays; a `config` that is given replaces the whole."""
-    refuse_other_id(data.id, issuer_id)
-    changes = given(data, but=("id",))
-    return _view(await issuers.update(request.ctx, request.visible, request.actor, issuer_id, changes))
+    changes = request.changes(data, issuer_id)
+    return _view(
+        await issuers.update(request.ctx, request.visible, request.actor, issuer_id, changes, request.expected)
+    )
 
 
-@delete("/issuers/{issuer_id:str}", status_code=204, opt=needs("issuer.delete"), summary="Delete an issuer")
+@delete("/issuers/{issuer_id:str}", status_code=204, opt=edits("issuer.delete"), summary="Delete an issuer")
 async def delete_issuer(request: ApiRequest, issuer_id: FromPath[str]) -> None:
     """One that has issued, or is named, is kept (409)."""
-    await issuers.delete(request.ctx, request.visible, request.actor, issuer_id)
+    await issuers.delete(request.ctx, request.visible, request.actor, issuer_id, request.expected)
 
 
 @post("/issuers/{issuer_id:str}/test", status_code=200, opt=needs("issuer.edit"), summary="Test an issuer")
@@ -62,4 +64,12 @@ async def try_issuer(request: ApiRequest, issuer_id: FromPath[str]) -> TestAnswe
     return TestAnswer(status="connection_successful", message=said)
 
 
-HANDLERS = (list_issuers, create_issuer, show_issuer, update_issuer, delete_issuer, try_issuer)
+HANDLERS = (
+    list_issuers,
+    create_issuer,
+    show_issuer,
+    update_issuer,
+    patched(show_issuer, update_issuer),
+    delete_issuer,
+    try_issuer,
+)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from litestar import delete, get, post, put
 from litestar.params import FromPath, JSONBody
 
-from certctl.api.guard import needs
+from certctl.api.guard import edits, needs
 from certctl.api.lists import answer_list, listed
+from certctl.api.patching import patched
 from certctl.api.request import ApiRequest
-from certctl.api.shown import given, refuse_other_id, shown
+from certctl.api.shown import given, shown
 from certctl.client.models.page import PageOf
 from certctl.client.models.people import OwnerView, OwnerWrite
 from certctl.control import owners
@@ -40,18 +41,17 @@ async def show_owner(request: ApiRequest, owner_id: FromPath[str]) -> OwnerView:
         return _view(await catalogue.get(tx, request.visible, Owner, owner_id))
 
 
-@put("/owners/{owner_id:str}", opt=needs("owner.edit"), summary="Change an owner")
+@put("/owners/{owner_id:str}", opt=edits("owner.edit"), summary="Change an owner")
 async def update_owner(request: ApiRequest, owner_id: FromPath[str], data: JSONBody[OwnerWrite]) -> OwnerView:
     """What is absent stays."""
-    refuse_other_id(data.id, owner_id)
-    changes = given(data, but=("id",))
-    return _view(await owners.update(request.ctx, request.visible, request.actor, owner_id, changes))
+    changes = request.changes(data, owner_id)
+    return _view(await owners.update(request.ctx, request.visible, request.actor, owner_id, changes, request.expected))
 
 
-@delete("/owners/{owner_id:str}", status_code=204, opt=needs("owner.delete"), summary="Delete an owner")
+@delete("/owners/{owner_id:str}", status_code=204, opt=edits("owner.delete"), summary="Delete an owner")
 async def delete_owner(request: ApiRequest, owner_id: FromPath[str]) -> None:
     """One that is still named is kept (409)."""
-    await owners.delete(request.ctx, request.visible, request.actor, owner_id)
+    await owners.delete(request.ctx, request.visible, request.actor, owner_id, request.expected)
 
 
-HANDLERS = (list_owners, create_owner, show_owner, update_owner, delete_owner)
+HANDLERS = (list_owners, create_owner, show_owner, update_owner, patched(show_owner, update_owner), delete_owner)

@@ -8,10 +8,11 @@ from litestar import delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from certctl.api.guard import needs
+from certctl.api.guard import edits, needs
 from certctl.api.lists import answer_list, listed
+from certctl.api.patching import patched
 from certctl.api.request import ApiRequest
-from certctl.api.shown import given, page_of, refuse_other_id, shown
+from certctl.api.shown import given, page_of, shown
 from certctl.client.models.page import PageOf
 from certctl.client.models.policies import (
     DryRunBody,
@@ -57,18 +58,18 @@ async def show_policy_rule(request: ApiRequest, policy_id: FromPath[str]) -> Pol
         return _view(await catalogue.get(tx, request.visible, PolicyRule, policy_id))
 
 
-@put("/policies/{policy_id:str}", opt=needs("policy.edit"), summary="Change a policy")
+@put("/policies/{policy_id:str}", opt=edits("policy.edit"), summary="Change a policy")
 async def update_policy_rule(request: ApiRequest, policy_id: FromPath[str], data: JSONBody[PolicyWrite]) -> PolicyView:
     """What is absent stays; a `config` that is given replaces the whole."""
-    refuse_other_id(data.id, policy_id)
-    changes = given(data, but=("id",))
-    return _view(await policies.update(request.ctx, request.visible, request.actor, policy_id, changes))
+    changes = request.changes(data, policy_id)
+    changed = await policies.update(request.ctx, request.visible, request.actor, policy_id, changes, request.expected)
+    return _view(changed)
 
 
-@delete("/policies/{policy_id:str}", status_code=204, opt=needs("policy.delete"), summary="Delete a policy")
+@delete("/policies/{policy_id:str}", status_code=204, opt=edits("policy.delete"), summary="Delete a policy")
 async def delete_policy_rule(request: ApiRequest, policy_id: FromPath[str]) -> None:
     """With its violations; the event log keeps both."""
-    await policies.delete(request.ctx, request.visible, request.actor, policy_id)
+    await policies.delete(request.ctx, request.visible, request.actor, policy_id, request.expected)
 
 
 @get("/policies/{policy_id:str}/violations", opt=needs("policy.read"), summary="Who breaks a policy")
@@ -116,6 +117,7 @@ HANDLERS = (
     create_policy_rule,
     show_policy_rule,
     update_policy_rule,
+    patched(show_policy_rule, update_policy_rule),
     delete_policy_rule,
     list_violations,
     evaluate_policy_rule,

@@ -8,10 +8,11 @@ import msgspec
 from litestar import delete, get, post, put
 from litestar.params import FromPath, JSONBody
 
-from certctl.api.guard import needs
+from certctl.api.guard import edits, needs
 from certctl.api.lists import answer_list, listed
+from certctl.api.patching import patched
 from certctl.api.request import ApiRequest
-from certctl.api.shown import given, refuse_other_id, shown
+from certctl.api.shown import given, shown
 from certctl.client.models.page import PageOf
 from certctl.client.models.profiles import KeyRuleView, ProfileView, ProfileWrite
 from certctl.control import profiles
@@ -20,8 +21,7 @@ from certctl.store import catalogue
 from certctl.store.listings import PROFILES
 
 
-def _values(data: ProfileWrite, but: tuple[str, ...] = ()) -> dict[str, Any]:
-    values = given(data, but=but)
+def _values(values: dict[str, Any]) -> dict[str, Any]:
     if "allowed_key_algorithms" in values:
         values["allowed_key_algorithms"] = msgspec.to_builtins(values["allowed_key_algorithms"])
     return values
@@ -41,7 +41,7 @@ async def list_profiles(request: ApiRequest) -> PageOf[ProfileView]:
 @post("/profiles", status_code=201, opt=needs("profile.edit"), summary="Create a profile")
 async def create_profile(request: ApiRequest, data: JSONBody[ProfileWrite]) -> ProfileView:
     """An id or name that is taken answers 409."""
-    return _view(await profiles.create(request.ctx, request.visible, request.actor, _values(data)))
+    return _view(await profiles.create(request.ctx, request.visible, request.actor, _values(given(data))))
 
 
 @get("/profiles/{profile_id:str}", opt=needs("profile.read"), summary="One profile")
@@ -51,18 +51,26 @@ async def show_profile(request: ApiRequest, profile_id: FromPath[str]) -> Profil
         return _view(await catalogue.get(tx, request.visible, Profile, profile_id))
 
 
-@put("/profiles/{profile_id:str}", opt=needs("profile.edit"), summary="Change a profile")
+@put("/profiles/{profile_id:str}", opt=edits("profile.edit"), summary="Change a profile")
 async def update_profile(request: ApiRequest, profile_id: FromPath[str], data: JSONBody[ProfileWrite]) -> ProfileView:
     """What is absent stays."""
-    refuse_other_id(data.id, profile_id)
-    changes = _values(data, but=("id",))
-    return _view(await profiles.update(request.ctx, request.visible, request.actor, profile_id, changes))
+    changes = _values(request.changes(data, profile_id))
+    return _view(
+        await profiles.update(request.ctx, request.visible, request.actor, profile_id, changes, request.expected)
+    )
 
 
-@delete("/profiles/{profile_id:str}", status_code=204, opt=needs("profile.delete"), summary="Delete a profile")
+@delete("/profiles/{profile_id:str}", status_code=204, opt=edits("profile.delete"), summary="Delete a profile")
 async def delete_profile(request: ApiRequest, profile_id: FromPath[str]) -> None:
     """One that is still named is kept (409)."""
-    await profiles.delete(request.ctx, request.visible, request.actor, profile_id)
+    await profiles.delete(request.ctx, request.visible, request.actor, profile_id, request.expected)
 
 
-HANDLERS = (list_profiles, create_profile, show_profile, update_profile, delete_profile)
+HANDLERS = (
+    list_profiles,
+    create_profile,
+    show_profile,
+    update_profile,
+    patched(show_profile, update_profile),
+    delete_profile,
+)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from litestar import delete, get, post, put
 from litestar.params import FromPath, JSONBody
 
-from certctl.api.guard import needs
+from certctl.api.guard import edits, needs
 from certctl.api.lists import answer_list, listed
+from certctl.api.patching import patched
 from certctl.api.request import ApiRequest
-from certctl.api.shown import given, refuse_other_id, shown
+from certctl.api.shown import given, shown
 from certctl.client.models.page import PageOf
 from certctl.client.models.renewal_policies import RenewalPolicyView, RenewalPolicyWrite
 from certctl.control import renewal_policies
@@ -40,22 +41,30 @@ async def show_policy(request: ApiRequest, policy_id: FromPath[str]) -> RenewalP
         return _view(await catalogue.get(tx, request.visible, RenewalPolicy, policy_id))
 
 
-@put("/renewal-policies/{policy_id:str}", opt=needs("policy.edit"), summary="Change a renewal policy")
+@put("/renewal-policies/{policy_id:str}", opt=edits("policy.edit"), summary="Change a renewal policy")
 async def update_policy(
     request: ApiRequest, policy_id: FromPath[str], data: JSONBody[RenewalPolicyWrite]
 ) -> RenewalPolicyView:
     """What is absent stays."""
-    refuse_other_id(data.id, policy_id)
-    changes = given(data, but=("id",))
-    return _view(await renewal_policies.update(request.ctx, request.visible, request.actor, policy_id, changes))
+    changes = request.changes(data, policy_id)
+    return _view(
+        await renewal_policies.update(request.ctx, request.visible, request.actor, policy_id, changes, request.expected)
+    )
 
 
 @delete(
-    "/renewal-policies/{policy_id:str}", status_code=204, opt=needs("policy.delete"), summary="Delete a renewal policy"
+    "/renewal-policies/{policy_id:str}", status_code=204, opt=edits("policy.delete"), summary="Delete a renewal policy"
 )
 async def delete_policy(request: ApiRequest, policy_id: FromPath[str]) -> None:
     """One that is still named is kept (409)."""
-    await renewal_policies.delete(request.ctx, request.visible, request.actor, policy_id)
+    await renewal_policies.delete(request.ctx, request.visible, request.actor, policy_id, request.expected)
 
 
-HANDLERS = (list_renewal_policies, create_policy, show_policy, update_policy, delete_policy)
+HANDLERS = (
+    list_renewal_policies,
+    create_policy,
+    show_policy,
+    update_policy,
+    patched(show_policy, update_policy),
+    delete_policy,
+)

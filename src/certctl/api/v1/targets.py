@@ -5,10 +5,11 @@ from __future__ import annotations
 from litestar import delete, get, post, put
 from litestar.params import FromPath, JSONBody
 
-from certctl.api.guard import needs
+from certctl.api.guard import edits, needs
 from certctl.api.lists import answer_list, listed
+from certctl.api.patching import patched
 from certctl.api.request import ApiRequest
-from certctl.api.shown import given, refuse_other_id, shown
+from certctl.api.shown import given, shown
 from certctl.client.models.page import PageOf
 from certctl.client.models.targets import TargetView, TargetWrite, TestAnswer
 from certctl.control import targets
@@ -40,18 +41,19 @@ async def show_target(request: ApiRequest, target_id: FromPath[str]) -> TargetVi
         return _view(await catalogue.get(tx, request.visible, TargetRecord, target_id))
 
 
-@put("/targets/{target_id:str}", opt=needs("target.edit"), summary="Change a target")
+@put("/targets/{target_id:str}", opt=edits("target.edit"), summary="Change a target")
 async def update_target(request: ApiRequest, target_id: FromPath[str], data: JSONBody[TargetWrite]) -> TargetView:
     """What is absent stays; a `config` that is given replaces the whole."""
-    refuse_other_id(data.id, target_id)
-    changes = given(data, but=("id",))
-    return _view(await targets.update(request.ctx, request.visible, request.actor, target_id, changes))
+    changes = request.changes(data, target_id)
+    return _view(
+        await targets.update(request.ctx, request.visible, request.actor, target_id, changes, request.expected)
+    )
 
 
-@delete("/targets/{target_id:str}", status_code=204, opt=needs("target.delete"), summary="Delete or retire a target")
+@delete("/targets/{target_id:str}", status_code=204, opt=edits("target.delete"), summary="Delete or retire a target")
 async def delete_target(request: ApiRequest, target_id: FromPath[str]) -> None:
     """One that was used is retired: its history stays readable."""
-    await targets.delete(request.ctx, request.visible, request.actor, target_id)
+    await targets.delete(request.ctx, request.visible, request.actor, target_id, request.expected)
 
 
 @post("/targets/{target_id:str}/test", status_code=200, opt=needs("target.edit"), summary="Test a target")
@@ -61,4 +63,12 @@ async def try_target(request: ApiRequest, target_id: FromPath[str]) -> TestAnswe
     return TestAnswer(status="success" if good else "failed", message=said)
 
 
-HANDLERS = (list_targets, create_target, show_target, update_target, delete_target, try_target)
+HANDLERS = (
+    list_targets,
+    create_target,
+    show_target,
+    update_target,
+    patched(show_target, update_target),
+    delete_target,
+    try_target,
+)

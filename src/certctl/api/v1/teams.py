@@ -5,10 +5,11 @@ from __future__ import annotations
 from litestar import delete, get, post, put
 from litestar.params import FromPath, JSONBody
 
-from certctl.api.guard import needs
+from certctl.api.guard import edits, needs
 from certctl.api.lists import answer_list, listed
+from certctl.api.patching import patched
 from certctl.api.request import ApiRequest
-from certctl.api.shown import given, refuse_other_id, shown
+from certctl.api.shown import given, shown
 from certctl.client.models.page import PageOf
 from certctl.client.models.people import TeamView, TeamWrite
 from certctl.control import teams
@@ -40,18 +41,17 @@ async def show_team(request: ApiRequest, team_id: FromPath[str]) -> TeamView:
         return _view(await catalogue.get(tx, request.visible, Team, team_id))
 
 
-@put("/teams/{team_id:str}", opt=needs("team.edit"), summary="Change a team")
+@put("/teams/{team_id:str}", opt=edits("team.edit"), summary="Change a team")
 async def update_team(request: ApiRequest, team_id: FromPath[str], data: JSONBody[TeamWrite]) -> TeamView:
     """What is absent stays."""
-    refuse_other_id(data.id, team_id)
-    changes = given(data, but=("id",))
-    return _view(await teams.update(request.ctx, request.visible, request.actor, team_id, changes))
+    changes = request.changes(data, team_id)
+    return _view(await teams.update(request.ctx, request.visible, request.actor, team_id, changes, request.expected))
 
 
-@delete("/teams/{team_id:str}", status_code=204, opt=needs("team.delete"), summary="Delete a team")
+@delete("/teams/{team_id:str}", status_code=204, opt=edits("team.delete"), summary="Delete a team")
 async def delete_team(request: ApiRequest, team_id: FromPath[str]) -> None:
     """One that is still named is kept (409)."""
-    await teams.delete(request.ctx, request.visible, request.actor, team_id)
+    await teams.delete(request.ctx, request.visible, request.actor, team_id, request.expected)
 
 
-HANDLERS = (list_teams, create_team, show_team, update_team, delete_team)
+HANDLERS = (list_teams, create_team, show_team, update_team, patched(show_team, update_team), delete_team)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
@@ -27,6 +28,7 @@ class AgentGroupView(Struct, frozen=True, kw_only=True):
     enabled: bool
     created_at: datetime
     updated_at: datetime
+    row_version: int = 0
 
 
 class AgentGroupWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -36,7 +38,15 @@ class AgentGroupWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `match_version`: `2.1.*` or bounds such as `>=2.1, <3`.
     """
 
-    read_only: ClassVar[frozenset[str]] = frozenset({"created_at", "updated_at"})
+    read_only: ClassVar[frozenset[str]] = frozenset({"row_version", "created_at", "updated_at"})
+    # what null clears in a merge patch, and to what
+    cleared: ClassVar[Mapping[str, Any]] = {
+        "description": "",
+        "match_os": "",
+        "match_architecture": "",
+        "match_ip_cidr": "",
+        "match_version": "",
+    }
 
     id: Id | None = None
     name: Text | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
@@ -38,6 +39,7 @@ class CertificateView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     revoked_at: datetime | None = None
     revocation_reason: str = ""
     source: str = ""
+    row_version: int = 0
 
 
 class CertificateWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -60,8 +62,19 @@ class CertificateWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
             "status_reason",
             "failures",
             "next_check_at",
+            "row_version",
         }
     )
+    # what null clears in a merge patch, and to what
+    cleared: ClassVar[Mapping[str, Any]] = {
+        "sans": [],
+        "environment": "",
+        "owner_id": "",
+        "team_id": "",
+        "target_ids": [],
+        "tags": {},
+        "validity_seconds": None,
+    }
 
     id: Id | None = None
     name: Text | None = None

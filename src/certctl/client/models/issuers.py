@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -24,13 +25,16 @@ class IssuerView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     test_status: str = ""
     source: str = ""
     hierarchy_mode: str = ""
+    row_version: int = 0
 
 
 class IssuerWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a caller may say of an issuer; what is absent on an update stays."""
 
+    # what null clears in a merge patch, and to what
+    cleared: ClassVar[Mapping[str, Any]] = {"config": {}}
     read_only: ClassVar[frozenset[str]] = frozenset(
-        {"created_at", "updated_at", "last_tested_at", "test_status", "source", "hierarchy_mode"}
+        {"row_version", "created_at", "updated_at", "last_tested_at", "test_status", "source", "hierarchy_mode"}
     )
 
     id: Id | None = None

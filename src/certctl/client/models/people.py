@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from msgspec import Struct
 
@@ -19,12 +20,15 @@ class OwnerView(Struct, frozen=True, kw_only=True):
     team_id: str
     created_at: datetime
     updated_at: datetime
+    row_version: int = 0
 
 
 class OwnerWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a caller may say of an owner; what is absent on an update stays."""
 
-    read_only: ClassVar[frozenset[str]] = frozenset({"created_at", "updated_at"})
+    # what null clears in a merge patch, and to what
+    cleared: ClassVar[Mapping[str, Any]] = {"email": "", "team_id": ""}
+    read_only: ClassVar[frozenset[str]] = frozenset({"row_version", "created_at", "updated_at"})
 
     id: Id | None = None
     name: Text | None = None
@@ -40,12 +44,15 @@ class TeamView(Struct, frozen=True, kw_only=True):
     description: str
     created_at: datetime
     updated_at: datetime
+    row_version: int = 0
 
 
 class TeamWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a caller may say of a team; what is absent on an update stays."""
 
-    read_only: ClassVar[frozenset[str]] = frozenset({"created_at", "updated_at"})
+    # what null clears in a merge patch, and to what
+    cleared: ClassVar[Mapping[str, Any]] = {"description": ""}
+    read_only: ClassVar[frozenset[str]] = frozenset({"row_version", "created_at", "updated_at"})
 
     id: Id | None = None
     name: Text | None = None

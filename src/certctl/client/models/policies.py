@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
@@ -27,6 +28,7 @@ class PolicyView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     updated_at: datetime
     is_evaluated: bool
     evaluated_at: datetime | None = None
+    row_version: int = 0
 
 
 class PolicyWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -36,7 +38,11 @@ class PolicyWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     AllowedEnvironments `allowed`, RenewalLeadTime `lead_time_days`, CertificateLifetime `max_days`.
     """
 
-    read_only: ClassVar[frozenset[str]] = frozenset({"created_at", "updated_at", "is_evaluated", "evaluated_at"})
+    read_only: ClassVar[frozenset[str]] = frozenset(
+        {"row_version", "created_at", "updated_at", "is_evaluated", "evaluated_at"}
+    )
+    # what null clears in a merge patch, and to what
+    cleared: ClassVar[Mapping[str, Any]] = {"config": {}}
 
     id: Id | None = None
     name: Text | None = None

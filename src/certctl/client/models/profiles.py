@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
@@ -37,12 +38,22 @@ class ProfileView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     required_csr_attributes: list[str] = []
     acme_auth_mode: str = ""
     requires_approval: bool = False
+    row_version: int = 0
 
 
 class ProfileWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a caller may say of a profile; what is absent on an update stays."""
 
-    read_only: ClassVar[frozenset[str]] = frozenset({"created_at", "updated_at", "version"})
+    # what null clears in a merge patch, and to what
+    cleared: ClassVar[Mapping[str, Any]] = {
+        "description": "",
+        "max_ttl_seconds": 0,
+        "required_san_patterns": [],
+        "spiffe_uri_pattern": "",
+        "required_csr_attributes": [],
+        "acme_auth_mode": "",
+    }
+    read_only: ClassVar[frozenset[str]] = frozenset({"row_version", "created_at", "updated_at", "version"})
 
     id: Id | None = None
     name: Text | None = None

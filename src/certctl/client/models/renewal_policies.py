@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
@@ -26,12 +27,22 @@ class RenewalPolicyView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     certificate_profile_id: str = ""
     alert_channels: dict[str, list[str]] = {}
     alert_severity_map: dict[str, str] = {}
+    row_version: int = 0
 
 
 class RenewalPolicyWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a caller may say of a policy; what is absent on an update stays."""
 
-    read_only: ClassVar[frozenset[str]] = frozenset({"created_at", "updated_at"})
+    # what null clears in a merge patch, and to what
+    cleared: ClassVar[Mapping[str, Any]] = {
+        "renewal_window_days": None,
+        "renewal_window_fraction": None,
+        "alert_thresholds_days": [],
+        "alert_channels": {},
+        "alert_severity_map": {},
+        "certificate_profile_id": "",
+    }
+    read_only: ClassVar[frozenset[str]] = frozenset({"row_version", "created_at", "updated_at"})
 
     id: Id | None = None
     name: Text | None = None

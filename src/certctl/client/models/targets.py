@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -26,13 +27,25 @@ class TargetView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     source: str = ""
     retired_at: datetime | None = None
     retired_reason: str = ""
+    row_version: int = 0
 
 
 class TargetWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a caller may say of a target; what is absent on an update stays."""
 
+    # what null clears in a merge patch, and to what
+    cleared: ClassVar[Mapping[str, Any]] = {"config": {}, "agent_id": ""}
     read_only: ClassVar[frozenset[str]] = frozenset(
-        {"created_at", "updated_at", "last_tested_at", "test_status", "source", "retired_at", "retired_reason"}
+        {
+            "row_version",
+            "created_at",
+            "updated_at",
+            "last_tested_at",
+            "test_status",
+            "source",
+            "retired_at",
+            "retired_reason",
+        }
     )
 
     id: Id | None = None

@@ -1,0 +1,146 @@
+"""Lists stand on their indexes: what the two databases say they would do with an inventory of 20,000."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from certctl.core.scope import Scope
+from certctl.store import migrate
+from certctl.store.listings import CERTIFICATES, JOBS, VERSIONS
+from certctl.store.lists import Asked, Listing, Position, read_list, rows_wanted
+from certctl.store.tx import Database
+from peers.inventory import NOW, TENANT, fill, host
+
+WHOLE = Scope.whole(TENANT)
+COUNT = 20_000
+START = NOW - timedelta(seconds=COUNT)
+
+
+def after(value: Any, number: int, kind: str = "cert") -> Position:
+    return Position(value, f"{kind}-{number:08}", COUNT, False)
+
+
+# what is asked, and how many rows of the big table the answer may cost at most, by what PostgreSQL really read
+ASKED: dict[str, tuple[Listing[Any], Asked]] = {
+    "certificates": (CERTIFICATES, Asked(sort="createdAt")),
+    "certificates, backwards": (CERTIFICATES, Asked(sort="createdAt", descending=True)),
+    "certificates, far in": (
+        CERTIFICATES,
+        Asked(sort="createdAt", after=after(START + timedelta(seconds=15_000), 15_000)),
+    ),
+    "by name, far in": (CERTIFICATES, Asked(sort="name", after=after("site-015000", 15_000))),
+    "by change, backwards, far in": (
+        CERTIFICATES,
+        Asked(sort="updatedAt", descending=True, after=after(NOW - timedelta(seconds=9_000), 9_000)),
+    ),
+    "by status": (CERTIFICATES, Asked(sort="createdAt", filters={"status": ("Expiring",)})),
+    "by owner": (CERTIFICATES, Asked(sort="createdAt", filters={"owner_id": ("owner-7",)})),
+    "by team": (CERTIFICATES, Asked(sort="createdAt", filters={"team_id": ("team-7",)})),
+    "by issuer": (CERTIFICATES, Asked(sort="createdAt", filters={"issuer_id": ("iss-local",)})),
+    "by profile": (CERTIFICATES, Asked(sort="createdAt", filters={"profile_id": ("prof-3",)})),
+    "by environment": (CERTIFICATES, Asked(sort="createdAt", filters={"environment": ("staging",)})),
+    "searched by name": (CERTIFICATES, Asked(sort="createdAt", q=host(4321))),
+    "searched by domain": (CERTIFICATES, Asked(sort="createdAt", q="host000001.zone1.example.com")),
+    "searched by serial number": (CERTIFICATES, Asked(sort="createdAt", q="ab:cd:ef:01:23:45")),
+    "soon to expire": (
+        CERTIFICATES,
+        Asked(sort="expiresAt", filters={"expires_before": (NOW + timedelta(hours=20),)}),
+    ),
+    "jobs": (JOBS, Asked(sort="createdAt", descending=True)),
+    "jobs, far in": (JOBS, Asked(sort="createdAt", descending=True, after=after(START, 5_000, "job"))),
+    "jobs of a certificate": (JOBS, Asked(sort="createdAt", descending=True, filters={"certificate_id": ("cert-00000007",)})),
+    "jobs of an agent": (JOBS, Asked(sort="createdAt", descending=True, filters={"agent_id": ("agent-7",)})),
+    "jobs by type": (JOBS, Asked(sort="createdAt", descending=True, filters={"type": ("Issuance",)})),
+    "jobs by status": (JOBS, Asked(sort="createdAt", descending=True, filters={"status": ("Failed",)})),
+    "versions": (VERSIONS, Asked(sort="createdAt", descending=True, fixed={"certificate_id": "cert-00000007"})),
+}  # fmt: skip
+# SQLite keeps NULL first: an order with NULL last is sorted there, not read from the index
+SORTED_ON_SQLITE = {"soon to expire"}
+
+
+@pytest.fixture(scope="module")
+def inventory(postgres_server, tmp_path_factory) -> dict[str, str]:
+    """One filled database of each kind."""
+    urls = {"postgresql": postgres_server.new_database(), "sqlite": f"sqlite:///{tmp_path_factory.mktemp('db')}/c.db"}
+
+    async def make(url: str) -> None:
+        database = Database(url)
+        try:
+            await migrate.migrate(database)
+            await fill(database, COUNT)
+        finally:
+            await database.close()
+
+    for url in urls.values():
+        asyncio.run(make(url))
+    return urls
+
+
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(node for inner in plan.get("Plans", ()) for node in nodes(inner))]
+
+
+@pytest.mark.xdist_group("list-plans")
+@pytest.mark.parametrize("name", ASKED)
+async def test_postgresql_reads_no_more_than_it_shows(inventory, name):
+    listing, asked = ASKED[name]
+    database = Database(inventory["postgresql"])
+    try:
+        async with database.engine.connect() as connection:
+            statement = rows_wanted(WHOLE, listing, asked)
+            compiled = statement.compile(
+                dialect=connection.dialect, compile_kwargs={"literal_binds": True, "render_postcompile": True}
+            )
+            told = await connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {compiled}")
+            plan = told.scalar()[0]["Plan"]
+    finally:
+        await database.close()
+    for node in nodes(plan):
+        assert node["Node Type"] != "Seq Scan", (name, plan)
+        read = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+        assert read <= 1000, (name, node["Node Type"], read)
+
+
+@pytest.mark.xdist_group("list-plans")
+@pytest.mark.parametrize("name", ASKED)
+async def test_sqlite_searches_by_index_and_sorts_nothing(inventory, name):
+    listing, asked = ASKED[name]
+    database = Database(inventory["sqlite"])
+    try:
+        async with database.engine.connect() as connection:
+            statement = rows_wanted(WHOLE, listing, asked)
+            compiled = statement.compile(
+                dialect=connection.dialect, compile_kwargs={"literal_binds": True, "render_postcompile": True}
+            )
+            told = (await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}")).all()
+    finally:
+        await database.close()
+    steps = [row[3] for row in told]
+    scans = [
+        step
+        for step in steps
+        if step.startswith("SCAN") and not step.startswith(("SCAN (", "SCAN certificate_ids", "SCAN CONSTANT"))
+    ]
+    assert not [step for step in scans if listing.table.name in step or "certificate_names" in step], (name, steps)
+    if not asked.q and name not in SORTED_ON_SQLITE:
+        assert not [step for step in steps if "TEMP B-TREE FOR ORDER" in step], (name, steps)
+
+
+@pytest.mark.xdist_group("list-plans")
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_the_totals_of_a_large_inventory(inventory, kind):
+    database = Database(inventory[kind])
+    try:
+        async with database.read() as tx:
+            whole = await read_list(tx, WHOLE, CERTIFICATES, Asked(sort="createdAt", limit=1))
+            many = await read_list(tx, WHOLE, CERTIFICATES, Asked(sort="createdAt", limit=1, q="host"))
+            zone = await read_list(tx, WHOLE, CERTIFICATES, Asked(sort="name", limit=500, q="zone3.example.com"))
+    finally:
+        await database.close()
+    assert (whole.total, whole.estimated) == (COUNT, False)
+    assert (many.total, many.estimated) == (10_000, True)
+    assert zone.total == len(zone.data) == len(range(3, COUNT, 97))

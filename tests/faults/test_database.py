@@ -36,9 +36,9 @@ def test_it_crashes_and_comes_back(tmp_path):
         play.judge()
 
 
-@pytest.mark.parametrize("name", ["commit.issue.answer.before", "commit.record.after"])
-def test_it_is_lost_and_a_standby_takes_its_place(tmp_path, name):
+def test_it_is_lost_and_a_standby_takes_its_place(tmp_path):
     """The primary is killed with -9 while a server stands between signing and recording; what it has answered, the standby has."""
+    name = "commit.issue.answer.before"
     with pair() as both, _playing_on(both, tmp_path) as play:
         play.add_replica()
         assert play.strike(Point("renew", "server", name), "postgres"), f"{name} was not passed"
@@ -85,6 +85,18 @@ async def test_a_server_that_takes_no_writes_any_more_is_left(postgres_server):
         with pytest.raises(Temporary):
             await _port(database)
         assert await _port(database) == postgres_server.port
+    finally:
+        await database.close()
+
+
+async def test_a_pool_that_is_used_up_is_a_passing_trouble(database_url):
+    database = Database(database_url, max_connections=1)
+    database.engine.pool._timeout = 0.1
+    try:
+        async with database.read():
+            with pytest.raises(Temporary, match="in use"):
+                async with database.read():
+                    pass
     finally:
         await database.close()
 

@@ -17,6 +17,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from certctl.core.errors import Misconfigured, Temporary
@@ -201,6 +202,9 @@ def database_errors() -> Any:
         raise
     except (ConnectionError, TimeoutError) as error:
         raise Temporary("the database cannot be reached", detail=str(error)) from error
+    except PoolTimeoutError as error:
+        # whoever holds the connections waits for a database that says nothing, or there are too few
+        raise Temporary("every connection to the database is in use", detail=str(error)) from error
 
 
 def _engine(url: str, connector: Connector | None, max_connections: int) -> AsyncEngine:

@@ -20,6 +20,9 @@ _AT_TIMES = (
     "commit.agent.seen.",
     "commit.key.touch.",
     "commit.tick.end.",
+    "commit.tick.lease.",
+    "commit.count.fold.",
+    "commit.count.write.",
 )
 
 

@@ -103,3 +103,38 @@ def test_the_workflow_runs_every_guard_in_a_loop_and_make_lint_does_too():
     assert workflow["permissions"] == {"contents": "read"}
     for guard in GUARDS.iterdir():
         assert os.access(guard, os.X_OK), guard
+
+
+def test_metrics_that_nobody_declared_or_documents_are_found(tmp_path):
+    root = copy(
+        tmp_path, "scripts/ci-guards/metrics-documented", "docs/reference/metrics.md", "docs/operator", "deploy/helm"
+    )
+    (root / ".venv").symlink_to(ROOT / ".venv")
+    (root / "src").symlink_to(ROOT / "src")
+    guard = root / "scripts/ci-guards/metrics-documented"
+    assert run(guard).returncode == 0
+    page = root / "docs/reference/metrics.md"
+    page.write_text(page.read_text().replace("certctl_job_stuck", "certctl_job_stuckk"))
+    rules = root / "deploy/helm/certctl/templates/prometheusrules.yaml"
+    rules.write_text(rules.read_text().replace("certctl_agent_online", "certctl_agents_online"))
+    ended = run(guard)
+    assert ended.returncode == 1
+    for fault in (
+        "certctl_job_stuck is declared and not documented",
+        "certctl_job_stuckk in",
+        "certctl_agents_online in",
+    ):
+        assert fault in ended.stderr
+
+
+def test_a_route_that_the_document_leaves_out_is_found(tmp_path):
+    assert run(GUARDS / "routes-openapi").returncode == 0
+    (tmp_path / "sitecustomize.py").write_text(
+        "import certctl.api.app as app\n"
+        "told = app.openapi_document()\n"
+        "told['paths']['/api/v1/unheard'] = told['paths'].pop('/api/v1/owners')\n"
+    )
+    ended = run(GUARDS / "routes-openapi", PYTHONPATH=str(tmp_path))
+    assert ended.returncode == 1
+    assert "GET /api/v1/owners is served and not in the document" in ended.stderr
+    assert "/api/v1/unheard is in the document and not served" in ended.stderr

@@ -1,6 +1,6 @@
 """Every call of the REST API that certctl's own clients make, described once: method, path, query, body, answer.
 
-Pure data; `client` and `async_client` send it. Ids are quoted, so that no id changes a path.
+Pure data; the two clients send it. Ids are quoted, so that no id changes a path.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ API = "/api/v1"
 
 
 class Call(Struct, Generic[AnswerT], frozen=True, kw_only=True):
-    """One call. `answer` None means that nothing comes back; `patience_seconds` is added to the usual time limit."""
+    """One call. `answer` None means that nothing comes back; `patience_seconds` is added to the usual time limit.
+
+    `if_match` is the entity tag that the thing must still have (RFC 9110 13.1.1).
+    """
 
     method: str
     path: str
@@ -42,6 +45,7 @@ class Call(Struct, Generic[AnswerT], frozen=True, kw_only=True):
     query: dict[str, str] = {}
     body: Struct | None = None
     patience_seconds: float = 0
+    if_match: str = ""
 
 
 class Resource(Struct, Generic[AnswerT], frozen=True):
@@ -55,6 +59,12 @@ class Resource(Struct, Generic[AnswerT], frozen=True):
         shown = {"page": str(page), "per_page": str(per_page)} | {name: value for name, value in query.items() if value}
         return Call(method="GET", path=f"{API}/{self.path}", answer=PageOf[self.view], query=shown)  # type: ignore[name-defined]  # generic at run time
 
+    def after(self, cursor: str = "", page_size: int = 500, **query: str) -> Call[PageOf[AnswerT]]:
+        """The rows behind a cursor, the first ones without one."""
+        asked = {"cursor": cursor, "page_size": str(page_size)}
+        asked |= {name: value for name, value in query.items() if value}
+        return Call(method="GET", path=f"{API}/{self.path}", answer=PageOf[self.view], query=asked)  # type: ignore[name-defined]  # generic at run time
+
     def get(self, thing_id: str) -> Call[AnswerT]:
         """One of them."""
         return Call(method="GET", path=at(self.path, thing_id), answer=self.view)
@@ -63,9 +73,9 @@ class Resource(Struct, Generic[AnswerT], frozen=True):
         """A new one."""
         return Call(method="POST", path=f"{API}/{self.path}", answer=self.view, body=body)
 
-    def update(self, thing_id: str, body: Struct) -> Call[AnswerT]:
+    def update(self, thing_id: str, body: Struct, if_match: str = "") -> Call[AnswerT]:
         """Change it."""
-        return Call(method="PUT", path=at(self.path, thing_id), answer=self.view, body=body)
+        return Call(method="PUT", path=at(self.path, thing_id), answer=self.view, body=body, if_match=if_match)
 
     def delete(self, thing_id: str) -> Call[None]:
         """Remove it."""
@@ -160,8 +170,11 @@ def list_retired_agents(page: int = 1, per_page: int = 500) -> Call[PageOf[agent
     return Call(method="GET", path=f"{API}/agents/retired", answer=PageOf[agents.AgentView], query=query)
 
 
-def create_enrolment_token(body: agents.TokenWrite) -> Call[agents.TokenView]:
-    """A one-time right to enrol."""
+def create_enrolment_token(
+    *, agent_name: str = "", agent_group: str = "", expires_in_seconds: int = 3600
+) -> Call[agents.TokenView]:
+    """A one-time right to enrol, for one name or one of a group."""
+    body = agents.TokenWrite(agent_name=agent_name, agent_group=agent_group, expires_in_seconds=expires_in_seconds)
     return Call(method="POST", path=f"{API}/agents/enrolment-tokens", answer=agents.TokenView, body=body)
 
 

@@ -1,12 +1,14 @@
-"""A call to an HTTP request, an HTTP answer to data or to the same error that the server raised.
+"""One call from beginning to end without a socket: what to send, how long to wait, what came of it.
 
-Shared by the sync and the async client. Must never put a header or a body of ours into an error.
+Both clients drive `converse`; they differ in how they send and sleep alone. A GET is repeated when it failed for the
+moment; so is a POST, under the Idempotency-Key that it had the first time: the server answers it once. Must never put
+a header or a body of ours into an error.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -15,10 +17,12 @@ import httpx
 import msgspec
 
 from certctl import __version__
-from certctl.client.calls import Call, encode_body
+from certctl.client.calls import Call, Resource, encode_body
+from certctl.client.models.page import PageOf
 from certctl.client.models.problem import Problem
 from certctl.core import errors
-from certctl.core.errors import CertctlError, Misconfigured, Temporary, Violation
+from certctl.core.errors import CertctlError, Misconfigured, OutcomeUnknown, Temporary, Violation
+from certctl.core.ids import uuid7
 from certctl.core.secret import Secret
 
 AnswerT = TypeVar("AnswerT")
@@ -28,10 +32,17 @@ ATTEMPTS = 3
 _LONGEST_PAUSE_SECONDS = 5.0
 
 
+# what may be sent again: a POST because the server keeps the answer to its key
+REPEATED = frozenset({"GET", "POST"})
+
+
 class Unreachable(Temporary):
     """Nothing answers there, or what answers cannot be trusted."""
 
     code = "unreachable"
+
+
+_PASSING = (Temporary, errors.RateLimited, OutcomeUnknown)
 
 
 def tls_context(ca_path: Path | None) -> ssl.SSLContext:
@@ -53,21 +64,58 @@ def check_url(url: str) -> str:
     return str(parsed).rstrip("/")
 
 
-def request_of(call: Call[Any], key: Secret) -> dict[str, Any]:
-    """The keyword arguments of httpx's `request`."""
+def converse(
+    call: Call[AnswerT], key: Secret, url: str, seconds: float = CALL_SECONDS
+) -> Generator[dict[str, Any] | float, httpx.Response | None, AnswerT]:
+    """Yields what to send (and takes the response, or the httpx.HTTPError thrown in) and how many seconds to wait."""
+    request = request_of(call, key, seconds)
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            response = yield request
+            if response is not None:
+                return answer_of(call, response)
+            raise TypeError("a request is answered with a response")
+        except httpx.HTTPError as error:
+            failure = unanswered(call, error, url)
+            failure.__cause__ = error
+        except CertctlError as error:
+            failure = error
+        pause = pause_before_retry(call, failure, attempt)
+        if pause is None:
+            raise failure
+        yield pause
+
+
+def walk(
+    resource: Resource[AnswerT], query: Mapping[str, str], page_size: int = 500
+) -> Generator[Call[PageOf[AnswerT]], PageOf[AnswerT], None]:
+    """Yields the calls that read a whole list, each from what the last one answered."""
+    page = yield resource.after(page_size=page_size, **query)
+    while page.next_cursor:
+        page = yield resource.after(page.next_cursor, page_size, **query)
+
+
+def request_of(call: Call[Any], key: Secret, seconds: float = CALL_SECONDS) -> dict[str, Any]:
+    """The keyword arguments of httpx's `request`; a POST gets an Idempotency-Key of its own."""
     content = encode_body(call.body)
     headers = {"Accept": "application/json", "User-Agent": f"certctl/{__version__}"}
     if key:
         headers["Authorization"] = f"Bearer {key.reveal()}"
     if content is not None:
         headers["Content-Type"] = "application/json"
+    if call.method == "POST":
+        headers["Idempotency-Key"] = uuid7()
+    if call.if_match:
+        headers["If-Match"] = call.if_match
     return {
         "method": call.method,
         "url": call.path,
         "params": call.query or None,
         "content": content,
         "headers": headers,
-        "timeout": CALL_SECONDS + call.patience_seconds,
+        "timeout": seconds + call.patience_seconds,
     }
 
 
@@ -86,6 +134,18 @@ def answer_of(call: Call[AnswerT], response: httpx.Response) -> AnswerT:
         ) from error
 
 
+def unanswered(call: Call[Any], error: httpx.HTTPError, url: str) -> CertctlError:
+    """A change that may have been made is said to be unknown."""
+    sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+    if sent and call.method != "GET":
+        return OutcomeUnknown(
+            f"the connection to {url} broke while a change was under way; look whether it happened before asking again",
+            reference=call.path,
+            detail=str(error),
+        )
+    return transport_error(error, url)
+
+
 def transport_error(error: httpx.HTTPError, base_url: str) -> CertctlError:
     """What kept a call from being answered, in a sentence that says what to do."""
     cause: BaseException | None = error
@@ -100,10 +160,14 @@ def transport_error(error: httpx.HTTPError, base_url: str) -> CertctlError:
 
 
 def pause_before_retry(call: Call[Any], error: CertctlError, attempt: int) -> float | None:
-    """Seconds to wait before a call is sent again, or None: only a GET that failed for the moment is."""
-    if call.method != "GET" or attempt >= ATTEMPTS or not isinstance(error, Temporary | errors.RateLimited):
+    """Seconds to wait before a call is sent again, or None.
+
+    A GET and a POST may be: one changes nothing, the other has its key. PUT, PATCH and DELETE are the caller's to
+    repeat: somebody else may have written since.
+    """
+    if call.method not in REPEATED or attempt >= ATTEMPTS or not isinstance(error, _PASSING):
         return None
-    if error.retry_after is not None:
+    if not isinstance(error, OutcomeUnknown) and error.retry_after is not None:
         pause = error.retry_after.total_seconds()
         return pause if pause <= _LONGEST_PAUSE_SECONDS else None
     return float(0.2 * 2**attempt)

@@ -8,6 +8,8 @@ import pytest
 
 from certctl.client import AsyncClient, Client, Unreachable, calls
 from certctl.client.exchange import check_url, error_of
+from certctl.client.models.people import TeamWrite
+from certctl.client.surface import Sent, Surface
 from certctl.core import errors
 from certctl.core.errors import Violation
 from certctl.core.secret import Secret
@@ -38,7 +40,11 @@ def client(*answers):
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch):
+    async def no_time(_seconds):
+        pass
+
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("asyncio.sleep", no_time)
 
 
 ME = {
@@ -92,27 +98,120 @@ def test_answers_without_a_document(status, kind):
     assert isinstance(error_of(httpx.Response(status, content=b"<html>")), kind)
 
 
-def test_a_get_is_tried_again_and_a_post_never():
+def test_a_get_is_tried_again():
     one, seen = client(httpx.Response(503), httpx.ConnectError("refused"), httpx.Response(200, json=ME))
     assert one.get_me().actor_id == "a"
     assert len(seen) == 3
-    one, seen = client(httpx.Response(503), httpx.Response(202, json={"status": "x"}))
-    with pytest.raises(errors.Temporary):
-        one.renew_certificate("c")
-    assert len(seen) == 1
     one, seen = client(*[httpx.Response(503, headers={"Retry-After": "60"})] * 3)
     with pytest.raises(errors.Temporary):
         one.get_me()
     assert len(seen) == 1, "a long Retry-After is the caller's to wait for"
 
 
-def test_a_change_that_broke_off_is_unknown():
-    one, _ = client(httpx.ReadError("reset"))
+def test_a_post_is_tried_again_under_the_key_it_had():
+    good = httpx.Response(202, json={"status": "x"})
+    one, seen = client(httpx.Response(503), httpx.ReadError("reset"), good)
+    assert one.renew_certificate("c").status == "x"
+    keys = [request.headers["idempotency-key"] for request in seen]
+    assert len(keys) == 3 and len(set(keys)) == 1
+    assert [request.content for request in seen] == [seen[0].content] * 3
+    one, seen = client(good, good)
+    one.renew_certificate("c")
+    one.renew_certificate("c")
+    assert seen[0].headers["idempotency-key"] != seen[1].headers["idempotency-key"], "two calls are two"
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 422])
+def test_a_refusal_is_final(status):
+    one, seen = client(httpx.Response(status, json={}))
+    with pytest.raises(errors.CertctlError):
+        one.renew_certificate("c")
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("call", [calls.TEAMS.update("a", TeamWrite(name="x")), calls.TEAMS.delete("a")])
+def test_a_put_and_a_delete_are_the_callers_to_repeat(call):
+    for answer, kind in ((httpx.Response(503), errors.Temporary), (httpx.ReadError("reset"), errors.OutcomeUnknown)):
+        one, seen = client(answer)
+        with pytest.raises(kind):
+            one.send(call)
+        assert len(seen) == 1 and "idempotency-key" not in seen[0].headers
+
+
+def test_a_post_that_keeps_breaking_off_is_unknown():
+    one, seen = client(*[httpx.ReadError("reset")] * 3)
     with pytest.raises(errors.OutcomeUnknown):
         one.renew_certificate("c")
-    one, _ = client(httpx.ConnectError("refused"))
+    assert len(seen) == 3
+    one, _ = client(*[httpx.ConnectError("refused")] * 3)
     with pytest.raises(Unreachable):
         one.renew_certificate("c")
+
+
+def test_a_change_may_ask_for_the_thing_as_it_was():
+    one, seen = client(httpx.Response(412, json={}))
+    with pytest.raises(errors.CallerError):
+        one.update_team("a", TeamWrite(name="x"), if_match='"7"')
+    assert seen[0].headers["if-match"] == '"7"'
+
+
+def page(*names, cursor=""):
+    rows = [{"id": n, "name": n, "description": "", "created_at": MOMENT, "updated_at": MOMENT} for n in names]
+    more = {"next_cursor": cursor} if cursor else {}
+    return httpx.Response(200, json={"data": rows, "total": 3, "page_size": 2} | more)
+
+
+MOMENT = "2026-01-01T00:00:00Z"
+
+
+def test_a_list_is_read_to_its_end_by_cursor():
+    one, seen = client(page("a", "b", cursor="next"), page("c"))
+    assert [row.id for row in one.each(calls.TEAMS, q="x")] == ["a", "b", "c"]
+    asked = [dict(request.url.params) for request in seen]
+    assert asked == [
+        {"cursor": "", "page_size": "500", "q": "x"},
+        {"cursor": "next", "page_size": "500", "q": "x"},
+    ]
+
+
+async def test_both_clients_read_lists_alike():
+    transport, seen = answering(page("a", "b", cursor="next"), httpx.Response(503), page("c"))
+    async with AsyncClient(URL, Secret("key"), transport=transport) as one:
+        assert [row.id async for row in one.each(calls.TEAMS)] == ["a", "b", "c"]
+    assert len(seen) == 3
+
+
+def test_a_limit_of_time_is_kept():
+    seen = []
+
+    def handle(request):
+        seen.append(request.extensions["timeout"]["read"])
+        return httpx.Response(200, json=JOB)
+
+    with Client(URL, Secret("key"), seconds=7, transport=httpx.MockTransport(handle)) as one:
+        one.get_job("j", wait_seconds=20)
+    assert seen == [27]
+
+
+JOB = {
+    "id": "j",
+    "type": "Issuance",
+    "certificate_id": "c",
+    "status": "Running",
+    "attempts": 0,
+    "max_attempts": 3,
+    "scheduled_at": MOMENT,
+    "created_at": MOMENT,
+    "verification_status": "",
+}
+
+
+def test_both_clients_have_the_same_methods():
+    def methods(kind):
+        return {name for name in dir(kind) if not name.startswith("_")}
+
+    assert methods(Client) - {"close"} == methods(AsyncClient) - {"aclose"}
+    assert {name for name, value in vars(Surface).items() if isinstance(value, Sent)} <= methods(Client)
 
 
 def test_a_server_that_is_not_trusted_is_told_so():
@@ -138,5 +237,5 @@ def test_addresses_that_are_none(url):
 async def test_the_async_client_sends_the_same_calls():
     transport, seen = answering(httpx.Response(200, json=ME))
     async with AsyncClient(URL, Secret("key"), transport=transport) as one:
-        assert (await one.send(calls.get_me())).actor_id == "a"
+        assert (await one.get_me()).actor_id == "a"
     assert seen[0].url == f"{URL}/api/v1/auth/me"

@@ -1,0 +1,120 @@
+"""What both clients can do, said once: each name is a call, and the client it is used on decides how it is sent.
+
+`client.get_job(id)` is a JobView on `Client` and is awaited on `AsyncClient`; type checkers know which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+
+from certctl.client import calls
+from certctl.client.calls import Call
+
+if TYPE_CHECKING:
+    from certctl.client import AsyncClient, Client
+
+AnswerT = TypeVar("AnswerT")
+Given = ParamSpec("Given")
+
+
+class Sent(Generic[Given, AnswerT]):
+    """A method that sends the call which a function describes."""
+
+    def __init__(self, call: Callable[Given, Call[AnswerT]]) -> None:
+        self.call = call
+
+    @overload
+    def __get__(self, client: Client, owner: type) -> Callable[Given, AnswerT]: ...
+
+    @overload
+    def __get__(self, client: AsyncClient, owner: type) -> Callable[Given, Awaitable[AnswerT]]: ...
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Sent[Given, AnswerT]: ...
+
+    def __get__(self, client: Client | AsyncClient | None, owner: type) -> Any:
+        """The method of this client."""
+        if client is None:
+            return self
+
+        @wraps(self.call)
+        def send(*args: Given.args, **kwargs: Given.kwargs) -> Any:
+            return client.send(self.call(*args, **kwargs))
+
+        return send
+
+
+class Surface:
+    """The calls by name."""
+
+    bootstrap = Sent(calls.bootstrap)
+    get_me = Sent(calls.get_me)
+    get_version = Sent(calls.get_version)
+    get_readiness = Sent(calls.get_readiness)
+
+    list_certificates = Sent(calls.CERTIFICATES.list)
+    get_certificate = Sent(calls.CERTIFICATES.get)
+    create_certificate = Sent(calls.CERTIFICATES.create)
+    update_certificate = Sent(calls.CERTIFICATES.update)
+    archive_certificate = Sent(calls.CERTIFICATES.delete)
+    renew_certificate = Sent(calls.renew_certificate)
+    deploy_certificate = Sent(calls.deploy_certificate)
+    revoke_certificate = Sent(calls.revoke_certificate)
+    submit_csr = Sent(calls.submit_csr)
+    list_versions = Sent(calls.list_versions)
+    list_deployments = Sent(calls.list_deployments)
+    export_pem = Sent(calls.export_pem)
+
+    list_jobs = Sent(calls.JOBS.list)
+    get_job = Sent(calls.get_job)
+    cancel_job = Sent(calls.cancel_job)
+
+    list_targets = Sent(calls.TARGETS.list)
+    get_target = Sent(calls.TARGETS.get)
+    create_target = Sent(calls.TARGETS.create)
+    update_target = Sent(calls.TARGETS.update)
+    delete_target = Sent(calls.TARGETS.delete)
+
+    list_agents = Sent(calls.AGENTS.list)
+    get_agent = Sent(calls.AGENTS.get)
+    list_retired_agents = Sent(calls.list_retired_agents)
+    create_enrolment_token = Sent(calls.create_enrolment_token)
+    retire_agent = Sent(calls.retire_agent)
+
+    list_issuers = Sent(calls.ISSUERS.list)
+    get_issuer = Sent(calls.ISSUERS.get)
+    create_issuer = Sent(calls.ISSUERS.create)
+    update_issuer = Sent(calls.ISSUERS.update)
+    delete_issuer = Sent(calls.ISSUERS.delete)
+
+    list_profiles = Sent(calls.PROFILES.list)
+    get_profile = Sent(calls.PROFILES.get)
+    create_profile = Sent(calls.PROFILES.create)
+    update_profile = Sent(calls.PROFILES.update)
+    delete_profile = Sent(calls.PROFILES.delete)
+
+    list_renewal_policies = Sent(calls.POLICIES.list)
+    get_renewal_policy = Sent(calls.POLICIES.get)
+    create_renewal_policy = Sent(calls.POLICIES.create)
+    update_renewal_policy = Sent(calls.POLICIES.update)
+    delete_renewal_policy = Sent(calls.POLICIES.delete)
+
+    list_owners = Sent(calls.OWNERS.list)
+    get_owner = Sent(calls.OWNERS.get)
+    create_owner = Sent(calls.OWNERS.create)
+    update_owner = Sent(calls.OWNERS.update)
+    delete_owner = Sent(calls.OWNERS.delete)
+
+    list_teams = Sent(calls.TEAMS.list)
+    get_team = Sent(calls.TEAMS.get)
+    create_team = Sent(calls.TEAMS.create)
+    update_team = Sent(calls.TEAMS.update)
+    delete_team = Sent(calls.TEAMS.delete)
+
+    test_thing = Sent(calls.test_thing)
+    list_keys = Sent(calls.list_keys)
+    create_key = Sent(calls.create_key)
+    delete_key = Sent(calls.delete_key)
+    count_certificates = Sent(calls.count_certificates)

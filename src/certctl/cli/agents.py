@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from certctl.cli import options, tables
+from certctl.cli import lists, options, output, tables
 from certctl.cli.connection import connect
 from certctl.cli.finding import find
 
@@ -19,16 +19,24 @@ Which = Annotated[str, typer.Argument(metavar="AGENT", help="Id or name of the a
 @app.command("list")
 def list_agents(
     retired: Annotated[bool, typer.Option("--retired", help="Those that were retired.")] = False,
-    limit: options.Limit = 100,
+    status: Annotated[str, typer.Option(help="Online, Offline, ...")] = "",
+    search: lists.Search = "",
+    only: lists.Filters = None,
+    sort: lists.Sort = "",
+    page_number: lists.Page = 1,
+    limit: lists.Limit = 100,
+    every: lists.All = False,
     json: options.Json = False,
 ) -> None:
     """List agents."""
     from certctl.client import calls
 
+    query = lists.filters(only) | {"status": status, "q": search, "sort": sort}
+    resource = calls.RETIRED_AGENTS if retired else calls.AGENTS
     with connect() as client:
-        page = client.send(calls.list_retired_agents(per_page=limit) if retired else calls.AGENTS.list(per_page=limit))
+        page = lists.fetch(client, resource, page=page_number, limit=limit, every=every, **query)
     if json:
-        tables.print_json(page)
+        output.print_data(page)
         return
     rows = [
         [
@@ -49,6 +57,7 @@ def list_agents(
     )
 
 
+@app.command("get", hidden=True)
 @app.command()
 def show(agent: Which, json: options.Json = False) -> None:
     """One agent."""
@@ -57,7 +66,7 @@ def show(agent: Which, json: options.Json = False) -> None:
     with connect() as client:
         found = find(client, calls.AGENTS, agent, "agent")
     if json:
-        tables.print_json(found)
+        output.print_data(found)
         return
     tables.print_facts(
         [
@@ -98,7 +107,7 @@ def token(
         made = client.create_enrolment_token(agent_name=name, agent_group=group, expires_in_seconds=seconds)
         server = client.url
     if json:
-        tables.print_json(made)
+        output.print_data(made)
         return
     sys.stdout.write(f"{made.token}\n")
     sys.stderr.write(
@@ -124,6 +133,6 @@ def retire(
         options.confirm(question, yes=yes)
         answer = client.retire_agent(found.id, reason=reason, force=force)
     if json:
-        tables.print_json(answer)
+        output.print_data(answer)
         return
     sys.stdout.write(f"{tables.safe(found.name)} {'is retired' if answer else 'was retired before'}\n")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from certctl.cli import options, plans, tables
+from certctl.cli import lists, options, output, plans, tables
 from certctl.cli.connection import connect
 from certctl.cli.exits import UsageFault
 from certctl.cli.finding import find, find_id
@@ -27,21 +27,26 @@ _WAIT_SECONDS = 300.0
 @app.command("list")
 def list_certificates(
     status: Annotated[str, typer.Option(help="Active, Expiring, Failed, ...")] = "",
-    search: Annotated[str, typer.Option("--search", "-q", help="Beginning of a name.")] = "",
+    search: lists.Search = "",
     owner: Annotated[str, typer.Option(help="Id of the owner.")] = "",
     team: Annotated[str, typer.Option(help="Id of the team.")] = "",
     issuer: Annotated[str, typer.Option(help="Id of the issuer.")] = "",
-    sort: Annotated[str, typer.Option(help="name, expiresAt, status, ...; -name the other way.")] = "expiresAt",
-    limit: options.Limit = 100,
+    only: lists.Filters = None,
+    sort: lists.Sort = "expiresAt",
+    page_number: lists.Page = 1,
+    limit: lists.Limit = 100,
+    every: lists.All = False,
     json: options.Json = False,
 ) -> None:
     """List certificates, those that end first on top."""
+    from certctl.client import calls
+
+    named = {"status": status, "owner_id": owner, "team_id": team, "issuer_id": issuer}
+    query = named | lists.filters(only) | {"q": search, "sort": sort}
     with connect() as client:
-        page = client.list_certificates(
-            per_page=limit, status=status, q=search, owner_id=owner, team_id=team, issuer_id=issuer, sort=sort
-        )
+        page = lists.fetch(client, calls.CERTIFICATES, page=page_number, limit=limit, every=every, **query)
     if json:
-        tables.print_json(page)
+        output.print_data(page)
         return
     rows = [
         [
@@ -63,6 +68,7 @@ def list_certificates(
         sys.stdout.write(f"{len(page.data)} of {page.total}; narrow with --status or --search\n")
 
 
+@app.command("get", hidden=True)
 @app.command()
 def show(certificate: Which, json: options.Json = False) -> None:
     """Everything about one certificate: its state, where it is deployed, what was seen there."""
@@ -71,7 +77,7 @@ def show(certificate: Which, json: options.Json = False) -> None:
     with connect() as client:
         found = find(client, calls.CERTIFICATES, certificate, "certificate")
         if json:
-            tables.print_json(found)
+            output.print_data(found)
             return
         deployments = client.list_deployments(found.id).data
         versions = client.list_versions(found.id).data
@@ -216,7 +222,7 @@ def _tell(client: Client, certificate_id: str, *, json: bool, waited: bool) -> N
     """How it stands now, in one line."""
     now = client.get_certificate(certificate_id)
     if json:
-        tables.print_json(now)
+        output.print_data(now)
         return
     places = client.list_deployments(certificate_id).data
     verified = [row for row in places if row.deployment and row.deployment.status == "verified"]
@@ -328,7 +334,7 @@ def versions(certificate: Which, json: options.Json = False) -> None:
         certificate_id = find_id(client, calls.CERTIFICATES, certificate, "certificate")
         page = client.list_versions(certificate_id)
     if json:
-        tables.print_json(page)
+        output.print_data(page)
         return
     tables.print_table(
         ["STATUS", "SERIAL", "ENDS", "KEY", "HOLDER", "ID"],
@@ -362,7 +368,7 @@ def export(
         certificate_id = find_id(client, calls.CERTIFICATES, certificate, "certificate")
         pem = client.export_pem(certificate_id, version)
     if json:
-        tables.print_json(pem)
+        output.print_data(pem)
         return
     text = pem.cert_pem if leaf else pem.full_pem
     if out is None:

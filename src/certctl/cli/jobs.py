@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from certctl.cli import options, plans, tables
+from certctl.cli import lists, options, output, plans, tables
 from certctl.cli.connection import connect
 from certctl.cli.finding import find, find_id
 
@@ -21,7 +21,12 @@ def list_jobs(
     status: Annotated[str, typer.Option(help="Running, Failed, ...")] = "",
     type: Annotated[str, typer.Option("--type", help="Issuance, Renewal, Deployment, Revocation.")] = "",  # noqa: A002 - the API's word
     certificate: Annotated[str, typer.Option("--cert", help="Id or name of a certificate.")] = "",
-    limit: options.Limit = 50,
+    search: lists.Search = "",
+    only: lists.Filters = None,
+    sort: lists.Sort = "",
+    page_number: lists.Page = 1,
+    limit: lists.Limit = 50,
+    every: lists.All = False,
     json: options.Json = False,
 ) -> None:
     """List jobs, newest first."""
@@ -29,9 +34,11 @@ def list_jobs(
 
     with connect() as client:
         certificate_id = find_id(client, calls.CERTIFICATES, certificate, "certificate") if certificate else ""
-        page = client.list_jobs(per_page=limit, status=status, type=type, certificate_id=certificate_id)
+        named = {"status": status, "type": type, "certificate_id": certificate_id}
+        query = named | lists.filters(only) | {"q": search, "sort": sort}
+        page = lists.fetch(client, calls.JOBS, page=page_number, limit=limit, every=every, **query)
     if json:
-        tables.print_json(page)
+        output.print_data(page)
         return
     rows = [
         [
@@ -48,6 +55,7 @@ def list_jobs(
     tables.print_table(["TYPE", "STATUS", "CERTIFICATE", "WHERE", "BEGUN", "ID", "NOTE"], rows, "No jobs.")
 
 
+@app.command("get", hidden=True)
 @app.command()
 def show(job: Which, json: options.Json = False) -> None:
     """One job with its steps."""
@@ -56,7 +64,7 @@ def show(job: Which, json: options.Json = False) -> None:
     with connect() as client:
         found = find(client, calls.JOBS, job, "job")
     if json:
-        tables.print_json(found)
+        output.print_data(found)
         return
     tables.print_facts(
         [
@@ -101,7 +109,7 @@ def wait(job: Which, timeout: options.Timeout = 300.0, json: options.Json = Fals
         job_id = find_id(client, calls.JOBS, job, "job")
         ended = Follower(client, quiet=json).follow_job(job_id, timeout)
     if json:
-        tables.print_json(ended)
+        output.print_data(ended)
     else:
         sys.stdout.write(f"{ended.id} is {tables.status(ended.status)}\n")
     refuse_failures([ended])

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from certctl.cli import options, tables
+from certctl.cli import options, output, tables
 from certctl.cli.connection import connect
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
@@ -22,7 +22,7 @@ def list_keys(json: options.Json = False) -> None:
     with connect() as client:
         answer = client.send(calls.list_keys())
     if json:
-        tables.print_json(answer)
+        output.print_data(answer)
         return
     rows = [
         [
@@ -67,7 +67,7 @@ def create(
     with connect() as client:
         made = client.send(calls.create_key(wish))
     if json:
-        tables.print_json(made)
+        output.print_data(made)
         return
     sys.stdout.write(f"{made.key_value}\n")
     sys.stderr.write(f"This is the key of {tables.safe(made.name)} ({made.id}); keep it, it is not shown again.\n")

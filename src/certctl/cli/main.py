@@ -6,6 +6,7 @@ environment, never from an argument.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -13,14 +14,13 @@ from typing import Annotated, NoReturn
 import typer
 
 from certctl import __version__
-from certctl.cli import agents, certs, jobs, keys, options, records, tables
+from certctl.cli import agents, certs, jobs, keys, options, output, records, tables
 from certctl.cli.connection import Profile, connect, load_profile, profile_path, save_profile
 from certctl.cli.exits import EXITS, UsageFault, exit_code, sentence
 from certctl.core.errors import CertctlError
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Certificates from request to proof: issue, deploy, verify, renew, revoke.",
     epilog=EXITS,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -31,6 +31,35 @@ app.add_typer(agents.app, name="agents")
 for _kind in records.KINDS:
     app.add_typer(records.app_of(_kind), name=_kind)
 app.add_typer(keys.app, name="keys")
+
+# kept out of sight: the reference product's flags before the command, so that its users' scripts go on
+_GlobalServer = Annotated[str, typer.Option("--server", hidden=True)]
+_GlobalCaBundle = Annotated[str, typer.Option("--ca-bundle", hidden=True)]
+_GlobalFormat = Annotated[output.Form | None, typer.Option("--format", hidden=True)]
+_GlobalKey = Annotated[str, typer.Option("--api-key", hidden=True)]
+_GlobalInsecure = Annotated[bool, typer.Option("--insecure", hidden=True)]
+
+
+@app.callback()
+def before(
+    server: _GlobalServer = "",
+    ca_bundle: _GlobalCaBundle = "",
+    form: _GlobalFormat = None,
+    api_key: _GlobalKey = "",
+    insecure: _GlobalInsecure = False,
+) -> None:
+    """Certificates from request to proof: issue, deploy, verify, renew, revoke."""
+    if api_key:
+        raise UsageFault("--api-key is not supported, other users of this machine could read it: set CERTCTL_API_KEY")
+    if insecure:
+        raise UsageFault("--insecure is not supported: name the CA of the server's certificate by --ca-bundle")
+    if server:
+        os.environ["CERTCTL_SERVER_URL"] = server
+    if ca_bundle:
+        os.environ["CERTCTL_SERVER_CA_BUNDLE_PATH"] = ca_bundle
+    if form is not None:
+        output.assume(form)
+
 
 Server = Annotated[str, typer.Option("--server", help="https://host:8443", envvar="CERTCTL_SERVER_URL")]
 CaBundle = Annotated[
@@ -86,7 +115,7 @@ def bootstrap(
         made = client.bootstrap(token, name)
     path = save_profile(Profile(server_url=anonymous.server_url, api_key=made.key_value, ca_bundle=anonymous.ca_bundle))
     if json:
-        tables.print_json(made)
+        output.print_data(made)
         return
     sys.stdout.write(f"{tables.safe(made.actor_id)} is the first administrator; signed in\n")
     sys.stderr.write(
@@ -106,7 +135,7 @@ def status(json: options.Json = False) -> None:
         may_count = any(each.permission == "stats.read" for each in me.effective_permissions)
         counts = client.send(calls.count_certificates()) if may_count else []
     if json:
-        tables.print_json({"server_url": profile.server_url, "version": version, "me": me, "certificates": counts})
+        output.print_data({"server_url": profile.server_url, "version": version, "me": me, "certificates": counts})
         return
     tables.print_facts(
         [
@@ -131,7 +160,7 @@ def doctor(json: options.Json = False) -> None:
 def version(json: options.Json = False) -> None:
     """This program's release."""
     if json:
-        tables.print_json({"version": __version__})
+        output.print_data({"version": __version__})
     else:
         sys.stdout.write(f"certctl {__version__}\n")
 
@@ -152,6 +181,9 @@ def demo(
     except ModuleNotFoundError as error:
         raise UsageFault(f"the demo needs the server's parts ({error.name}): pip install 'certctl[server]'") from error
     raise typer.Exit(play(data_dir, once=once, use_nginx=not without_nginx))
+
+
+output.offer(app)
 
 
 def main() -> NoReturn:

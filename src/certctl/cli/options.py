@@ -13,7 +13,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, as the API has i
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it until it is done.")]
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait at most.", min=0)]
-Limit = Annotated[int, typer.Option("--limit", "-n", help="How many at most.", min=1, max=500)]
 
 
 def confirm(question: str, *, yes: bool) -> None:

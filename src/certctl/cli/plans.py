@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from certctl.cli import tables
+from certctl.cli import output, tables
 
 if TYPE_CHECKING:
     from certctl.client import Client
@@ -22,7 +22,7 @@ def show(client: Client, job_ids: Sequence[str], timeout: float, *, json: bool) 
     follower = Follower(client, quiet=True, names=names)
     jobs = [follower.follow_job(job_id, timeout) for job_id in job_ids]
     if json:
-        tables.print_json(jobs)
+        output.print_data(jobs)
     else:
         for job in jobs:
             print_plan(job, names.get(job.target_id, job.target_id))

@@ -1,4 +1,4 @@
-"""`certctl issuers|targets|profiles|policies|owners|teams`: what is configured, one shape of commands for all six."""
+"""`certctl issuers|targets|profiles|owners|teams|...`: what is configured, one shape of commands for all of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from certctl.cli import options, tables
+from certctl.cli import lists, options, output, tables
 from certctl.cli.connection import connect
 from certctl.cli.exits import UsageFault
 from certctl.cli.finding import find, find_id
@@ -58,6 +58,7 @@ def app_of(kind_name: str) -> typer.Typer:
     commands: list[tuple[str, str, Callable[..., None]]] = [
         ("list", f"List {kind_name}.", _lister(kind)),
         ("show", f"One {kind.word}.", _shower(kind)),
+        ("get", "The same as show, in the reference product's word.", _shower(kind)),
         ("create", f"Create a {kind.word}: fields by --set, or JSON by --file.", _creator(kind)),
         ("update", f"Change a {kind.word}: what is not given stays.", _updater(kind)),
         ("delete", f"Delete a {kind.word} that nothing uses.", _deleter(kind)),
@@ -65,7 +66,7 @@ def app_of(kind_name: str) -> typer.Typer:
     if kind.testable:
         commands.append(("test", f"Test a {kind.word}.", _tester(kind, kind_name)))
     for name, text, function in commands:
-        app.command(name, help=text)(function)
+        app.command(name, help=text, hidden=name == "get")(function)
     return app
 
 
@@ -76,11 +77,20 @@ def _calls(kind: Kind) -> Any:
 
 
 def _lister(kind: Kind) -> Callable[..., None]:
-    def list_records(limit: options.Limit = 100, json: options.Json = False) -> None:
+    def list_records(
+        search: lists.Search = "",
+        only: lists.Filters = None,
+        sort: lists.Sort = "",
+        page_number: lists.Page = 1,
+        limit: lists.Limit = 100,
+        every: lists.All = False,
+        json: options.Json = False,
+    ) -> None:
+        query = lists.filters(only) | {"q": search, "sort": sort}
         with connect() as client:
-            page = client.send(_calls(kind).list(per_page=limit))
+            page = lists.fetch(client, _calls(kind), page=page_number, limit=limit, every=every, **query)
         if json:
-            tables.print_json(page)
+            output.print_data(page)
             return
         rows = [[_cell(row, name) for name in kind.columns] for row in page.data]
         headers = [name.upper().replace("_", " ") for name in kind.columns]
@@ -112,7 +122,7 @@ def _shower(kind: Kind) -> Callable[..., None]:
 
 def _print(found: Any, *, json: bool) -> None:
     if json:
-        tables.print_json(found)
+        output.print_data(found)
         return
     tables.print_facts(_facts(found))
 
@@ -185,7 +195,7 @@ def _tester(kind: Kind, path: str) -> Callable[..., None]:
             thing_id = find_id(client, _calls(kind), thing, kind.word)
             answer = client.send(calls.test_thing(path, thing_id))
         if json:
-            tables.print_json(answer)
+            output.print_data(answer)
         else:
             sys.stdout.write(f"{tables.status(answer.status)}: {tables.safe(answer.message)}\n")
         if answer.status == "failed":

@@ -9,9 +9,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, TextIO
-
-import msgspec
+from typing import TextIO
 
 _SHORT_ID = 12
 _TAIL = 8
@@ -98,11 +96,6 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
         sys.stdout.write(f"{paint(name.ljust(width), 'dim')}  {value}\n")
-
-
-def print_json(data: Any) -> None:
-    """Data as the API has it, indented."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(data), indent=2).decode() + "\n")
 
 
 def _print_row(cells: Sequence[str], widths: Sequence[int]) -> None:

@@ -98,6 +98,7 @@ TEAMS = Resource("teams", people.TeamView)
 AGENTS = Resource("agents", agents.AgentView)
 RULES = Resource("policies", rules.PolicyView)
 AGENT_GROUPS = Resource("agent-groups", agent_groups.AgentGroupView)
+RETIRED_AGENTS = Resource("agents/retired", agents.AgentView)
 
 
 def list_versions(certificate_id: str, page: int = 1, per_page: int = 500) -> Call[PageOf[certificates.VersionView]]:
@@ -162,12 +163,6 @@ def cancel_job(job_id: str) -> Call[StatusAnswer]:
 def test_thing(resource: str, thing_id: str) -> Call[targets.TestAnswer]:
     """Test an issuer (`issuers`) or a target (`targets`)."""
     return Call(method="POST", path=at(resource, thing_id, "test"), answer=targets.TestAnswer)
-
-
-def list_retired_agents(page: int = 1, per_page: int = 500) -> Call[PageOf[agents.AgentView]]:
-    """Agents that were retired."""
-    query = {"page": str(page), "per_page": str(per_page)}
-    return Call(method="GET", path=f"{API}/agents/retired", answer=PageOf[agents.AgentView], query=query)
 
 
 def create_enrolment_token(

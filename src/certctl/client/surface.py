@@ -79,7 +79,7 @@ class Surface:
 
     list_agents = Sent(calls.AGENTS.list)
     get_agent = Sent(calls.AGENTS.get)
-    list_retired_agents = Sent(calls.list_retired_agents)
+    list_retired_agents = Sent(calls.RETIRED_AGENTS.list)
     create_enrolment_token = Sent(calls.create_enrolment_token)
     retire_agent = Sent(calls.retire_agent)
 

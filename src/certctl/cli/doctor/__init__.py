@@ -98,7 +98,9 @@ def name_of(check: Callable[..., object]) -> str:
 def tell(findings: Sequence[Finding], *, as_json: bool) -> int:
     """Print the findings; returns the exit code."""
     if as_json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(findings), indent=2).decode() + "\n")
+        from certctl.cli import output  # typer: only where it is asked for
+
+        output.print_data(findings)
     else:
         width = max((len(each.check) for each in findings), default=0)
         for each in findings:

@@ -8,6 +8,7 @@ other ones each time.
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import threading
 
@@ -28,7 +29,7 @@ from certctl.api.app import openapi_document
 from integration.api_house import open_api
 
 DEEP = "CERTCTL_FUZZ_EXAMPLES" in os.environ
-EXAMPLES = int(os.environ.get("CERTCTL_FUZZ_EXAMPLES", "6"))
+EXAMPLES = int(os.environ.get("CERTCTL_FUZZ_EXAMPLES", "5"))
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 WAITS = {"wait"}  # a long poll that waits is a test of patience
 MODES = {"good": GenerationMode.POSITIVE, "bad": GenerationMode.NEGATIVE}
@@ -41,6 +42,7 @@ class Running:
         self._loop = asyncio.new_event_loop()
         self._ready, self._over = threading.Event(), asyncio.Event()
         self._failure = None
+        self.answered = set()
         self._thread = threading.Thread(target=self._run, args=(data_dir, url), daemon=True)
         self._thread.start()
         self._ready.wait()
@@ -53,6 +55,8 @@ class Running:
         except BaseException as error:
             self._failure = error
             self._ready.set()
+        finally:
+            self._loop.close()
 
     async def _serve(self, data_dir, url):
         async with open_api(data_dir, url) as self.api:
@@ -82,6 +86,11 @@ class Running:
         }
 
     def call(self, method, path, **more):
+        answer = self._call(method, path, **more)
+        self.answered.add(answer.status_code)
+        return answer
+
+    def _call(self, method, path, **more):
         return asyncio.run_coroutine_threadsafe(self.api.http.request(method, path, **more), self._loop).result(60)
 
     def close(self):
@@ -97,10 +106,10 @@ def running(request, tmp_path_factory):
     one.close()
 
 
-def operations(mode):
+def operations(mode, document=None):
     config = SchemathesisConfig()
     config.projects.default.generation.update(modes=[mode])
-    schema = schemathesis.openapi.from_dict(openapi_document(), config=config)
+    schema = schemathesis.openapi.from_dict(document or openapi_document(), config=config)
     return [found.ok() for found in schema.get_all_operations()]
 
 
@@ -144,3 +153,23 @@ def test_every_answer_is_in_the_document(running, who, mode):
         except Exception as error:
             faults.append(f"{operation.label}: {error}")
     assert not faults, "\n\n".join(faults)
+
+
+def test_an_answer_that_the_document_does_not_tell_is_found(running):
+    document = copy.deepcopy(openapi_document())
+    path = "/api/v1/teams/{team_id}"
+    told = document["paths"][path]["get"]
+    del told["responses"]["404"]
+    document["paths"] = {path: {"get": told}}
+    (operation,) = operations(GenerationMode.POSITIVE, document)
+    with pytest.raises(Exception, match="Undocumented HTTP status code"):
+        play(running, operation, running.keys["admin"], 20)
+    assert 404 in running.answered
+
+
+def test_both_good_and_bad_calls_were_made(running):
+    """What was played reached the routes: things were made, changed, not found and refused."""
+    for mode in MODES.values():
+        (operation,) = [each for each in operations(mode) if each.label == "POST /api/v1/teams"]
+        play(running, operation, running.keys["admin"], 20)
+    assert running.answered >= {201, 400}

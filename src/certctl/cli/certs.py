@@ -313,6 +313,26 @@ def revoke(
 
 
 @app.command()
+def rollback(
+    certificate: Which,
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="Id of the version to go back to.")],
+    wait: options.Wait = True,
+    timeout: options.Timeout = _WAIT_SECONDS,
+    json: options.Json = False,
+) -> None:
+    """Deploy an older version again."""
+    from certctl.client import calls
+
+    with connect() as client:
+        certificate_id = find_id(client, calls.CERTIFICATES, certificate, "certificate")
+        known = _known_jobs(client, certificate_id)
+        client.roll_back(certificate_id, version)
+        if wait:
+            _follow(client, certificate_id, known, timeout, quiet=json)
+        _tell(client, certificate_id, json=json, waited=wait)
+
+
+@app.command()
 def wait(certificate: Which, timeout: options.Timeout = _WAIT_SECONDS, json: options.Json = False) -> None:
     """Wait until nothing is under way for a certificate; fails when it did not come out well."""
     from certctl.client import calls
@@ -359,6 +379,9 @@ def export(
     version: Annotated[str, typer.Option(help="A version's id; else the current one.")] = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to a file instead of standard output.")] = None,
     leaf: Annotated[bool, typer.Option("--leaf", help="The certificate alone, without its chain.")] = False,
+    pkcs12: Annotated[
+        bool, typer.Option("--pkcs12", help="A trust store in PKCS #12.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Print a certificate and its chain in PEM. Keys never leave their holders."""
@@ -366,6 +389,9 @@ def export(
 
     with connect() as client:
         certificate_id = find_id(client, calls.CERTIFICATES, certificate, "certificate")
+        if pkcs12:
+            _write_pkcs12(client, certificate_id, version, out)
+            return
         pem = client.export_pem(certificate_id, version)
     if json:
         output.print_data(pem)
@@ -376,6 +402,18 @@ def export(
         return
     try:
         out.write_text(text)
+    except OSError as error:
+        raise UsageFault(f"{out} cannot be written: {error.strerror}") from error
+
+
+def _write_pkcs12(client: Client, certificate_id: str, version: str, out: Path | None) -> None:
+    from certctl.client.models.certificates import Pkcs12Body
+
+    if out is None:
+        raise UsageFault("PKCS #12 is no text: name a file with --out")
+    content = client.export_pkcs12(certificate_id, Pkcs12Body(version_id=version))
+    try:
+        out.write_bytes(content)
     except OSError as error:
         raise UsageFault(f"{out} cannot be written: {error.strerror}") from error
 

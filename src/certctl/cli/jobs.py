@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from certctl.cli import lists, options, output, plans, tables
+from certctl.cli import lists, options, output, plans, records, tables
 from certctl.cli.connection import connect
 from certctl.cli.finding import find, find_id
 
@@ -113,6 +113,52 @@ def wait(job: Which, timeout: options.Timeout = 300.0, json: options.Json = Fals
     else:
         sys.stdout.write(f"{ended.id} is {tables.status(ended.status)}\n")
     refuse_failures([ended])
+
+
+@app.command()
+def approve(
+    job: Which,
+    note: Annotated[str, typer.Option("--note", help="Why, for the record.")] = "",
+    json: options.Json = False,
+) -> None:
+    """Say yes to a job that waits for a second person."""
+    from certctl.client import calls
+
+    with connect() as client:
+        job_id = find_id(client, calls.JOBS, job, "job")
+        answer = client.approve_job(job_id, note)
+    if json:
+        output.print_data(answer)
+    else:
+        sys.stdout.write(f"{job_id} is approved\n")
+
+
+@app.command()
+def reject(
+    job: Which,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the record.")] = "",
+    json: options.Json = False,
+) -> None:
+    """Say no to a job that waits for a second person."""
+    from certctl.client import calls
+
+    with connect() as client:
+        job_id = find_id(client, calls.JOBS, job, "job")
+        answer = client.reject_job(job_id, reason)
+    if json:
+        output.print_data(answer)
+    else:
+        sys.stdout.write(f"{job_id} is rejected\n")
+
+
+@app.command()
+def verification(job: Which, json: options.Json = False) -> None:
+    """What the target of a deployment was last seen to serve."""
+    from certctl.client import calls
+
+    with connect() as client:
+        found = client.get_verification(find_id(client, calls.JOBS, job, "job"))
+    records.print_record(found, json=json)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from certctl import __version__
-from certctl.cli import agents, certs, jobs, keys, options, output, records, tables
+from certctl.cli import agents, approvals, batches, certs, jobs, keys, options, output, overview, records, tables
 from certctl.cli.connection import Profile, connect, load_profile, profile_path, save_profile
 from certctl.cli.exits import EXITS, UsageFault, exit_code, sentence
 from certctl.core.errors import CertctlError
@@ -31,6 +31,13 @@ app.add_typer(agents.app, name="agents")
 for _kind in records.KINDS:
     app.add_typer(records.app_of(_kind), name=_kind)
 app.add_typer(keys.app, name="keys")
+app.add_typer(approvals.app, name="approvals")
+app.add_typer(batches.app, name="batches")
+app.add_typer(overview.app, name="stats")
+app.command("metrics")(overview.metrics)
+certs.app.command("bulk-renew")(batches.bulk_renew)
+certs.app.command("bulk-revoke")(batches.bulk_revoke)
+certs.app.command("bulk-reassign")(batches.bulk_reassign)
 
 # kept out of sight: the reference product's flags before the command, so that its users' scripts go on
 _GlobalServer = Annotated[str, typer.Option("--server", hidden=True)]

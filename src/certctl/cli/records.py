@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +40,12 @@ KINDS: dict[str, Kind] = {
         "renewal_policies.RenewalPolicyWrite",
         ("name", "renewal_window_days", "renewal_window_fraction", "auto_renew", "id"),
     ),
+    "agent-groups": Kind(
+        "agent group",
+        "AGENT_GROUPS",
+        "agent_groups.AgentGroupWrite",
+        ("name", "match_os", "match_architecture", "match_ip_cidr", "match_version", "enabled", "id"),
+    ),
     "owners": Kind("owner", "OWNERS", "people.OwnerWrite", ("name", "email", "team_id", "id")),
     "teams": Kind("team", "TEAMS", "people.TeamWrite", ("name", "description", "id")),
 }
@@ -65,6 +72,8 @@ def app_of(kind_name: str) -> typer.Typer:
     ]
     if kind.testable:
         commands.append(("test", f"Test a {kind.word}.", _tester(kind, kind_name)))
+    if kind_name == "agent-groups":
+        commands.append(("members", "Agents that match a group now.", _members(kind)))
     for name, text, function in commands:
         app.command(name, help=text, hidden=name == "get")(function)
     return app
@@ -92,11 +101,23 @@ def _lister(kind: Kind) -> Callable[..., None]:
         if json:
             output.print_data(page)
             return
-        rows = [[_cell(row, name) for name in kind.columns] for row in page.data]
-        headers = [name.upper().replace("_", " ") for name in kind.columns]
-        tables.print_table(headers, rows, f"No {kind.word} yet.")
+        print_rows(page.data, kind.columns, f"No {kind.word} yet.")
 
     return list_records
+
+
+def print_rows(rows: Iterable[Any], columns: Sequence[str], empty: str) -> None:
+    """Records as a table of these fields."""
+    headers = [name.upper().replace("_", " ") for name in columns]
+    tables.print_table(headers, [[_cell(row, name) for name in columns] for row in rows], empty)
+
+
+def print_record(found: Any, *, json: bool) -> None:
+    """One record with every field."""
+    if json:
+        output.print_data(found)
+        return
+    tables.print_facts(_facts(found))
 
 
 def _cell(row: Any, name: str) -> str:
@@ -105,8 +126,12 @@ def _cell(row: Any, name: str) -> str:
         return ""
     if isinstance(value, bool):
         return tables.status("true" if value else "false")
+    if isinstance(value, datetime):
+        return tables.moment(value)
+    if isinstance(value, list | dict):
+        return tables.safe(", ".join(map(str, value)))
     text = tables.safe(f"{value:.3g}" if isinstance(value, float) else str(value))
-    if name == "test_status":
+    if name in {"test_status", "status", "state"}:
         return tables.status(text)
     return tables.short(text) if name.endswith("_id") else text
 
@@ -115,21 +140,12 @@ def _shower(kind: Kind) -> Callable[..., None]:
     def show(thing: Which, json: options.Json = False) -> None:
         with connect() as client:
             found = find(client, _calls(kind), thing, kind.word)
-        _print(found, json=json)
+        print_record(found, json=json)
 
     return show
 
 
-def _print(found: Any, *, json: bool) -> None:
-    if json:
-        output.print_data(found)
-        return
-    tables.print_facts(_facts(found))
-
-
 def _facts(found: Any) -> list[tuple[str, str]]:
-    from datetime import datetime
-
     facts: list[tuple[str, str]] = []
     for name in found.__struct_fields__:
         value = getattr(found, name)
@@ -157,7 +173,7 @@ def _creator(kind: Kind) -> Callable[..., None]:
             values["name"] = name
         with connect() as client:
             made = client.send(_calls(kind).create(_body(kind, _resolved(client, values))))
-        _print(made, json=json)
+        print_record(made, json=json)
 
     return create
 
@@ -170,9 +186,25 @@ def _updater(kind: Kind) -> Callable[..., None]:
         with connect() as client:
             thing_id = find_id(client, _calls(kind), thing, kind.word)
             made = client.send(_calls(kind).update(thing_id, _body(kind, _resolved(client, values))))
-        _print(made, json=json)
+        print_record(made, json=json)
 
     return update
+
+
+def _members(kind: Kind) -> Callable[..., None]:
+    def members(thing: Which, json: options.Json = False) -> None:
+        from certctl.client import calls
+
+        with connect() as client:
+            page = client.send(calls.list_members(find_id(client, _calls(kind), thing, kind.word)))
+        if json:
+            output.print_data(page)
+            return
+        print_rows(
+            page.data, ("name", "status", "os", "architecture", "ip_address", "version", "id"), "No agent matches."
+        )
+
+    return members
 
 
 def _deleter(kind: Kind) -> Callable[..., None]:

@@ -123,6 +123,8 @@ def answer_of(call: Call[AnswerT], response: httpx.Response) -> AnswerT:
     """The data of a good answer; raises the error that any other one tells."""
     if not response.is_success:
         raise error_of(response)
+    if call.answer is bytes:
+        return cast("AnswerT", response.content)
     if not response.content:
         return cast("AnswerT", None)
     try:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from certctl.client import calls
+from certctl.client import acts, calls
 from certctl.client.calls import Call
 
 if TYPE_CHECKING:
@@ -117,4 +117,38 @@ class Surface:
     list_keys = Sent(calls.list_keys)
     create_key = Sent(calls.create_key)
     delete_key = Sent(calls.delete_key)
+
     count_certificates = Sent(calls.count_certificates)
+    get_summary = Sent(calls.get_summary)
+    list_expirations = Sent(calls.list_expirations)
+    list_job_trends = Sent(calls.list_job_trends)
+    list_issuances = Sent(calls.list_issuances)
+    get_metrics = Sent(acts.get_metrics)
+    get_prometheus = Sent(acts.get_prometheus)
+
+    list_agent_groups = Sent(calls.AGENT_GROUPS.list)
+    get_agent_group = Sent(calls.AGENT_GROUPS.get)
+    create_agent_group = Sent(calls.AGENT_GROUPS.create)
+    update_agent_group = Sent(calls.AGENT_GROUPS.update)
+    delete_agent_group = Sent(calls.AGENT_GROUPS.delete)
+    list_members = Sent(calls.list_members)
+
+    bulk_renew = Sent(acts.bulk_renew)
+    bulk_revoke = Sent(acts.bulk_revoke)
+    bulk_reassign = Sent(acts.bulk_reassign)
+    list_batches = Sent(acts.BATCHES.list)
+    get_batch = Sent(acts.get_batch)
+    list_batch_items = Sent(acts.list_batch_items)
+    cancel_batch = Sent(acts.cancel_batch)
+
+    list_approvals = Sent(acts.APPROVALS.list)
+    get_approval = Sent(acts.APPROVALS.get)
+    approve = Sent(acts.approve)
+    reject = Sent(acts.reject)
+    approve_job = Sent(acts.approve_job)
+    reject_job = Sent(acts.reject_job)
+    get_verification = Sent(acts.get_verification)
+    get_certificate_version = Sent(acts.get_certificate_version)
+    roll_back = Sent(acts.roll_back)
+    export_pkcs12 = Sent(acts.export_pkcs12)
+    get_health = Sent(acts.get_health)

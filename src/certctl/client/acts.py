@@ -1,0 +1,109 @@
+"""Calls that act on many certificates, decide, or reach one version: batches, approvals, rollback, files.
+
+Pure data, like `calls`; they stand apart from it because a page holds no more.
+"""
+
+from __future__ import annotations
+
+from certctl.client.calls import API, Call, Resource, at
+from certctl.client.models import approvals, batches, certificates, jobs, metrics, system
+from certctl.client.models.page import PageOf, StatusAnswer
+
+BATCHES = Resource("batches", batches.BatchView)
+APPROVALS = Resource("approvals", approvals.ApprovalView)
+
+
+def bulk_renew(body: batches.BulkRenewBody) -> Call[batches.BulkRenewAnswer]:
+    """Renew many; with `dry_run` only shown."""
+    return Call(method="POST", path=f"{API}/certificates/bulk-renew", answer=batches.BulkRenewAnswer, body=body)
+
+
+def bulk_revoke(body: batches.BulkRevokeBody) -> Call[batches.BulkRevokeAnswer]:
+    """Revoke many; with `dry_run` only shown."""
+    return Call(method="POST", path=f"{API}/certificates/bulk-revoke", answer=batches.BulkRevokeAnswer, body=body)
+
+
+def bulk_reassign(body: batches.BulkReassignBody) -> Call[batches.BulkReassignAnswer]:
+    """Give many to another owner; with `dry_run` only shown."""
+    return Call(method="POST", path=f"{API}/certificates/bulk-reassign", answer=batches.BulkReassignAnswer, body=body)
+
+
+def get_batch(batch_id: str, wait_seconds: float = 0) -> Call[batches.BatchView]:
+    """One batch; `wait_seconds` holds the answer until it has ended."""
+    query = {"wait": f"{wait_seconds:g}"} if wait_seconds else {}
+    path = at("batches", batch_id)
+    return Call(method="GET", path=path, answer=batches.BatchView, query=query, patience_seconds=wait_seconds)
+
+
+def list_batch_items(
+    batch_id: str, page: int = 1, per_page: int = 500, status: str = ""
+) -> Call[PageOf[batches.BatchItemView]]:
+    """What has become of each certificate of a batch."""
+    query = {"page": str(page), "per_page": str(per_page)} | ({"status": status} if status else {})
+    return Call(method="GET", path=at("batches", batch_id, "items"), answer=PageOf[batches.BatchItemView], query=query)
+
+
+def cancel_batch(batch_id: str) -> Call[batches.BatchView]:
+    """Nothing more is begun."""
+    return Call(method="POST", path=at("batches", batch_id, "cancel"), answer=batches.BatchView)
+
+
+def approve(approval_id: str, note: str = "", decision_hash: str = "") -> Call[approvals.DecisionAnswer]:
+    """Say yes; `decision_hash` binds it to what was shown."""
+    body = approvals.DecisionBody(note=note, decision_hash=decision_hash)
+    return Call(method="POST", path=at("approvals", approval_id, "approve"), answer=approvals.DecisionAnswer, body=body)
+
+
+def reject(approval_id: str, note: str = "", decision_hash: str = "") -> Call[approvals.DecisionAnswer]:
+    """Say no."""
+    body = approvals.DecisionBody(note=note, decision_hash=decision_hash)
+    return Call(method="POST", path=at("approvals", approval_id, "reject"), answer=approvals.DecisionAnswer, body=body)
+
+
+def approve_job(job_id: str, note: str = "") -> Call[StatusAnswer]:
+    """Say yes to a job that waits for it."""
+    body = approvals.DecisionBody(note=note)
+    return Call(method="POST", path=at("jobs", job_id, "approve"), answer=StatusAnswer, body=body)
+
+
+def reject_job(job_id: str, reason: str = "") -> Call[StatusAnswer]:
+    """Say no to a job that waits for it."""
+    body = approvals.RejectBody(reason=reason)
+    return Call(method="POST", path=at("jobs", job_id, "reject"), answer=StatusAnswer, body=body)
+
+
+def get_verification(job_id: str) -> Call[jobs.VerificationView]:
+    """What the target of a deployment was last seen to serve."""
+    return Call(method="GET", path=at("jobs", job_id, "verification"), answer=jobs.VerificationView)
+
+
+def get_certificate_version(certificate_id: str, version_id: str) -> Call[certificates.VersionView]:
+    """One version."""
+    path = at("certificates", certificate_id, "versions", version_id)
+    return Call(method="GET", path=path, answer=certificates.VersionView)
+
+
+def roll_back(certificate_id: str, version_id: str) -> Call[StatusAnswer]:
+    """Deploy an older version again."""
+    path = at("certificates", certificate_id, "versions", version_id, "rollback")
+    return Call(method="POST", path=path, answer=StatusAnswer)
+
+
+def export_pkcs12(certificate_id: str, body: certificates.Pkcs12Body) -> Call[bytes]:
+    """A trust store in PKCS #12, without keys."""
+    return Call(method="POST", path=at("certificates", certificate_id, "export", "pkcs12"), answer=bytes, body=body)
+
+
+def get_metrics() -> Call[metrics.MetricsView]:
+    """The fleet's figures."""
+    return Call(method="GET", path=f"{API}/metrics", answer=metrics.MetricsView)
+
+
+def get_prometheus() -> Call[bytes]:
+    """The same as Prometheus reads them."""
+    return Call(method="GET", path=f"{API}/metrics/prometheus", answer=bytes)
+
+
+def get_health() -> Call[system.Health]:
+    """Whether the process answers."""
+    return Call(method="GET", path="/health", answer=system.Health)

@@ -1,0 +1,200 @@
+"""The command line against a real server: every resource, every form of output, the reference product's words."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from certctl.cli import main, output
+from peers.fleet import fleet
+
+EVIL = '=HYPERLINK("https://evil.example","x")'
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    with fleet(tmp_path_factory.mktemp("cli")) as made:
+        made.start_server()
+        made.bootstrap()
+        yield made
+
+
+@pytest.fixture
+def certctl(house, monkeypatch, capsys, tmp_path):
+    """Runs a command in this process; gives what it wrote, and fails when its exit code is another than expected."""
+    monkeypatch.setenv("CERTCTL_SERVER_URL", house.url)
+    monkeypatch.setenv("CERTCTL_API_KEY", house.key)
+    monkeypatch.setenv("CERTCTL_SERVER_CA_BUNDLE_PATH", str(house.ca_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+
+    def run(*words: str, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["certctl", *words])
+        output.assume(output.Form.TABLE)
+        with pytest.raises(SystemExit) as ended:
+            main.main()
+        told = capsys.readouterr()
+        assert (ended.value.code or 0) == code, told.err
+        return told.out if code == 0 else told.err
+
+    return run
+
+
+def records(text: str) -> list[dict]:
+    return json.loads(text)["data"]
+
+
+def test_records_are_made_changed_found_and_deleted(certctl):
+    made = json.loads(certctl("teams", "create", "Web", "--set", "id=team-web", "-o", "json"))
+    assert made["id"] == "team-web"
+    certctl("owners", "create", "Anna", "--set", "email=anna@example.com", "--set", "team_id=team-web")
+    certctl("teams", "update", "Web", "--set", "description=The web's people")
+    assert "The web's people" in certctl("teams", "show", "team-web")
+    assert certctl("teams", "get", "team-web") == certctl("teams", "show", "team-web")
+    assert "Anna" in certctl("owners", "list")
+    certctl("owners", "delete", "Anna", "--yes")
+    assert "no owner" in certctl("owners", "show", "Anna", code=3)
+
+
+def test_one_list_in_four_forms(certctl):
+    certctl("teams", "create", EVIL, "--set", "id=team-evil", "--set", "description=-1+2")
+    rows = records(certctl("teams", "list", "-o", "json"))
+    assert rows == records(certctl("teams", "list", "--json"))
+    assert rows == yaml.safe_load(certctl("teams", "list", "-o", "yaml"))["data"]
+    table = certctl("teams", "list", "-o", "table")
+    assert table.splitlines()[0].split() == ["NAME", "DESCRIPTION", "ID"]
+    told = list(csv.DictReader(io.StringIO(certctl("teams", "list", "-o", "csv"))))
+    assert [row["id"] for row in told] == [row["id"] for row in rows]
+    (evil,) = [row for row in told if row["id"] == "team-evil"]
+    assert evil["name"] == "'" + EVIL and evil["description"] == "'-1+2"
+    (true,) = [row for row in rows if row["id"] == "team-evil"]
+    assert true["name"] == EVIL, "quoting is the spreadsheet's form alone"
+    assert "Invalid value" in certctl("teams", "list", "-o", "xml", code=2)
+
+
+def test_a_whole_list_is_read(certctl):
+    for number in range(5):
+        certctl("teams", "create", f"Many {number}")
+    every = records(certctl("teams", "list", "--all", "--json"))
+    assert len(every) >= 5
+    assert len(records(certctl("teams", "list", "--limit", "2", "--json"))) == 2
+    second = records(certctl("teams", "list", "--page", "2", "--per-page", "2", "--json"))
+    assert second == every[2:4]
+
+
+def test_a_certificate_by_csr_from_request_to_revocation(certctl, tmp_path):
+    csr = tmp_path / "a.csr"
+    key = ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    subprocess.run(
+        [*key, "-keyout", str(tmp_path / "a.key"), "-subj", "/CN=cli.example", "-out", str(csr)],
+        check=True,
+        capture_output=True,
+    )
+    certctl("certs", "request", "cli.example", "--csr", str(csr), "--id", "mc-cli")
+    assert "mc-cli" in {row["id"] for row in records(certctl("certs", "list", "--status", "Active", "--json"))}
+    assert records(certctl("certs", "list", "--filter", "status=Revoked", "--json")) == []
+    (version,) = records(certctl("certs", "versions", "mc-cli", "-o", "json"))
+    certctl("certs", "export", "mc-cli", "--pkcs12", "--out", str(tmp_path / "a.p12"))
+    assert (tmp_path / "a.p12").read_bytes()[0] == 0x30
+    assert "BEGIN CERTIFICATE" in certctl("certs", "export", "mc-cli")
+    assert certctl("certs", "get", "mc-cli") == certctl("certs", "show", "mc-cli")
+    preview = json.loads(certctl("certs", "bulk-revoke", "mc-cli", "--dry-run", "--json"))
+    assert (preview["total_matched"], preview["dry_run"]) == (1, True)
+    told = certctl("certs", "bulk-revoke", "mc-cli", "--reason", "superseded", "--yes")
+    assert ["Matched", "1"] in [line.split() for line in told.splitlines()]
+    assert "Revoked" in certctl("certs", "show", "mc-cli")
+    (batch, *_) = records(certctl("batches", "list", "--json"))
+    assert json.loads(certctl("batches", "wait", batch["id"], "--json"))["done"] == 1
+    assert records(certctl("batches", "items", batch["id"], "--json"))[0]["certificate_id"] == "mc-cli"
+    assert version["certificate_id"] == "mc-cli"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["agents", "list", "--retired"], ["agent-groups", "list"], ["approvals", "list"], ["batches", "list"],
+        ["certs", "list"], ["issuers", "list"], ["jobs", "list"], ["keys", "list"], ["owners", "list"],
+        ["profiles", "list"], ["targets", "list"], ["teams", "list"], ["stats", "certificates"],
+        ["stats", "summary"], ["stats", "expirations"], ["stats", "job-trends"], ["stats", "issuances"],
+        ["metrics"], ["status"], ["version"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_everything_that_is_shown_is_shown_in_every_form(certctl, words):
+    table = certctl(*words)
+    shown = json.loads(certctl(*words, "-o", "json"))
+    assert type(yaml.safe_load(certctl(*words, "-o", "yaml"))) is type(shown)
+    told = list(csv.reader(io.StringIO(certctl(*words, "-o", "csv"))))
+    widths = {len(row) for row in told}
+    assert len(widths) <= 1
+    assert table or not told[1:]
+
+
+def test_agent_groups_and_their_members(certctl):
+    certctl("agent-groups", "create", "Linux", "--set", "match_os=linux")
+    assert records(certctl("agent-groups", "members", "Linux", "--json")) == []
+
+
+def test_the_reference_products_flags_and_words(certctl, house):
+    flags = ["--server", house.url, "--ca-bundle", str(house.ca_path), "--format", "json"]
+    assert "data" in json.loads(
+        certctl(*flags, "certs", "list", "--status", "Active", "--page", "1", "--per-page", "50")
+    )
+    assert "data" in json.loads(certctl(*flags, "agents", "list"))
+    assert "data" in json.loads(certctl(*flags, "jobs", "list", "--status", "Failed", "--type", "Renewal"))
+    assert "CERTCTL_API_KEY" in certctl("--api-key", "x", "certs", "list", code=2)
+    assert "--ca-bundle" in certctl("--insecure", "certs", "list", code=2)
+
+
+def test_prometheus_text(certctl):
+    assert "# TYPE certctl_certificate_total gauge" in certctl("metrics", "--prometheus")
+
+
+def test_every_exit_code(certctl, monkeypatch, house):
+    certctl("teams", "show", "team-none", code=3)
+    certctl("teams", "create", "x", "--set", "colour=red", code=2)
+    monkeypatch.setenv("CERTCTL_API_KEY", "wrong")
+    certctl("teams", "list", code=4)
+    monkeypatch.setenv("CERTCTL_SERVER_URL", "https://127.0.0.1:1")
+    certctl("teams", "list", code=5)
+
+
+BASH = """
+set -e
+source {script}
+COMP_WORDS=(certctl {words}); COMP_CWORD={at}; COMPREPLY=()
+_certctl_completion certctl
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("cer", {"certs"}), ("certs re", {"request", "renew", "revoke"}), ("teams list --out", {"--output"}),
+     ("teams list -o y", {"yaml"})],
+)  # fmt: skip
+def test_bash_completes(tmp_path, words, expected):
+    """The script that typer makes, sourced by a real bash, and asked as readline asks."""
+    certctl = Path(sys.executable).parent / "certctl"
+    clean = {"PATH": f"{certctl.parent}:/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
+    asked = clean | {"_CERTCTL_COMPLETE": "source_bash"}
+    script = subprocess.run([str(certctl)], env=asked, capture_output=True, text=True, timeout=60, check=True).stdout
+    (tmp_path / "complete.bash").write_text(script)
+    text = BASH.format(script=tmp_path / "complete.bash", words=words, at=len(words.split()))
+    told = subprocess.run(["bash", "-c", text], env=clean, capture_output=True, text=True, timeout=60, check=True)
+    assert expected <= set(told.stdout.split()), told
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_every_shell_has_its_script(tmp_path, shell):
+    certctl = Path(sys.executable).parent / "certctl"
+    environ = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
+    asked = environ | {"_CERTCTL_COMPLETE": f"source_{shell}"}
+    told = subprocess.run([str(certctl)], env=asked, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "_CERTCTL_COMPLETE" in told and "certctl" in told

@@ -379,9 +379,7 @@ def export(
     version: Annotated[str, typer.Option(help="A version's id; else the current one.")] = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to a file instead of standard output.")] = None,
     leaf: Annotated[bool, typer.Option("--leaf", help="The certificate alone, without its chain.")] = False,
-    pkcs12: Annotated[
-        bool, typer.Option("--pkcs12", help="A trust store in PKCS #12.")
-    ] = False,
+    pkcs12: Annotated[bool, typer.Option("--pkcs12", help="A trust store in PKCS #12.")] = False,
     json: options.Json = False,
 ) -> None:
     """Print a certificate and its chain in PEM. Keys never leave their holders."""

@@ -7,10 +7,16 @@ from certctl.core.errors import CertctlError, Malformed, PolicyDenied
 
 OK, FAILED, USAGE, NOT_FOUND, REFUSED, UNREACHABLE, TIMED_OUT = range(7)
 
-EXITS = (
-    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused or denied, 5 server unreachable, "
-    "6 timed out waiting."
-)
+MEANINGS = {
+    OK: "done",
+    FAILED: "failed",
+    USAGE: "wrong usage",
+    NOT_FOUND: "not found",
+    REFUSED: "refused or denied",
+    UNREACHABLE: "server unreachable",
+    TIMED_OUT: "timed out waiting",
+}
+EXITS = f"Exit codes: {', '.join(f'{code} {meaning}' for code, meaning in MEANINGS.items())}."
 
 
 class UsageFault(CertctlError):

@@ -61,22 +61,26 @@ Body = Annotated[Path | None, typer.Option("--file", "-f", help="JSON with the f
 def app_of(kind_name: str) -> typer.Typer:
     """The command group of one kind."""
     kind = KINDS[kind_name]
-    app = typer.Typer(no_args_is_help=True, help=f"List, show, create, change and delete {kind_name}.")
+    app = typer.Typer(no_args_is_help=True, help=f"List, show, create, change and delete {kind_name.replace('-', ' ')}.")
     commands: list[tuple[str, str, Callable[..., None]]] = [
-        ("list", f"List {kind_name}.", _lister(kind)),
+        ("list", f"List {kind_name.replace('-', ' ')}.", _lister(kind)),
         ("show", f"One {kind.word}.", _shower(kind)),
         ("get", "The same as show, in the reference product's word.", _shower(kind)),
-        ("create", f"Create a {kind.word}: fields by --set, or JSON by --file.", _creator(kind)),
-        ("update", f"Change a {kind.word}: what is not given stays.", _updater(kind)),
-        ("delete", f"Delete a {kind.word} that nothing uses.", _deleter(kind)),
+        ("create", f"Create {_a(kind.word)}: fields by --set, or JSON by --file.", _creator(kind)),
+        ("update", f"Change {_a(kind.word)}: what is not given stays.", _updater(kind)),
+        ("delete", f"Delete {_a(kind.word)} that nothing uses.", _deleter(kind)),
     ]
     if kind.testable:
-        commands.append(("test", f"Test a {kind.word}.", _tester(kind, kind_name)))
+        commands.append(("test", f"Test {_a(kind.word)}.", _tester(kind, kind_name)))
     if kind_name == "agent-groups":
         commands.append(("members", "Agents that match a group now.", _members(kind)))
     for name, text, function in commands:
         app.command(name, help=text, hidden=name == "get")(function)
     return app
+
+
+def _a(word: str) -> str:
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
 def _calls(kind: Kind) -> Any:

@@ -61,7 +61,9 @@ Body = Annotated[Path | None, typer.Option("--file", "-f", help="JSON with the f
 def app_of(kind_name: str) -> typer.Typer:
     """The command group of one kind."""
     kind = KINDS[kind_name]
-    app = typer.Typer(no_args_is_help=True, help=f"List, show, create, change and delete {kind_name.replace('-', ' ')}.")
+    app = typer.Typer(
+        no_args_is_help=True, help=f"List, show, create, change and delete {kind_name.replace('-', ' ')}."
+    )
     commands: list[tuple[str, str, Callable[..., None]]] = [
         ("list", f"List {kind_name.replace('-', ' ')}.", _lister(kind)),
         ("show", f"One {kind.word}.", _shower(kind)),

@@ -1,8 +1,8 @@
 """One call from beginning to end without a socket: what to send, how long to wait, what came of it.
 
 Both clients drive `converse`; they differ in how they send and sleep alone. A GET is repeated when it failed for the
-moment; so is a POST, under the Idempotency-Key that it had the first time: the server answers it once. Must never put
-a header or a body of ours into an error.
+moment; a POST only when it cannot have begun, always under the Idempotency-Key that it had the first time. Must never
+put a header or a body of ours into an error.
 """
 
 from __future__ import annotations
@@ -32,17 +32,20 @@ ATTEMPTS = 3
 _LONGEST_PAUSE_SECONDS = 5.0
 
 
-# what may be sent again: a POST because the server keeps the answer to its key
-REPEATED = frozenset({"GET", "POST"})
-
-
 class Unreachable(Temporary):
     """Nothing answers there, or what answers cannot be trusted."""
 
     code = "unreachable"
 
 
-_PASSING = (Temporary, errors.RateLimited, OutcomeUnknown)
+class Unreadable(Unreachable):
+    """Something answered, in no words of ours: whatever was asked of it may have been done."""
+
+
+_PASSING: dict[str, tuple[type[CertctlError], ...]] = {
+    "GET": (Temporary, errors.RateLimited),
+    "POST": (Unreachable, errors.RateLimited),
+}
 
 
 def tls_context(ca_path: Path | None) -> ssl.SSLContext:
@@ -130,7 +133,7 @@ def answer_of(call: Call[AnswerT], response: httpx.Response) -> AnswerT:
     try:
         return msgspec.json.decode(response.content, type=call.answer)
     except msgspec.MsgspecError as error:
-        raise Unreachable(
+        raise Unreadable(
             f"{response.url.host} answered what certctl {__version__} cannot read: is it a certctl server?",
             detail=str(error),
         ) from error
@@ -164,12 +167,15 @@ def transport_error(error: httpx.HTTPError, base_url: str) -> CertctlError:
 def pause_before_retry(call: Call[Any], error: CertctlError, attempt: int) -> float | None:
     """Seconds to wait before a call is sent again, or None.
 
-    A GET and a POST may be: one changes nothing, the other has its key. PUT, PATCH and DELETE are the caller's to
-    repeat: somebody else may have written since.
+    A GET may be, it changes nothing; a POST that was refused or met nobody, it has not begun. PUT, PATCH and DELETE are
+    the caller's to repeat: somebody else may have written since.
     """
-    if call.method not in REPEATED or attempt >= ATTEMPTS or not isinstance(error, _PASSING):
+    passing = _PASSING.get(call.method, ())
+    if attempt >= ATTEMPTS or not isinstance(error, passing):
         return None
-    if not isinstance(error, OutcomeUnknown) and error.retry_after is not None:
+    if call.method != "GET" and isinstance(error, Unreadable):
+        return None
+    if isinstance(error, Temporary | errors.RateLimited) and error.retry_after is not None:
         pause = error.retry_after.total_seconds()
         return pause if pause <= _LONGEST_PAUSE_SECONDS else None
     return float(0.2 * 2**attempt)
@@ -222,7 +228,9 @@ def _leaves(kind: type[CertctlError]) -> list[type[CertctlError]]:
     return [kind, *(leaf for child in kind.__subclasses__() for leaf in _leaves(child))]
 
 
-_BY_CODE: dict[str, type[CertctlError]] = {kind.code: kind for kind in _leaves(CertctlError) if kind is not Unreachable}
+_BY_CODE: dict[str, type[CertctlError]] = {
+    kind.code: kind for kind in _leaves(CertctlError) if not issubclass(kind, Unreachable)
+}
 _BY_STATUS: dict[int, type[CertctlError]] = {
     400: errors.Malformed,
     401: errors.NotAuthenticated,

@@ -108,9 +108,9 @@ def test_a_get_is_tried_again():
     assert len(seen) == 1, "a long Retry-After is the caller's to wait for"
 
 
-def test_a_post_is_tried_again_under_the_key_it_had():
+def test_a_post_that_has_not_begun_is_tried_again_under_the_key_it_had():
     good = httpx.Response(202, json={"status": "x"})
-    one, seen = client(httpx.Response(503), httpx.ReadError("reset"), good)
+    one, seen = client(httpx.Response(429), httpx.ConnectError("refused"), good)
     assert one.renew_certificate("c").status == "x"
     keys = [request.headers["idempotency-key"] for request in seen]
     assert len(keys) == 3 and len(set(keys)) == 1
@@ -138,11 +138,16 @@ def test_a_put_and_a_delete_are_the_callers_to_repeat(call):
         assert len(seen) == 1 and "idempotency-key" not in seen[0].headers
 
 
-def test_a_post_that_keeps_breaking_off_is_unknown():
-    one, seen = client(*[httpx.ReadError("reset")] * 3)
+def test_a_post_that_may_have_begun_is_not_sent_twice():
+    one, seen = client(httpx.ReadError("reset"))
     with pytest.raises(errors.OutcomeUnknown):
         one.renew_certificate("c")
-    assert len(seen) == 3
+    assert len(seen) == 1
+    for answer in (httpx.Response(503), httpx.Response(202, content=b"<html>")):
+        one, seen = client(answer)
+        with pytest.raises(errors.Temporary):
+            one.renew_certificate("c")
+        assert len(seen) == 1
     one, _ = client(*[httpx.ConnectError("refused")] * 3)
     with pytest.raises(Unreachable):
         one.renew_certificate("c")

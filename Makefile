@@ -8,7 +8,7 @@ DEMO_DIR ?= .demo
 TESTS ?= tests
 WORKERS ?= 2
 
-.PHONY: help demo test faults lint bench format requirements peers clean
+.PHONY: help demo test faults fuzz lint bench format requirements peers clean
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,6 +22,9 @@ test: .venv/dev.done peers  ## set up what the tests need, then run them all
 
 faults: .venv/dev.done peers  ## kill everything at every point, write docs/reference/faults.md (FAULTS=--help)
 	$(BIN)/python tests/faults/matrix.py $(FAULTS)
+
+fuzz: .venv/dev.done peers  ## play the API by its document, long and differently each time (EXAMPLES=50)
+	CERTCTL_FUZZ_EXAMPLES=$(or $(EXAMPLES),50) $(BIN)/python -m pytest -n 2 -o timeout=3600 tests/integration/test_document_fuzz.py
 
 lint: .venv/dev.done  ## ruff, mypy, import contracts, generated documents, every guard of scripts/ci-guards
 	$(BIN)/ruff check .

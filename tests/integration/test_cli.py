@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -120,7 +122,7 @@ def test_a_certificate_by_csr_from_request_to_revocation(certctl, tmp_path):
     [
         ["agents", "list", "--retired"], ["agent-groups", "list"], ["approvals", "list"], ["batches", "list"],
         ["certs", "list"], ["issuers", "list"], ["jobs", "list"], ["keys", "list"], ["owners", "list"],
-        ["profiles", "list"], ["targets", "list"], ["teams", "list"], ["stats", "certificates"],
+        ["profiles", "list"], ["policies", "list"], ["renewal-policies", "list"], ["targets", "list"], ["teams", "list"], ["stats", "certificates"],
         ["stats", "summary"], ["stats", "expirations"], ["stats", "job-trends"], ["stats", "issuances"],
         ["metrics"], ["status"], ["version"],
     ],
@@ -150,6 +152,31 @@ def test_the_reference_products_flags_and_words(certctl, house):
     assert "data" in json.loads(certctl(*flags, "jobs", "list", "--status", "Failed", "--type", "Renewal"))
     assert "CERTCTL_API_KEY" in certctl("--api-key", "x", "certs", "list", code=2)
     assert "--ca-bundle" in certctl("--insecure", "certs", "list", code=2)
+
+
+def test_policies_intermediates_and_renewal_policies(certctl):
+    assert records(certctl("issuers", "intermediates", "iss-local", "--json"))
+    (*_, ca) = records(certctl("issuers", "intermediates", "iss-local", "--json"))
+    assert json.loads(certctl("intermediates", "show", ca["id"], "--json"))["id"] == ca["id"]
+    assert "rp-standard" in certctl("renewal-policies", "list")
+    assert isinstance(records(certctl("policies", "list", "--json")), list)
+
+
+def test_events_are_followed_from_where_one_left_off(certctl):
+    made = threading.Thread(target=_make_teams, args=(dict(os.environ),), daemon=True)
+    made.start()
+    line = json.loads(certctl("events", "follow", "--limit", "1", "-o", "json"))
+    assert {"id", "type", "subject_type", "subject_id", "at"} <= set(line)
+    again = json.loads(certctl("events", "follow", "--since", line["id"], "--limit", "1", "-o", "json"))
+    assert again["id"] != line["id"]
+    made.join(60)
+
+
+def _make_teams(environ):
+    """Another process makes things, one after the other, so that there is always something to hear."""
+    for number in range(6):
+        command = [sys.executable, "-m", "certctl.cli.main", "teams", "create", f"Heard {number}"]
+        subprocess.run(command, env=environ, check=True, capture_output=True, timeout=60)
 
 
 def test_prometheus_text(certctl):

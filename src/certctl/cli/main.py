@@ -14,7 +14,21 @@ from typing import Annotated, NoReturn
 import typer
 
 from certctl import __version__
-from certctl.cli import agents, approvals, batches, certs, jobs, keys, options, output, overview, records, tables
+from certctl.cli import (
+    agents,
+    approvals,
+    batches,
+    certs,
+    events,
+    hierarchy,
+    jobs,
+    keys,
+    options,
+    output,
+    overview,
+    records,
+    tables,
+)
 from certctl.cli.connection import Profile, connect, load_profile, profile_path, save_profile
 from certctl.cli.exits import EXITS, UsageFault, exit_code, sentence
 from certctl.core.errors import CertctlError
@@ -34,6 +48,8 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(batches.app, name="batches")
 app.add_typer(overview.app, name="stats")
+app.add_typer(hierarchy.app, name="intermediates")
+app.add_typer(events.app, name="events")
 app.command("metrics")(overview.metrics)
 certs.app.command("bulk-renew")(batches.bulk_renew)
 certs.app.command("bulk-revoke")(batches.bulk_revoke)

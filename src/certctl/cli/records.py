@@ -35,6 +35,12 @@ KINDS: dict[str, Kind] = {
         "profile", "PROFILES", "profiles.ProfileWrite", ("name", "version", "max_ttl_seconds", "enabled", "id")
     ),
     "policies": Kind(
+        "policy",
+        "RULES",
+        "policies.PolicyWrite",
+        ("name", "type", "severity", "enabled", "id"),
+    ),
+    "renewal-policies": Kind(
         "renewal policy",
         "POLICIES",
         "renewal_policies.RenewalPolicyWrite",
@@ -74,6 +80,11 @@ def app_of(kind_name: str) -> typer.Typer:
     ]
     if kind.testable:
         commands.append(("test", f"Test {_a(kind.word)}.", _tester(kind, kind_name)))
+    if kind_name == "policies":
+        commands.append(("violations", "Certificates that break a policy.", _violations(kind)))
+        commands.append(("evaluate", "What a policy finds this moment.", _evaluator(kind)))
+    if kind_name == "issuers":
+        commands.append(("intermediates", "Every CA generation of an issuer.", _intermediates(kind)))
     if kind_name == "agent-groups":
         commands.append(("members", "Agents that match a group now.", _members(kind)))
     for name, text, function in commands:
@@ -211,6 +222,50 @@ def _members(kind: Kind) -> Callable[..., None]:
         )
 
     return members
+
+
+def _violations(kind: Kind) -> Callable[..., None]:
+    def violations(
+        thing: Which,
+        resolved: Annotated[bool, typer.Option("--resolved", help="Those that are resolved.")] = False,
+        page_number: lists.Page = 1,
+        limit: lists.Limit = 100,
+        json: options.Json = False,
+    ) -> None:
+        with connect() as client:
+            policy_id = find_id(client, _calls(kind), thing, kind.word)
+            page = client.list_violations(policy_id, page_number, limit, resolved=resolved)
+        if json:
+            output.print_data(page)
+            return
+        print_rows(page.data, ("certificate_id", "severity", "message", "created_at", "id"), "None.")
+
+    return violations
+
+
+def _evaluator(kind: Kind) -> Callable[..., None]:
+    def evaluate(thing: Which, json: options.Json = False) -> None:
+        with connect() as client:
+            found = client.evaluate_policy(find_id(client, _calls(kind), thing, kind.word))
+        if json:
+            output.print_data(found)
+            return
+        tables.print_facts([("looked at", str(found.looked_at)), ("violations", str(found.violations))])
+        print_rows(found.offenders, ("certificate_id", "name", "message"), "None.")
+
+    return evaluate
+
+
+def _intermediates(kind: Kind) -> Callable[..., None]:
+    def intermediates(thing: Which, json: options.Json = False) -> None:
+        with connect() as client:
+            found = client.list_intermediates(find_id(client, _calls(kind), thing, kind.word))
+        if json:
+            output.print_data(found)
+            return
+        print_rows(found.data, ("name", "kind", "state", "generation", "not_after", "id"), "None.")
+
+    return intermediates
 
 
 def _deleter(kind: Kind) -> Callable[..., None]:

@@ -17,7 +17,8 @@ import httpx
 
 from certctl.client import calls
 from certctl.client.calls import Call, Resource
-from certctl.client.exchange import CALL_SECONDS, Unreachable, check_url, converse, tls_context, walk
+from certctl.client.exchange import CALL_SECONDS, Unreachable, check_url, converse, error_of, tls_context, walk
+from certctl.client.stream import PAUSE_SECONDS, Change, Reading
 from certctl.client.surface import Surface
 from certctl.core.secret import Secret
 
@@ -72,6 +73,22 @@ class Client(Surface):
                     step = talk.throw(error)
         except StopIteration as ended:
             return ended.value  # type: ignore[no-any-return]  # what `converse` returns
+
+    def follow(self, last_event_id: str = "") -> Iterator[Change]:
+        """What changes, as it changes, without an end; raises CertctlError."""
+        reading = Reading(self._key, self.url, last_event_id)
+        while True:
+            try:
+                with self._http.stream(**reading.request()) as response:
+                    if not response.is_success:
+                        response.read()
+                        raise error_of(response)
+                    for line in response.iter_lines():
+                        if (change := reading.feed(line)) is not None:
+                            yield change
+            except httpx.HTTPError as error:
+                reading.broke(error)
+            time.sleep(PAUSE_SECONDS)
 
     def each(self, resource: Resource[AnswerT], **query: str) -> Iterator[AnswerT]:
         """Every row of a list, page by page: `client.each(calls.CERTIFICATES, status="Expiring")`."""
@@ -132,6 +149,22 @@ class AsyncClient(Surface):
                     step = talk.throw(error)
         except StopIteration as ended:
             return ended.value  # type: ignore[no-any-return]  # what `converse` returns
+
+    async def follow(self, last_event_id: str = "") -> AsyncIterator[Change]:
+        """What changes, as it changes, without an end; raises CertctlError."""
+        reading = Reading(self._key, self.url, last_event_id)
+        while True:
+            try:
+                async with self._http.stream(**reading.request()) as response:
+                    if not response.is_success:
+                        await response.aread()
+                        raise error_of(response)
+                    async for line in response.aiter_lines():
+                        if (change := reading.feed(line)) is not None:
+                            yield change
+            except httpx.HTTPError as error:
+                reading.broke(error)
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def each(self, resource: Resource[AnswerT], **query: str) -> AsyncIterator[AnswerT]:
         """Every row of a list, page by page: `async for row in client.each(calls.CERTIFICATES)`."""

@@ -126,6 +126,20 @@ class Surface:
     get_metrics = Sent(acts.get_metrics)
     get_prometheus = Sent(acts.get_prometheus)
 
+    list_policies = Sent(calls.RULES.list)
+    get_policy = Sent(calls.RULES.get)
+    create_policy = Sent(calls.RULES.create)
+    update_policy = Sent(calls.RULES.update)
+    delete_policy = Sent(calls.RULES.delete)
+    list_violations = Sent(calls.list_violations)
+    evaluate_policy = Sent(calls.evaluate_policy)
+    try_policy = Sent(calls.try_policy)
+
+    create_intermediate = Sent(calls.create_intermediate)
+    list_intermediates = Sent(calls.list_intermediates)
+    get_intermediate = Sent(calls.get_intermediate)
+    retire_intermediate = Sent(calls.retire_intermediate)
+
     list_agent_groups = Sent(calls.AGENT_GROUPS.list)
     get_agent_group = Sent(calls.AGENT_GROUPS.get)
     create_agent_group = Sent(calls.AGENT_GROUPS.create)

@@ -244,3 +244,46 @@ async def test_the_async_client_sends_the_same_calls():
     async with AsyncClient(URL, Secret("key"), transport=transport) as one:
         assert (await one.get_me()).actor_id == "a"
     assert seen[0].url == f"{URL}/api/v1/auth/me"
+
+
+def stream(*blocks):
+    return httpx.Response(
+        200, headers={"Content-Type": "text/event-stream"}, text="".join(f"{each}\n\n" for each in blocks)
+    )
+
+
+def told(number):
+    data = f'{{"type":"job_ended","subject_type":"job","subject_id":"j{number}","at":"{MOMENT}"}}'
+    return f"id: {number}\nevent: job_ended\ndata: {data}"
+
+
+def test_a_stream_is_taken_up_again_behind_the_last_id():
+    one, seen = client(
+        stream("retry: 2000\nid: 0", told(1), ": keep-alive\nid: 5"),
+        httpx.ReadError("reset"),
+        stream(told(6)),
+        httpx.Response(401, json={}),
+    )
+    heard = []
+    with pytest.raises(errors.NotAuthenticated):
+        for event in one.follow():
+            heard += [event.id]
+    assert heard == ["1", "6"]
+    assert [request.headers.get("last-event-id") for request in seen] == [None, "5", "5", "6"]
+
+
+async def test_both_clients_follow_alike():
+    transport, _ = answering(stream(told(1), told(2)), httpx.Response(403, json={}))
+    heard = []
+    async with AsyncClient(URL, Secret("key"), transport=transport) as one:
+        with pytest.raises(errors.NotAllowed):
+            async for event in one.follow("0"):
+                heard += [(event.id, event.change.subject_id)]
+    assert heard == [("1", "j1"), ("2", "j2")]
+
+
+def test_a_stream_that_only_breaks_is_given_up():
+    one, seen = client(*[httpx.ConnectError("refused")] * 9)
+    with pytest.raises(Unreachable):
+        next(one.follow())
+    assert len(seen) == 5

@@ -46,6 +46,7 @@ class Schemas:
         _, found = _components(list(self._kinds.values()))
         for name, kind in self._bodies.items():
             found[name] = _closed(found[name], kind)
+        _tell_moments(list(self._kinds.values()), found)
         for name, schema in found.items():
             if schema.get("type") == "object":
                 schema["examples"] = [example_of(name, found)]
@@ -73,6 +74,36 @@ def _renamed(item: Any) -> Any:
             changed["title"] = re.sub(r"PageOf\[(\w+?)(View)?\]", r"\1Page", item["title"])
         return changed
     return [_renamed(each) for each in item] if isinstance(item, list) else item
+
+
+def _tell_moments(kinds: list[Any], found: dict[str, Schema]) -> None:
+    """Msgspec tells no format of a time; ours have a zone always (RFC 3339)."""
+    waiting: list[Any] = list(msgspec.inspect.multi_type_info(kinds))
+    seen: set[str] = set()
+    while waiting:
+        info = waiting.pop()
+        waiting += _within(info)
+        if isinstance(info, msgspec.inspect.StructType) and repr(info.cls) not in seen:
+            seen.add(repr(info.cls))
+            properties = found.get(info.cls.__name__, {}).get("properties", {})
+            for field in info.fields:
+                waiting.append(field.type)
+                if field.encode_name in properties and any(
+                    isinstance(each, msgspec.inspect.DateTimeType) for each in (field.type, *_within(field.type))
+                ):
+                    properties[field.encode_name] = _moment(properties[field.encode_name])
+
+
+def _within(info: Any) -> list[Any]:
+    """The types that a container or a choice is made of."""
+    inner = [*getattr(info, "types", ()), *(getattr(info, name, None) for name in ("item_type", "value_type"))]
+    return [each for each in inner if each is not None]
+
+
+def _moment(schema: Schema) -> Schema:
+    if "anyOf" in schema:
+        return schema | {"anyOf": [_moment(each) for each in schema["anyOf"]]}
+    return schema | {"format": "date-time"} if schema.get("type") == "string" else schema
 
 
 def _closed(schema: Schema, kind: type[msgspec.Struct]) -> Schema:

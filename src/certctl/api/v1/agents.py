@@ -83,7 +83,13 @@ async def retire_agent(
     return await _retire(request, agent_id, RetireBody(reason=reason[:500], force=force))
 
 
-@post("/agents/{agent_id:str}/retire", status_code=200, opt=needs("agent.retire"), summary="Retire an agent")
+@post(
+    "/agents/{agent_id:str}/retire",
+    status_code=200,
+    opt=needs("agent.retire"),
+    summary="Retire an agent",
+    responses={204: ResponseSpec(None, generate_examples=False, description="It was retired before")},
+)
 async def retire_agent_by_post(
     request: ApiRequest, agent_id: FromPath[str], data: JSONBody[RetireBody]
 ) -> Response[RetiredAnswer | None]:

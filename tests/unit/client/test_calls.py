@@ -21,7 +21,37 @@ WITHOUT_A_CALL = {
     "check": "the older form of get_me",
     "follow_events": "a stream: `follow` of both clients",
     "retire_agent_by_post": "retire_agent says the same by DELETE",
-}
+} | dict.fromkeys(
+    [
+        "add_permission",
+        "assign_role",
+        "create_role",
+        "deactivate_user",
+        "delete_breakglass_credential",
+        "delete_role",
+        "list_breakglass_credentials",
+        "list_permissions",
+        "list_roles",
+        "list_sessions",
+        "list_users",
+        "reactivate_user",
+        "remove_demo_grants",
+        "remove_permission",
+        "revoke_role",
+        "revoke_session",
+        "revoke_sessions",
+        "rotate_key",
+        "set_breakglass_password",
+        "show_role",
+        "show_runtime_config",
+        "sign_in",
+        "sign_in_by_password",
+        "sign_out",
+        "unlock_breakglass_credential",
+        "update_role",
+    ],
+    "identity: the client is to learn it with the routes",
+)
 
 
 def sample(annotation, document):

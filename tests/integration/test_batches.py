@@ -143,6 +143,9 @@ async def test_bulk_reassign(api):
     assert answer.status_code == 400
     assert answer.json()["violations"][0]["field"] == "owner_id"
     assert (await api.call("POST", f"{BULK}reassign", {"certificate_ids": ["mc-1"]})).status_code == 400
+    mistyped = {"owner_id": "o-new", "filter": {"environment": "test", "owner": "me"}}
+    answer = await api.call("POST", f"{BULK}reassign", mistyped)
+    assert answer.status_code == 400, "a condition that is not understood must not widen the choice"
 
 
 async def test_a_preview_is_the_outcome_and_changes_nothing(api):

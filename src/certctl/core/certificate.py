@@ -1,7 +1,7 @@
 """A managed certificate, its immutable versions, and the orders (intents) they came from.
 
 A certificate is what people own ("the one for shop.example"); a version is one signed X.509 certificate for one key
-holder. `holder_id` is an agent's id, or `client` when the requester keeps the key.
+holder. `holder_id` is an agent's id, or `client` when the requester keeps the key, or `external` for what was imported.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from msgspec import Struct
 from certctl.core.status import CertificateStatus, OrderStatus, VersionStatus
 
 CLIENT_HOLDER = "client"
+# of an imported certificate nobody we know holds the key, and no CA of ours signed it: OCSP and CRL never speak of it
+EXTERNAL_HOLDER = "external"
+EXTERNAL_PREFIX = "external:"
 
 
 class Certificate(Struct, frozen=True, kw_only=True):
@@ -47,9 +50,17 @@ class Certificate(Struct, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
 
+    @property
+    def is_unclaimed(self) -> bool:
+        """Imported, and nobody has yet said who issues it from now on."""
+        return not self.issuer_id
+
 
 class Version(Struct, frozen=True, kw_only=True):
-    """One signed certificate: immutable but for `status`. `job_id` names the key on its holder."""
+    """One signed certificate: immutable but for `status`. `job_id` names the key on its holder.
+
+    An imported one had no job and no CA of ours: both fields then begin with `external:` and name nothing.
+    """
 
     tenant_id: str
     id: str

@@ -17,6 +17,8 @@ class EventType(StrEnum):
     """What happened."""
 
     CERTIFICATE_CREATED = "certificate_created"
+    CERTIFICATE_IMPORTED = "certificate_imported"
+    CERTIFICATE_CLAIMED = "certificate_claimed"
     CERTIFICATE_UPDATED = "certificate_updated"
     CERTIFICATE_ARCHIVED = "certificate_archived"
     CERTIFICATE_ISSUED = "certificate_issued"
@@ -26,6 +28,7 @@ class EventType(StrEnum):
     CERTIFICATE_EXPORTED = "certificate_exported"
     ISSUANCE_REQUESTED = "issuance_requested"
     ISSUANCE_FAILED = "issuance_job_failed"
+    REISSUE_TRIGGERED = "reissue_triggered"
     RENEWAL_TRIGGERED = "renewal_triggered"
     RENEWAL_JOB_CREATED = "renewal_job_created"
     RENEWAL_JOB_COMPLETED = "renewal_job_completed"

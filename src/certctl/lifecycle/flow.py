@@ -45,6 +45,12 @@ STAGES: tuple[Stage, ...] = (
         "request", "certificate, targets -> job a key holder (idempotency key)", "approve", "the caller retries safely"
     ),
     Stage(
+        "adopt",
+        "certificate from elsewhere -> inventory entry with no job and no CA of ours; only watched",
+        "request (when claimed)",
+        "one commit: there or not",
+    ),
+    Stage(
         "approve",
         "request, profile, issuer, policies -> approved with a decision hash, or denied with every violation",
         "prepare",

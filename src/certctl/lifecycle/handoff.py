@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -15,7 +16,7 @@ from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
 from certctl.core.job import Job
 from certctl.core.names import parse_names
-from certctl.core.status import DeploymentStatus, JobStatus, JobType, StepKind
+from certctl.core.status import DeploymentStatus, JobStatus, JobType, StepKind, VersionStatus
 from certctl.core.target import Deployment, TargetRecord
 from certctl.ledger import append
 from certctl.lifecycle import compliance, facts
@@ -25,6 +26,7 @@ from certctl.store import catalogue, certificates, deployments, jobs
 from certctl.store.tx import Tx
 
 _DEFAULT_VALIDITY = 90 * 86400
+REVOKE_REPLACED = "revoke_replaced"
 _DEPLOY_ATTEMPTS = 12
 _PLAN_ATTEMPTS = 3
 
@@ -39,6 +41,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     replaces_id: str = ""
     reason: str = ""
     csr_pem: str = ""
+    extra: dict[str, Any] = {}
 
 
 async def _refuse(
@@ -70,6 +73,7 @@ async def request_body(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask)
         csr_pem=ask.csr_pem,
         replaces_id=ask.replaces_id,
         reason=ask.reason,
+        extra=ask.extra,
     )
     await _refuse(tx, ctx, certificate, body, judge_request(facts.issuance_facts(body, profile, issuer)))
     return body
@@ -193,6 +197,39 @@ async def _stop_older_deployments(tx: Tx, ctx: Context, certificate_id: str, tar
                 await deployments.move_deployment(
                     tx, ctx.scope, found.id, DeploymentStatus.SUPERSEDED, now, error=reason
                 )
+
+
+async def revoke_replaced(tx: Tx, ctx: Context, version: Version) -> None:
+    """Where a reissue asked for it: once all targets of the holder serve the new version, the old one is to go.
+
+    Writes the job, once a version; the fact itself is written when that runs, if the old version is still not in use.
+    """
+    issued_by = (await jobs.jobs_by_id(tx, ctx.scope, [version.job_id])).get(version.job_id)
+    wish = (issued_by.body.get("extra") or {}).get(REVOKE_REPLACED) if issued_by is not None else None
+    if not wish or not version.replaces_id or version.status != VersionStatus.CURRENT:
+        return
+    certificate = await certificates.certificate(tx, ctx.scope, version.certificate_id)
+    targets = await holder_targets(tx, ctx, certificate, version.holder_id)
+    done = await deployments.deployments_of_versions(tx, ctx.scope, [version.id])
+    seen = {one.target_id for one in done if one.status == DeploymentStatus.VERIFIED}
+    if any(target.id not in seen for target in targets):
+        return
+    now = ctx.now()
+    job = _job(
+        ctx,
+        now,
+        type=JobType.REVOCATION,
+        certificate_id=certificate.id,
+        holder_id=version.holder_id,
+        version_id=version.replaces_id,
+        idempotency_key=f"revoke-replaced/{version.id}",
+        body={"reason": wish["reason"], "replaced": wish},
+        requested_by=wish["actor"],
+        max_attempts=50,
+    )
+    written = await jobs.create_job(tx, ctx.scope, job, live_key=None)
+    if written.id == job.id:
+        await jobs.add_step(tx, ctx.scope, job.id, StepKind.REVOKE, now)
 
 
 async def revocation(tx: Tx, ctx: Context, certificate: Certificate, *, actor: Actor, reason: str) -> Job:

@@ -7,6 +7,8 @@ the next moment to look. Hands on to approve.
 
 from __future__ import annotations
 
+from typing import Any
+
 from certctl.core.actor import Actor
 from certctl.core.certificate import Certificate
 from certctl.core.errors import CertctlError, Conflict, Malformed
@@ -17,6 +19,7 @@ from certctl.core.status import CertificateStatus, JobStatus, JobType
 from certctl.ledger import append, notify
 from certctl.lifecycle import handoff, standing
 from certctl.lifecycle.context import Context
+from certctl.policy.revocation import parse_reason
 from certctl.store import certificates, jobs
 from certctl.store.tx import Tx
 
@@ -55,7 +58,14 @@ async def _look(tx: Tx, ctx: Context, certificate: Certificate) -> None:
     await standing.refresh(tx, ctx, certificate.id)
 
 
-async def _ask(tx: Tx, ctx: Context, certificate: Certificate, need: standing.Need, actor: Actor) -> Job:
+async def _ask(
+    tx: Tx,
+    ctx: Context,
+    certificate: Certificate,
+    need: standing.Need,
+    actor: Actor,
+    extra: dict[str, Any] | None = None,
+) -> Job:
     stem = f"renew/{certificate.id}/{need.holder_id}/{need.replaces_id}/"
     attempt = await jobs.job_count(tx, ctx.scope, stem)
     return await handoff.issuance(
@@ -69,6 +79,7 @@ async def _ask(tx: Tx, ctx: Context, certificate: Certificate, need: standing.Ne
             actor=actor,
             replaces_id=need.replaces_id,
             reason=need.reason,
+            extra=extra or {},
         ),
     )
 
@@ -114,12 +125,24 @@ async def trigger(ctx: Context, scope: Scope, actor: Actor, certificate_id: str,
 
 
 async def trigger_in(
-    tx: Tx, ctx: Context, scope: Scope, actor: Actor, certificate_id: str, *, force: bool = False
+    tx: Tx,
+    ctx: Context,
+    scope: Scope,
+    actor: Actor,
+    certificate_id: str,
+    *,
+    force: bool = False,
+    extra: dict[str, Any] | None = None,
 ) -> list[Job]:
-    """`trigger` in the caller's transaction, so that whatever asked for it is written with it or not at all."""
+    """`trigger` in the caller's transaction, so that whatever asked for it is written with it or not at all.
+
+    `extra` is kept with each request for the stages that come after.
+    """
     certificate = await certificates.certificate(tx, scope, certificate_id, lock=True)
     if certificate.status == CertificateStatus.ARCHIVED:
         raise Malformed(f"certificate {certificate_id} is archived; create a new one instead")
+    if certificate.is_unclaimed:
+        raise Conflict("it was imported and nobody has claimed it; POST .../claim says who issues it from now on")
     before = await standing.load(tx, ctx, certificate)
     if before.live and not force:
         raise Conflict(f"an issuance is already under way (job {before.live[0].id}); force=true replaces it")
@@ -131,7 +154,7 @@ async def trigger_in(
     needed = _everyone(before)
     if not needed:
         raise Conflict("nobody holds a key for this certificate: map a target to it, or send a CSR")
-    written = [await _ask(tx, ctx, certificate, need, actor) for need in needed]
+    written = [await _ask(tx, ctx, certificate, need, actor, extra) for need in needed]
     event = Event(
         type=EventType.RENEWAL_TRIGGERED,
         subject_type="certificate",
@@ -141,6 +164,28 @@ async def trigger_in(
     )
     await append(tx, ctx.scope, ctx.now(), event)
     await standing.refresh(tx, ctx, certificate_id)
+    return written
+
+
+async def reissue(
+    ctx: Context, scope: Scope, actor: Actor, certificate_id: str, *, revoke_old: bool, reason: str, force: bool = False
+) -> list[Job]:
+    """A new key and version for every holder; with `revoke_old` each old one is revoked once its successor is seen
+    served on all of its holder's targets, never before.
+    """
+    parsed = parse_reason(reason or "superseded")
+    wish = {"reason": str(parsed), "actor": actor.id, "actor_type": str(actor.type)}
+    async with ctx.database.begin("renew") as tx:
+        extra = {handoff.REVOKE_REPLACED: wish} if revoke_old else {}
+        written = await trigger_in(tx, ctx, scope, actor, certificate_id, force=force, extra=extra)
+        event = Event(
+            type=EventType.REISSUE_TRIGGERED,
+            subject_type="certificate",
+            subject_id=certificate_id,
+            actor=actor,
+            details={"jobs": [job.id for job in written], "revoke_old": revoke_old, "reason": str(parsed)},
+        )
+        await append(tx, ctx.scope, ctx.now(), event)
     return written
 
 

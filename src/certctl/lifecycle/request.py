@@ -37,6 +37,8 @@ DEFAULT_PROFILE = "prof-default"
 # organisation's rules look at it afterwards: one violation after the other can be cured
 _NOT_JUDGED = frozenset({"name", "environment", "owner_id", "team_id", "tags", "renewal_policy_id"})
 
+_CLAIM_FIRST = "it was imported and nobody has claimed it; POST .../claim says who issues it from now on"
+
 
 class NewCertificate(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller asks for. Only `common_name` has no default; `csr_pem` makes the caller the key holder."""
@@ -112,6 +114,8 @@ async def submit_csr(ctx: Context, scope: Scope, actor: Actor, certificate_id: s
     async with ctx.database.begin("request") as tx:
         certificate = await certificates.certificate(tx, scope, certificate_id, lock=True)
         _refuse_archived(certificate)
+        if certificate.is_unclaimed:
+            raise Conflict(_CLAIM_FIRST)
         for live in await jobs.live_jobs(tx, ctx.scope, certificate_id, standing.ISSUING):
             # also what `create` wrote: a client whose answer was lost asks here again
             asked = str(live.body.get("csr_pem", "")) if live.holder_id == CLIENT_HOLDER else ""
@@ -174,10 +178,47 @@ async def update_in(
     expected: Expected = None,
 ) -> Certificate:
     """`update` in the caller's transaction."""
-    now = ctx.now()
     before = await certificates.certificate(tx, scope, certificate_id, lock=True)
     _check_expected(before, expected)
     _refuse_archived(before)
+    if before.is_unclaimed:
+        _refuse_unclaimed(before, changes)
+    return await _write_changes(tx, ctx, scope, actor, before, changes, EventType.CERTIFICATE_UPDATED)
+
+
+async def claim(
+    ctx: Context, scope: Scope, actor: Actor, certificate_id: str, changes: CertificateChanges
+) -> Certificate:
+    """Say who owns and issues an imported certificate from now on; targets named get a version of ours at once.
+
+    What is not said is as for a new certificate. Conflict when it was claimed, or was never imported.
+    """
+    async with ctx.database.begin("request") as tx:
+        before = await certificates.certificate(tx, scope, certificate_id, lock=True)
+        _refuse_archived(before)
+        if not before.is_unclaimed:
+            raise Conflict(f"certificate {certificate_id} is issued by {before.issuer_id}: there is nothing to claim")
+        said = msgspec.structs.replace(
+            changes,
+            issuer_id=changes.issuer_id or DEFAULT_ISSUER,
+            renewal_policy_id=changes.renewal_policy_id or DEFAULT_POLICY,
+            certificate_profile_id=changes.certificate_profile_id or DEFAULT_PROFILE,
+            # read again: a claimed certificate's names have to be such as certctl issues
+            common_name=changes.common_name or before.common_name,
+        )
+        return await _write_changes(tx, ctx, scope, actor, before, said, EventType.CERTIFICATE_CLAIMED)
+
+
+async def _write_changes(
+    tx: Tx,
+    ctx: Context,
+    scope: Scope,
+    actor: Actor,
+    before: Certificate,
+    changes: CertificateChanges,
+    kind: EventType,
+) -> Certificate:
+    now, certificate_id = ctx.now(), before.id
     given = _seen(_given(changes))
     target_ids = given.pop("target_ids", None)
     _canonical_names(given, before)
@@ -186,7 +227,7 @@ async def update_in(
     wanted = target_ids if target_ids is not None else [target.id for target in mapped]
     targets = await _check_references(tx, scope, after, wanted)
     _check_scope(scope, after)
-    if target_ids is not None or not set(given) <= _NOT_JUDGED:
+    if not after.is_unclaimed and (target_ids is not None or not set(given) <= _NOT_JUDGED):
         ask = handoff.Ask(type=JobType.ISSUANCE, holder_id="", idempotency_key="", actor=actor)
         await handoff.request_body(tx, ctx, after, ask)
     await _check_name_is_free(tx, ctx, after)
@@ -196,7 +237,7 @@ async def update_in(
         await certificates.map_targets(tx, ctx.scope, certificate_id, target_ids)
         await _serve_new_targets(tx, ctx, after, targets, {target.id for target in mapped}, actor)
     changed: dict[str, Any] = given | ({"target_ids": target_ids} if target_ids is not None else {})
-    await append(tx, ctx.scope, now, _event(EventType.CERTIFICATE_UPDATED, certificate_id, actor, changed))
+    await append(tx, ctx.scope, now, _event(kind, certificate_id, actor, changed))
     await standing.refresh(tx, ctx, certificate_id)
     updated = await certificates.certificate(tx, scope, certificate_id)
     await compliance.look_again(tx, ctx, updated)
@@ -410,6 +451,15 @@ async def _check_name_is_free(tx: Tx, ctx: Context, certificate: Certificate) ->
 def _refuse_archived(certificate: Certificate) -> None:
     if certificate.status == CertificateStatus.ARCHIVED:
         raise Conflict(f"certificate {certificate.id} is archived")
+
+
+def _refuse_unclaimed(certificate: Certificate, changes: CertificateChanges) -> None:
+    """What is only watched may be renamed and given to people; who issues it is said by a claim."""
+    given = _given(changes)
+    targets = given.pop("target_ids", None)
+    changed = {name for name, value in given.items() if value != getattr(certificate, name)}
+    if targets or not changed <= _NOT_JUDGED - {"renewal_policy_id"}:
+        raise Conflict(_CLAIM_FIRST)
 
 
 def _told(wanted: NewCertificate) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from certctl.connectors.base.issuer import Revocation, Revokes
-from certctl.core.actor import Actor
+from certctl.core.actor import Actor, ActorType
 from certctl.core.catalogue import IssuerRecord
-from certctl.core.certificate import CLIENT_HOLDER, Certificate, RevocationRecord, Version
+from certctl.core.certificate import CLIENT_HOLDER, EXTERNAL_HOLDER, Certificate, RevocationRecord, Version
 from certctl.core.errors import Conflict, NotFound, Unsupported
 from certctl.core.events import Event, EventType, Notice
 from certctl.core.ids import new_id
@@ -96,6 +96,9 @@ async def _versions(tx: Tx, ctx: Context, certificate: Certificate, version_id: 
         known = [version for version in known if version.id == version_id]
         if not known:
             raise NotFound(f"certificate {certificate.id} has no version {version_id}")
+    if known and all(version.holder_id == EXTERNAL_HOLDER for version in known):
+        raise Conflict("certctl did not issue this certificate and cannot revoke it: revoke it at its own CA")
+    known = [version for version in known if version.holder_id != EXTERNAL_HOLDER]
     # what has expired is trusted by nobody and would only swell the CRL (RFC 5280 3.3)
     return [version for version in known if version.status != VersionStatus.REVOKED and version.not_after > ctx.now()]
 
@@ -166,6 +169,9 @@ async def run(ctx: Context, claimed: Sequence[Step]) -> None:
     for step in claimed:
         async with ctx.database.read() as tx:
             job = (await jobs.jobs_by_id(tx, ctx.scope, [step.job_id]))[step.job_id]
+        if "replaced" in job.body and not await _revoke_replaced(ctx, step, job):
+            continue
+        async with ctx.database.read() as tx:
             waiting = await certificates.revocations_to_tell(tx, ctx.scope, job.certificate_id)
         try:
             for fact in waiting:
@@ -175,6 +181,25 @@ async def run(ctx: Context, claimed: Sequence[Step]) -> None:
                 await settle.fail(tx, ctx, step, error)
             continue
         await _confirmed(ctx, step, job, waiting)
+
+
+async def _revoke_replaced(ctx: Context, step: Step, job: Job) -> bool:
+    """Write the fact about a version that a reissue replaced. False, and nothing revoked, when it is in use again."""
+    wish = job.body["replaced"]
+    async with ctx.database.begin("revoke.replaced") as tx:
+        await jobs.held_step(tx, ctx.scope, step.id, step.fence)
+        certificate = await certificates.certificate(tx, ctx.scope, job.certificate_id, lock=True)
+        version = await certificates.version(tx, ctx.scope, job.version_id)
+        coming = await jobs.live_jobs(tx, ctx.scope, certificate.id, (JobType.DEPLOYMENT,))
+        used = version.status == VersionStatus.CURRENT or any(one.version_id == version.id for one in coming)
+        if used or version.not_after <= ctx.now():
+            why = "not revoked: it is in use again" if used else "not revoked: it has expired"
+            await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, ctx.now())
+            await jobs.move_job(tx, ctx.scope, job.id, JobStatus.COMPLETED, ctx.now(), last_error=why)
+            return False
+        actor = Actor(wish["actor"], ActorType(wish["actor_type"]))
+        await _revoke(tx, ctx, certificate, version, actor, wish["reason"])
+        return True
 
 
 async def _tell_ca(ctx: Context, fact: RevocationRecord) -> None:

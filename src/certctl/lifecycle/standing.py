@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 
 from certctl.core.catalogue import RenewalPolicy
-from certctl.core.certificate import CLIENT_HOLDER, Certificate, Version
+from certctl.core.certificate import CLIENT_HOLDER, EXTERNAL_HOLDER, Certificate, Version
 from certctl.core.errors import NotFound
 from certctl.core.events import Event, EventType, Notice
 from certctl.core.job import Job
@@ -30,6 +30,7 @@ _LONGEST_RETRY = timedelta(days=1)
 # a deployment that was given up is tried again by itself: the host may be mended, and the old certificate still ends
 _FIRST_REDEPLOY = timedelta(minutes=10)
 _LONGEST_REDEPLOY = timedelta(hours=6)
+_NOT_OURS = frozenset({CLIENT_HOLDER, EXTERNAL_HOLDER})
 _UNSERVED = frozenset({DeploymentStatus.FAILED, DeploymentStatus.DRIFTED})
 
 
@@ -75,7 +76,7 @@ class Due(Struct, frozen=True):
 
 async def load(tx: Tx, ctx: Context, certificate: Certificate) -> Standing:
     """Gather a certificate's standing."""
-    policy = await catalogue.find(tx, ctx.scope, RenewalPolicy, id=certificate.renewal_policy_id)
+    policy = await _policy(tx, ctx, certificate)
     if policy is None:
         raise NotFound(
             f"certificate {certificate.id} names renewal policy {certificate.renewal_policy_id}, which is gone"
@@ -93,6 +94,28 @@ async def load(tx: Tx, ctx: Context, certificate: Certificate) -> Standing:
         live=tuple(await jobs.live_jobs(tx, ctx.scope, certificate.id, ISSUING)),
         holders=tuple(holders),
         unserved=await _unserved(tx, ctx, targets, current),
+    )
+
+
+async def _policy(tx: Tx, ctx: Context, certificate: Certificate) -> RenewalPolicy | None:
+    if certificate.renewal_policy_id or not certificate.is_unclaimed:
+        return await catalogue.find(tx, ctx.scope, RenewalPolicy, id=certificate.renewal_policy_id)
+    # nobody has said when it is renewed, and nobody here could: it is only watched
+    return RenewalPolicy(
+        tenant_id=certificate.tenant_id,
+        id="",
+        name="",
+        renewal_window_days=None,
+        renewal_window_fraction=None,
+        auto_renew=False,
+        max_retries=0,
+        retry_interval_seconds=0,
+        alert_thresholds_days=[],
+        alert_channels={},
+        alert_severity_map={},
+        certificate_profile_id="",
+        created_at=certificate.created_at,
+        updated_at=certificate.updated_at,
     )
 
 
@@ -124,8 +147,8 @@ def due(standing: Standing, now: datetime) -> Due:
         moments.append(version.not_after)
         if judged.next_check_at is not None:
             moments.append(judged.next_check_at)
-        # a client holds its own key: it comes with a new CSR, nobody can renew for it
-        if judged.decision == "renew" and holder_id != CLIENT_HOLDER and not standing.holder_is_busy(holder_id):
+        # a client holds its own key and comes with a new CSR; who holds an imported one's key nobody knows
+        if judged.decision == "renew" and holder_id not in _NOT_OURS and not standing.holder_is_busy(holder_id):
             found.append(Need(holder_id, version.id, judged.reason))
     for holder_id in standing.holders:
         if holder_id not in standing.current and not standing.holder_is_busy(holder_id):

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from certctl.core.certificate import Certificate, OrderRecord, RevocationRecord, Version
+from certctl.core.certificate import EXTERNAL_HOLDER, Certificate, OrderRecord, RevocationRecord, Version
 from certctl.core.errors import Conflict, NotFound
 from certctl.core.scope import Scope
 from certctl.core.status import CERTIFICATE, CertificateStatus, OrderStatus, VersionStatus, before
@@ -230,6 +230,27 @@ async def insert_version(tx: Tx, scope: Scope, version: Version) -> Version:
     return stands
 
 
+async def insert_external(tx: Tx, scope: Scope, version: Version) -> None:
+    """Write an imported version; Conflict when these very bytes are in the inventory."""
+    del scope
+    row = {name: getattr(version, name) for name in version.__struct_fields__}
+    inserted = await tx.execute(tx.insert(versions).values(row).on_conflict_do_nothing())
+    if inserted.rowcount != 1:
+        raise Conflict("this certificate is in the inventory already")
+    found_by = (version.tenant_id, version.certificate_id, version.serial_number, version.fingerprint_sha256)
+    await names.write(tx, names.version_rows(*found_by))
+
+
+async def version_by_fingerprint(tx: Tx, scope: Scope, fingerprint_sha256: str) -> Version | None:
+    """The version with these very bytes, whoever may see its certificate."""
+    return await tx.one(
+        Version,
+        sa.select(versions).where(
+            versions.c.tenant_id == scope.tenant_id, versions.c.fingerprint_sha256 == fingerprint_sha256
+        ),
+    )
+
+
 async def version(tx: Tx, scope: Scope, version_id: str) -> Version:
     """One version by id; NotFound otherwise."""
     found = await tx.one(
@@ -264,20 +285,20 @@ async def current_versions(tx: Tx, scope: Scope, certificate_id: str) -> dict[st
 
 
 async def make_current(tx: Tx, scope: Scope, chosen: Version) -> None:
-    """Make one version the current one of its holder; the one before it is superseded."""
-    mine = sa.and_(
+    """Make one version the current one of its holder; the one before it, and an imported one, are superseded."""
+    of_it = sa.and_(
         versions.c.tenant_id == scope.tenant_id,
         versions.c.certificate_id == chosen.certificate_id,
-        versions.c.holder_id == chosen.holder_id,
+        versions.c.holder_id.in_((chosen.holder_id, EXTERNAL_HOLDER)),
     )
     await tx.execute(
         sa.update(versions)
-        .where(mine, versions.c.status == VersionStatus.CURRENT, versions.c.id != chosen.id)
+        .where(of_it, versions.c.status == VersionStatus.CURRENT, versions.c.id != chosen.id)
         .values(status=VersionStatus.SUPERSEDED)
     )
     await tx.execute(
         sa.update(versions)
-        .where(mine, versions.c.id == chosen.id, versions.c.status != VersionStatus.REVOKED)
+        .where(of_it, versions.c.id == chosen.id, versions.c.status != VersionStatus.REVOKED)
         .values(status=VersionStatus.CURRENT)
     )
 

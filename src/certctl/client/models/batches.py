@@ -53,7 +53,7 @@ class BulkRevokeBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_failures: Failures | None = None
 
 
-class BulkFilter(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class BulkFilter(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Conditions beside `owner_id` and `team_id` of a reassignment, which there name the new owner and team."""
 
     profile_id: Id = ""

@@ -1,0 +1,121 @@
+"""/api/v1/certificates/import, .../claim and .../reissue: certificates from elsewhere, and new keys for old."""
+
+from __future__ import annotations
+
+from litestar import post
+from litestar.params import FromPath, JSONBody
+
+from certctl.api.driving import drive, drive_pending, ids
+from certctl.api.guard import needs
+from certctl.api.request import ApiRequest
+from certctl.api.shown import given, shown
+from certctl.client.models.certificates import CertificateView
+from certctl.client.models.imports import ClaimBody, ImportAnswer, ImportBody, ImportItem, ImportResult, ReissueBody
+from certctl.client.models.page import StatusAnswer
+from certctl.core.errors import CallerError, Malformed, Violation
+from certctl.doors.identity import authorise
+from certctl.lifecycle import adopt, renew
+from certctl.lifecycle import request as request_stage
+from certctl.pki import bundle
+from certctl.store import views
+
+
+@post("/certificates/import", status_code=200, opt=needs("cert.edit"), summary="Import certificates")
+async def import_certificates(request: ApiRequest, data: JSONBody[ImportBody]) -> ImportAnswer:
+    """Watched from now on, renewed when claimed. One private key anywhere refuses all; other faults fail their item."""
+    found = [_read(item, index) for index, item in enumerate(data.certificates)]
+    results = []
+    for index, one in enumerate(found):
+        if isinstance(one, adopt.Found):
+            try:
+                done = await adopt.adopt(request.ctx, request.visible, request.actor, one)
+            except CallerError as error:
+                one = error
+            else:
+                results.append(
+                    ImportResult(
+                        index=index,
+                        status="imported" if done.is_new else "known",
+                        certificate_id=done.certificate.id,
+                        version_id=done.version.id,
+                        fingerprint_sha256=done.version.fingerprint_sha256,
+                    )
+                )
+        if isinstance(one, CallerError):
+            if len(found) == 1:
+                raise one
+            results.append(ImportResult(index=index, status="failed", error=one.message))
+    number = {status: sum(each.status == status for each in results) for status in ("imported", "known", "failed")}
+    return ImportAnswer(
+        total=len(results),
+        total_imported=number["imported"],
+        total_known=number["known"],
+        total_failed=number["failed"],
+        results=results,
+    )
+
+
+def _read(item: ImportItem, index: int) -> adopt.Found | CallerError:
+    """What an item holds, or why not; a private key is raised at once, before anything is written."""
+    try:
+        for text in (item.name, item.environment, *item.tags, *item.tags.values()):
+            bundle.refuse_private_key(text)
+        if bool(item.pem) == bool(item.der):
+            message = "give pem or der, one of them"
+            return Malformed(message, violations=(Violation("field_is_missing", message, "pem"),))
+        read = bundle.read_pem(item.pem) if item.pem else bundle.read_der(item.der)
+    except Malformed as error:
+        if any(each.rule == bundle.PRIVATE_KEY for each in error.violations):
+            violation = Violation(bundle.PRIVATE_KEY, error.message, f"certificates[{index}]")
+            raise Malformed(error.message, violations=(violation,)) from None
+        return error
+    said = {name: getattr(item, name) for name in ("name", "environment", "owner_id", "team_id", "tags")}
+    return adopt.Found(bundle=read, **said)
+
+
+@post(
+    "/certificates/{certificate_id:str}/claim",
+    status_code=200,
+    opt=needs("cert.issue"),
+    summary="Claim an imported certificate",
+)
+async def claim_certificate(
+    request: ApiRequest, certificate_id: FromPath[str], data: JSONBody[ClaimBody | None] = None
+) -> CertificateView:
+    """Its next version is ours. Targets named get one at once; without any it is watched until some are mapped."""
+    changes = request_stage.CertificateChanges(**given(data or ClaimBody()))
+    claimed = await request_stage.claim(request.ctx, request.visible, request.actor, certificate_id, changes)
+    await drive_pending(request.door, certificate_id)
+    async with request.ctx.database.read() as tx:
+        now = await views.certificate(tx, request.ctx.scope, claimed.id)
+        targets = await views.target_ids(tx, request.ctx.scope, [claimed.id])
+    return shown(CertificateView, now, target_ids=targets[claimed.id])
+
+
+@post(
+    "/certificates/{certificate_id:str}/reissue",
+    status_code=202,
+    opt=needs("cert.issue"),
+    summary="New keys, and the old versions revoked if wanted",
+)
+async def reissue_certificate(
+    request: ApiRequest, certificate_id: FromPath[str], data: JSONBody[ReissueBody | None] = None
+) -> StatusAnswer:
+    """Every key holder makes a new key. To revoke the old versions asks for the permission cert.revoke, too."""
+    wanted = data or ReissueBody()
+    if wanted.revoke_old:
+        authorise(request.caller, "cert.revoke")
+    jobs = await renew.reissue(
+        request.ctx,
+        request.visible,
+        request.actor,
+        certificate_id,
+        revoke_old=wanted.revoke_old,
+        reason=wanted.reason,
+        force=wanted.force,
+    )
+    await drive(request.door, ids(jobs))
+    return StatusAnswer(status="reissue_triggered", job_ids=ids(jobs))
+
+
+HANDLERS = (import_certificates, claim_certificate, reissue_certificate)

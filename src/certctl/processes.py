@@ -99,6 +99,7 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
         agent_bootstrap_token=settings.agent_bootstrap_token or None,
         version=__version__,
         started_at=ctx.now(),
+        rules=settings.doors,
     )
     tls = uvicorn.Config(_with_pki(create_api(state), pki), **_uvicorn(), ssl_certfile=cert_path, ssl_keyfile=key_path)
     plain = uvicorn.Config(pki, **_uvicorn())
@@ -154,6 +155,7 @@ def _ticks(settings: Settings) -> Any:
         renewal=settings.renewal_check_interval,
         agent_health=settings.agent_health_check_interval,
         crl=settings.crl_generation_interval,
+        sweep=settings.session_gc_interval,
     )
 
 

@@ -17,6 +17,7 @@ from certctl.api import agent_protocol, driving
 from certctl.api.app import create_api
 from certctl.bootstrap import House, open_house
 from certctl.core.names import parse_names
+from certctl.core.rules import DoorRules
 from certctl.core.secret import Secret
 from certctl.doors.state import AppState
 from certctl.pki.algorithms import KeyAlgorithm
@@ -152,7 +153,7 @@ class Agent:
 
 
 @contextlib.asynccontextmanager
-async def open_api(data_dir: Path, url: str = "") -> AsyncIterator[Api]:
+async def open_api(data_dir: Path, url: str = "", rules: DoorRules | None = None) -> AsyncIterator[Api]:
     """An API with its first administrator's key."""
     environment = (
         {"CERTCTL_DATA_DIR": str(data_dir), "CERTCTL_DATABASE_URL": url} if url else {"CERTCTL_DATA_DIR": str(data_dir)}
@@ -162,7 +163,9 @@ async def open_api(data_dir: Path, url: str = "") -> AsyncIterator[Api]:
     clock = HeldClock()
     async with open_house(settings_module.load(environment), clock) as house:
         house.database.on_wake = house.wakeups.tell
-        state = AppState(house.ctx, house.wakeups, LIMIT, Secret(TOKEN), "0.1.0", clock.now())
+        state = AppState(
+            house.ctx, house.wakeups, LIMIT, Secret(TOKEN), "0.1.0", clock.now(), rules=rules or DoorRules()
+        )
         transport = httpx.ASGITransport(create_api(state), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="https://certctl.test") as http:
             api = Api(house, state, clock, http)

@@ -104,7 +104,7 @@ async def test_a_scoped_key_sees_its_own_and_creates_within(api):
     is_problem(await api.call("GET", "/api/v1/certificates/mc-mail", key=key), 404)
     assert (await api.get("/api/v1/certificates", key=key))["total"] == 0
     beyond = {"common_name": "x.example", "team_id": other}
-    is_problem(await api.call("POST", "/api/v1/certificates", beyond, key=key), 400)
+    is_problem(await api.call("POST", "/api/v1/certificates", beyond, key=key), 403)
     is_problem(await api.call("POST", "/api/v1/certificates/mc-mail/revoke", {}, key=key), 404)
 
 

@@ -17,8 +17,9 @@ from certctl import ledger
 from certctl.core.actor import SYSTEM
 from certctl.core.events import Event, EventType
 from certctl.doors import feed as feeds
+from certctl.doors.entry import recognise
 from certctl.doors.feed import Feed, Follower, read_cursor, write_cursor
-from certctl.doors.identity import authenticate
+from certctl.doors.identity import Knock
 from integration.api_house import hours, open_api
 from peers.replicas import replicas
 
@@ -48,7 +49,7 @@ async def follow(api, key: str, position=START, *, count: int | None = None, pau
 
     async def again():
         headers = {"authorization": f"Bearer {key}"}
-        return await authenticate(api.house.ctx, headers, request_id="r", address="127.0.0.1")
+        return await recognise(api.state, Knock(headers=headers, request_id="r", address="127.0.0.1"))
 
     async def pause(_seconds: float) -> bool:
         nonlocal left

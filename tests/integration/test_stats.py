@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from certctl.core.ids import new_id
-from certctl.core.scope import Scope
+from certctl.core.scope import Reach, Scope
 from certctl.core.status import AgentStatus, CertificateStatus, JobStatus, JobType, VersionStatus
 from certctl.store import migrate, schema, stats
 from certctl.store.tx import Database
@@ -154,7 +154,7 @@ async def test_another_team_and_another_tenant_are_not_counted(database):
         await job(database, JobStatus.COMPLETED, mine, NOW, tenant)
         await job(database, JobStatus.PENDING, mine, None, tenant)
         await version(database, mine, NOW, tenant)
-    for scope, number in ((WHOLE, 2), (Scope(TENANT, teams=("team-a",)), 1), (Scope(TENANT, teams=()), 0)):
+    for scope, number in ((WHOLE, 2), (Scope(TENANT, (Reach(teams=("team-a",)),)), 1), (Scope(TENANT, ()), 0)):
         async with database.read() as tx:
             found = await stats.summary(tx, scope, NOW)
             assert found.total_certificates == found.expiring_certificates == number

@@ -34,13 +34,15 @@ from certctl.doors.edge import (
     address_of,
     caller_of,
     headers_of,
+    knock_of,
     note_caller,
     note_refusal,
     request_id_of,
     send_answer,
 )
+from certctl.doors.entry import Visit, admit
 from certctl.doors.errors import plain_refusal
-from certctl.doors.identity import authenticate, authorise, bearer, own_agent
+from certctl.doors.identity import authorise, bearer, own_agent
 from certctl.doors.state import AppState
 from certctl.lifecycle import deploy, flow, plan, prepare, verify
 from certctl.pki.pem import certificate_pem
@@ -99,9 +101,7 @@ class Call:
 
     async def agent(self, permission: str) -> AgentRecord:
         """The calling agent, authenticated, authorised, itself, and not retired."""
-        caller = await authenticate(
-            self.state.ctx, self.headers, request_id=request_id_of(self.scope), address=self.address
-        )
+        caller = await admit(self.state, knock_of(self.scope))
         note_caller(self.scope, caller)
         authorise(caller, permission)
         agent_id = self.names.get("agent_id") or (caller.agent.id if caller.agent else "")
@@ -151,6 +151,7 @@ async def _enrol(call: Call) -> Answer:
     token = bearer(call.headers)
     if token.reveal().startswith(keys.PREFIX):
         return await _register(call)
+    await Visit(call.state, call.address).count()
     said = await call.body(Enrolment)
     shared = call.state.agent_bootstrap_token
     is_shared = shared is not None and hmac.compare_digest(token.reveal().encode(), shared.reveal().encode())
@@ -161,9 +162,7 @@ async def _enrol(call: Call) -> Answer:
 
 async def _register(call: Call) -> Answer:
     """The reference product's way: an operator's key makes the agent, which then calls with a key bound to its id."""
-    caller = await authenticate(
-        call.state.ctx, call.headers, request_id=request_id_of(call.scope), address=call.address
-    )
+    caller = await admit(call.state, knock_of(call.scope))
     note_caller(call.scope, caller)
     authorise(caller, "agent.edit")
     agent = await enrolment.register(call.state.ctx, caller.actor, await call.body(Enrolment), "")

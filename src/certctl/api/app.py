@@ -27,21 +27,26 @@ from certctl.api.v1 import (
     approvals,
     auth,
     batches,
+    breakglass,
     certificates,
     events,
     imports,
     intermediates,
     issuers,
     jobs,
+    keys,
     metrics,
     owners,
     policies,
     profiles,
     renewal_policies,
+    roles,
+    sessions,
     stats,
     system,
     targets,
     teams,
+    users,
     versions,
 )
 from certctl.core.errors import CertctlError, Malformed, Violation
@@ -58,6 +63,7 @@ _RESOURCES = (
     approvals,
     auth,
     batches,
+    breakglass,
     certificates,
     events,
     intermediates,
@@ -65,15 +71,19 @@ _RESOURCES = (
     issuers,
     jobs,
     metrics,
+    keys,
     owners,
     policies,
     profiles,
     renewal_policies,
     stats,
+    roles,
+    sessions,
     system,
     targets,
     teams,
     versions,
+    users,
 )
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
@@ -96,7 +106,7 @@ def create_rest(state: AppState | None) -> Litestar:
     """The resources; without a state only the document can be told."""
     handlers = [handler for resource in _RESOURCES for handler in resource.HANDLERS]
     app = Litestar(
-        route_handlers=[Router("/api/v1", route_handlers=handlers), *system.PROBES],
+        route_handlers=[Router("/api/v1", route_handlers=handlers), *system.PROBES, *sessions.PAGES, *breakglass.PAGES],
         guards=[guard],
         before_request=replay,
         request_class=ApiRequest,

@@ -10,29 +10,36 @@ from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
 from litestar.routes import HTTPRoute
 
+from certctl.api.asked import PERMISSION, asked_by
 from certctl.api.lists import listing_of
-from certctl.core.errors import Malformed, NotAllowed, Violation
-from certctl.doors.edge import HttpScope, address_of, headers_of, note_caller, request_id_of
-from certctl.doors.identity import authenticate, authorise
+from certctl.core.errors import Malformed, NotAllowed, NotFound, Violation
+from certctl.core.permissions import PERMISSIONS
+from certctl.doors.cookies import check_csrf
+from certctl.doors.edge import HttpScope, headers_of, knock_of, note_caller
+from certctl.doors.entry import Visit, admit
+from certctl.doors.identity import authorise
 from certctl.doors.paging import check_names, query_names, read_query
-from certctl.doors.permissions import PERMISSIONS
 from certctl.doors.state import AppState
 
-_PERMISSION = "permission"
 _PUBLIC = "public"
 _SIGNED_IN = "signed in"
 _REFUSALS = "refusals"
 _IF_MATCH = "if_match"
+_FEATURE = "feature"
 
-PUBLIC: dict[str, Any] = {_PERMISSION: _PUBLIC}
-SIGNED_IN: dict[str, Any] = {_PERMISSION: _SIGNED_IN}
+PUBLIC: dict[str, Any] = {PERMISSION: _PUBLIC}
+SIGNED_IN: dict[str, Any] = {PERMISSION: _SIGNED_IN}
+# a route that is not there unless the feature is switched on
+BREAKGLASS: dict[str, Any] = {_FEATURE: "breakglass"}
+# asked by whatever keeps the process alive: never refused for their number
+_UNCOUNTED = frozenset({"/health", "/ready"})
 
 
 def needs(permission: str) -> dict[str, Any]:
     """What a handler's `opt` says; a permission outside the catalogue is a mistake found at import."""
     if permission not in PERMISSIONS:
         raise ValueError(f"{permission} is no permission")
-    return {_PERMISSION: permission}
+    return {PERMISSION: permission}
 
 
 def refuses(*statuses: int) -> dict[str, tuple[int, ...]]:
@@ -50,22 +57,21 @@ def edits(permission: str) -> dict[str, Any]:
     return needs(permission) | {_IF_MATCH: True}
 
 
-def asked_by(opt: dict[str, Any]) -> str:
-    """The permission that a route's `opt` declares, `public`, `signed in`, or empty when it declares nothing."""
-    return str(opt.get(_PERMISSION, ""))
-
-
 async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Know the caller, then judge the route's permission. Runs before the body is read."""
     asked = asked_by(handler.opt)
-    if asked == _PUBLIC:
-        return
     scope = cast("HttpScope", connection.scope)
     state: AppState = connection.app.state.door
-    caller = await authenticate(
-        state.ctx, headers_of(scope), request_id=request_id_of(scope), address=address_of(scope)
-    )
+    if _FEATURE in handler.opt and not state.rules.breakglass.enabled:
+        raise NotFound(f"there is nothing at {scope['path'][:200]}")
+    knock = knock_of(scope)
+    if asked == _PUBLIC:
+        if scope["path"] not in _UNCOUNTED:
+            await Visit(state, knock.address).count()
+        return
+    caller = await admit(state, knock, browsers=True)
     note_caller(scope, caller)
+    check_csrf(caller.csrf_hash, knock.method, knock.headers)
     if not asked:
         raise NotAllowed("this route declares no permission and answers nobody")
     if asked != _SIGNED_IN:

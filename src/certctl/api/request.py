@@ -12,6 +12,7 @@ import msgspec
 from litestar import Request
 from litestar.datastructures import State
 
+from certctl.api.asked import asked_by
 from certctl.api.shown import given, refuse_other_id
 from certctl.core.actor import Actor
 from certctl.core.errors import NotAuthenticated
@@ -19,8 +20,8 @@ from certctl.core.revision import Expected
 from certctl.core.scope import Scope
 from certctl.doors.body import decode_body, read_merge_patch
 from certctl.doors.conditional import read_if_match
-from certctl.doors.edge import HttpScope, caller_of
-from certctl.doors.identity import Caller
+from certctl.doors.edge import HttpScope, caller_of, knock_of
+from certctl.doors.identity import Caller, Knock
 from certctl.doors.state import AppState
 from certctl.lifecycle.context import Context
 
@@ -44,6 +45,16 @@ class ApiRequest(Request[Any, Any, State]):
         return self.door.ctx
 
     @property
+    def edge_scope(self) -> HttpScope:
+        """The same call as the edge knows it."""
+        return cast("HttpScope", self.scope)
+
+    @property
+    def knock(self) -> Knock:
+        """What is seen of whoever calls."""
+        return knock_of(self.edge_scope)
+
+    @property
     def caller(self) -> Caller:
         """Who calls; the guard has seen to it that this is known on every route that is not public."""
         caller = caller_of(cast("HttpScope", self.scope))
@@ -58,8 +69,9 @@ class ApiRequest(Request[Any, Any, State]):
 
     @property
     def visible(self) -> Scope:
-        """What the caller may see."""
-        return self.caller.scope
+        """How far the permission that this route asks for reaches; nothing on a route that asks for none."""
+        caller, asked = self.caller, asked_by(self.route_handler.opt)
+        return caller.permissions.get(asked, Scope.union(caller.tenant_id, ()))
 
     @property
     def if_match(self) -> str | None:

@@ -252,6 +252,67 @@ def create_key(body: auth.KeyWrite) -> Call[auth.NewKeyAnswer]:
     return Call(method="POST", path=f"{API}/auth/keys", answer=auth.NewKeyAnswer, body=body)
 
 
+def rotate_key(key_id: str, body: auth.RotateBody) -> Call[auth.NewKeyAnswer]:
+    """A fresh value for an API key, shown this once."""
+    return Call(method="POST", path=at("auth", "keys", key_id, "rotate"), answer=auth.NewKeyAnswer, body=body)
+
+
+def assign_role(key_id: str, body: auth.GrantWrite) -> Call[None]:
+    """Give an API key a role."""
+    return Call(method="POST", path=at("auth", "keys", key_id, "roles"), answer=type(None), body=body)
+
+
+def revoke_role(key_id: str, role_id: str, scope_type: str = "", scope_id: str = "") -> Call[None]:
+    """Take a role from an API key: in one scope, or everywhere."""
+    path = at("auth", "keys", key_id, "roles", role_id)
+    return Call(method="DELETE", path=path, answer=type(None), query=_scope_query(scope_type, scope_id))
+
+
+def _scope_query(scope_type: str, scope_id: str) -> dict[str, str]:
+    return {name: value for name, value in {"scope_type": scope_type, "scope_id": scope_id}.items() if value}
+
+
+def list_permissions() -> Call[auth.PermissionsAnswer]:
+    """The catalogue of permissions."""
+    return Call(method="GET", path=f"{API}/auth/permissions", answer=auth.PermissionsAnswer)
+
+
+def list_roles() -> Call[auth.RolesAnswer]:
+    """All roles."""
+    return Call(method="GET", path=f"{API}/auth/roles", answer=auth.RolesAnswer)
+
+
+def get_role(role_id: str) -> Call[auth.RoleAnswer]:
+    """A role and what it holds."""
+    return Call(method="GET", path=at("auth", "roles", role_id), answer=auth.RoleAnswer)
+
+
+def create_role(body: auth.RoleWrite) -> Call[auth.RoleView]:
+    """A new role that holds nothing yet."""
+    return Call(method="POST", path=f"{API}/auth/roles", answer=auth.RoleView, body=body)
+
+
+def update_role(role_id: str, body: auth.RoleWrite) -> Call[auth.RoleView]:
+    """Change a role's name or description."""
+    return Call(method="PUT", path=at("auth", "roles", role_id), answer=auth.RoleView, body=body)
+
+
+def delete_role(role_id: str) -> Call[None]:
+    """Delete a role that nobody has."""
+    return Call(method="DELETE", path=at("auth", "roles", role_id), answer=type(None))
+
+
+def add_permission(role_id: str, body: auth.PermissionWrite) -> Call[None]:
+    """Put a permission into a role."""
+    return Call(method="POST", path=at("auth", "roles", role_id, "permissions"), answer=type(None), body=body)
+
+
+def remove_permission(role_id: str, permission: str, scope_type: str = "", scope_id: str = "") -> Call[None]:
+    """Take a permission out of a role: in one scope, or everywhere."""
+    path = at("auth", "roles", role_id, "permissions", permission)
+    return Call(method="DELETE", path=path, answer=type(None), query=_scope_query(scope_type, scope_id))
+
+
 def delete_key(key_id: str) -> Call[None]:
     """Revoke an API key."""
     return Call(method="DELETE", path=at("auth", "keys", key_id), answer=type(None))

@@ -68,11 +68,8 @@ class _TakenBack(Exception):
 
 def scope_key(scope: Scope) -> str:
     """A scope as text, the same for the same limits in any order."""
-    said = msgspec.to_builtins(scope)
-    return json.dumps(
-        {name: sorted(value) if isinstance(value, list | tuple) else value for name, value in said.items()},
-        sort_keys=True,
-    )
+    limits = ({field: sorted(ids) for field, ids in reach.limits()} for reach in scope.reaches)
+    return json.dumps([scope.tenant_id, *sorted(json.dumps(each, sort_keys=True) for each in limits)])
 
 
 async def create(ctx: Context, scope: Scope, actor: Actor, wish: Wish) -> Batch:

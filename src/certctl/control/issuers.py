@@ -31,6 +31,7 @@ async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any
     if kind.casefold() in _BUILT_IN_KINDS:
         message = f"the built-in CA is there already as {BUILT_IN_ISSUER}; a further one is not supported yet"
         raise fault("one_built_in_ca", message, "type")
+    scope.check_whole("a new issuer")
     now = ctx.now()
     issuer = IssuerRecord(
         tenant_id=scope.tenant_id,

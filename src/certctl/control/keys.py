@@ -1,4 +1,4 @@
-"""API keys: made once shown once, kept as SHA-256, expiring, revocable; nobody gives more than they have.
+"""API keys: made once shown once, kept as SHA-256, expiring, rotated, revoked; nobody gives more than they have.
 
 `bootstrap` makes the first one with the operator's token, once for the life of the installation.
 """
@@ -7,38 +7,39 @@ from __future__ import annotations
 
 import hmac
 import re
-import secrets
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from certctl.control import access
+from certctl.control.access import Giver
 from certctl.control.changes import check_name, fault, note
 from certctl.control.enrolment import digest
 from certctl.core.actor import Actor, ActorType
 from certctl.core.catalogue import ApiKey
-from certctl.core.errors import Conflict, Gone, NotAllowed, NotAuthenticated
+from certctl.core.errors import Conflict, Gone, NotAuthenticated, NotFound
 from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
+from certctl.core.keyvalue import PREFIX, new_value
+from certctl.core.permissions import AGENT_ROLE, RESERVED_ACTOR
 from certctl.core.scope import Scope
 from certctl.core.secret import Secret
 from certctl.core.target import AgentRecord
 from certctl.ledger import append
 from certctl.lifecycle.context import Context
-from certctl.store import authority, catalogue, views
-from certctl.store.lists import Slice
+from certctl.store import authority, catalogue, identity
 from certctl.store.tx import Tx
 
+__all__ = ["ADMIN_ROLE", "AGENT_ROLE", "PREFIX"]
+
 ADMIN_ROLE = "r-admin"
-AGENT_ROLE = "r-agent"
-PREFIX = "ctk_"
+LONGEST_OVERLAP = timedelta(days=30)
 _USED = "bootstrap_used"
 _PREFIX_LENGTH = 8
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{2,63}")
-_MOST_KEYS = 100_000
-
-PermissionsOf = Callable[[Iterable[str]], frozenset[str]]
 
 
 class KeyWish(Struct, frozen=True, kw_only=True):
@@ -53,30 +54,29 @@ class KeyWish(Struct, frozen=True, kw_only=True):
     agent_id: str = ""
 
 
-class Giver(Struct, frozen=True, kw_only=True):
-    """Who makes a key: what they hold is the most they can give. `permissions_of` is the doors' catalogue of roles."""
-
-    actor: Actor
-    permissions: frozenset[str]
-    scope: Scope
-    known_roles: frozenset[str]
-    permissions_of: PermissionsOf
-
-
 async def create(ctx: Context, giver: Giver, wish: KeyWish) -> tuple[ApiKey, Secret]:
     """A new key and its value, which is never shown again. Malformed, NotAllowed or Conflict."""
     name = _check_key_name(wish.name)
-    _check_roles(giver, wish)
-    now = ctx.now()
-    if wish.expires_at is not None and (wish.expires_at.tzinfo is None or wish.expires_at <= now):
-        raise fault("expires_in_the_past", "expires_at must lie in the future and have a time zone", "expires_at")
+    if not wish.role_ids:
+        raise fault("unknown_role", "role_ids are one or more roles", "role_ids")
+    check_end(ctx, wish.expires_at)
     key, value = _make(ctx, name, giver.actor.id, wish)
     async with ctx.database.begin("key.create") as tx:
+        for role_id in wish.role_ids:
+            await access.check_role(tx, ctx.scope, role_id, "role_ids")
         if wish.agent_id:
             await _check_agent(tx, ctx, wish)
+        given = await access.of_roles(tx, ctx.scope, wish.role_ids, access.reach_of(key))
+        giver.check_gives(given, wish.expires_at)
         await catalogue.insert(tx, ctx.scope, key)
         await note(tx, ctx, giver.actor, EventType.CONFIG_CREATED, "api_key", key.id, wish.role_ids)
     return key, value
+
+
+def check_end(ctx: Context, expires_at: datetime | None) -> None:
+    """Malformed unless an end lies ahead."""
+    if expires_at is not None and (expires_at.tzinfo is None or expires_at <= ctx.now()):
+        raise fault("expires_in_the_past", "expires_at must lie in the future and have a time zone", "expires_at")
 
 
 async def _check_agent(tx: Tx, ctx: Context, wish: KeyWish) -> None:
@@ -89,25 +89,72 @@ async def _check_agent(tx: Tx, ctx: Context, wish: KeyWish) -> None:
         raise fault("unknown_reference", f"no agent {wish.agent_id}, or it was retired", "agent_id")
 
 
-async def revoke(ctx: Context, actor: Actor, key_id: str, can_manage: Callable[[ApiKey], bool]) -> None:
-    """Revoke a key at once; twice is once. Conflict for the last key that can make keys: nobody could get in again."""
-    async with ctx.database.begin("key.revoke") as tx:
-        key = await catalogue.get(tx, ctx.scope, ApiKey, key_id)
+def maker(actor: Actor, visible: Scope) -> str | None:
+    """Whose keys somebody sees: all of them, or with a limited grant their own and those they made."""
+    return None if visible.is_whole else actor.id
+
+
+async def find(tx: Tx, ctx: Context, giver: Giver, permission: str, key_id: str) -> ApiKey:
+    """A key by id or name, as far as the giver's permission reaches; NotFound otherwise."""
+    key = await identity.key_by_id_or_name(tx, ctx.scope, key_id)
+    mine = maker(giver.actor, giver.reach(permission))
+    if key is None or (mine is not None and mine not in {key.created_by, key.name}):
+        raise NotFound(f"no API key {key_id}")
+    return key
+
+
+async def rotate(
+    ctx: Context, giver: Giver, key_id: str, overlap: timedelta, expires_at: datetime | None
+) -> tuple[ApiKey, Secret]:
+    """A fresh value for a key, shown this once; the old one stays good for `overlap`, an older one ends now.
+
+    Whoever gets the value gets the key's rights: to rotate another's key one has to hold them all.
+    """
+    if not timedelta(0) <= overlap <= LONGEST_OVERLAP:
+        message = f"overlap_seconds is 0 to {int(LONGEST_OVERLAP.total_seconds())}"
+        raise fault("overlap_out_of_range", message, "overlap_seconds")
+    check_end(ctx, expires_at)
+    now, value = ctx.now(), new_value()
+    async with ctx.database.begin("key.rotate") as tx, access.keeping_an_admin(tx, ctx):
+        key = await find(tx, ctx, giver, "auth.key.rotate", key_id)
+        if key.revoked_at is not None:
+            raise Conflict(f"API key {key.name} was revoked")
+        ends = expires_at or key.expires_at
+        if ends is not None and ends <= now:
+            raise Conflict(f"API key {key.name} has expired; give it a new expires_at")
+        own = key.name == giver.actor.id
+        if not own:
+            giver.check_gives((await access.of_key(tx, ctx.scope, key, now)).permissions, ends)
+        elif expires_at is not None:
+            giver.check_gives({}, expires_at)
+        fresh: dict[str, Any] = {
+            "key_hash": digest(value),
+            "prefix": value.reveal()[:_PREFIX_LENGTH],
+            "previous_hash": key.key_hash if overlap else None,
+            "previous_until": now + overlap if overlap else None,
+            "expires_at": ends,
+        }
+        await catalogue.change(tx, ctx.scope, ApiKey, key.id, **fresh)
+        event = Event(
+            type=EventType.KEY_ROTATED,
+            subject_type="api_key",
+            subject_id=key.id,
+            actor=giver.actor,
+            details={"name": key.name, "overlap_seconds": int(overlap.total_seconds())},
+        )
+        await append(tx, ctx.scope, now, event)
+    return msgspec.structs.replace(key, **fresh), value
+
+
+async def revoke(ctx: Context, giver: Giver, key_id: str) -> None:
+    """Revoke a key at once; twice is once. Conflict for the last administrator's: nobody could get in again."""
+    async with ctx.database.begin("key.revoke") as tx, access.keeping_an_admin(tx, ctx):
+        key = await find(tx, ctx, giver, "auth.key.delete", key_id)
         if key.revoked_at is not None:
             return
-        if can_manage(key) and not await _another(tx, ctx, key, can_manage):
-            raise Conflict("this is the last key that can make keys; make another one before revoking it")
-        await catalogue.change(tx, ctx.scope, ApiKey, key_id, revoked_at=ctx.now())
-        await note(tx, ctx, actor, EventType.CONFIG_DELETED, "api_key", key_id)
-
-
-async def _another(tx: Tx, ctx: Context, key: ApiKey, can_manage: Callable[[ApiKey], bool]) -> bool:
-    now = ctx.now()
-    page = await views.record_page(tx, ctx.scope, ApiKey, Slice(limit=_MOST_KEYS), revoked_at=None)
-    return any(
-        other.id != key.id and can_manage(other) and (other.expires_at is None or other.expires_at > now)
-        for other in page.data
-    )
+        ended: dict[str, Any] = {"revoked_at": ctx.now(), "previous_hash": None, "previous_until": None}
+        await catalogue.change(tx, ctx.scope, ApiKey, key.id, **ended)
+        await note(tx, ctx, giver.actor, EventType.CONFIG_DELETED, "api_key", key.id)
 
 
 async def bootstrap_is_open(ctx: Context, expected: Secret | None) -> bool:
@@ -145,6 +192,7 @@ async def bootstrap(
             await catalogue.change(
                 tx, ctx.scope, ApiKey, key.id, name=key.name, prefix=key.prefix, key_hash=key.key_hash
             )
+            identity.changed(tx)
         actor = Actor(id=name, type=ActorType.API_KEY, request_id=request_id, address=address)
         event = Event(type=EventType.BOOTSTRAP_USED, subject_type="api_key", subject_id=key.id, actor=actor)
         await append(tx, ctx.scope, now, event)
@@ -158,7 +206,7 @@ async def _never_came(tx: Tx, ctx: Context, key_id: bytes) -> bool:
 
 
 def _make(ctx: Context, name: str, created_by: str, wish: KeyWish) -> tuple[ApiKey, Secret]:
-    value = Secret(f"{PREFIX}{secrets.token_urlsafe(32)}")
+    value = new_value()
     key = ApiKey(
         tenant_id=ctx.scope.tenant_id,
         id=new_id("ak"),
@@ -188,22 +236,6 @@ def _check_key_name(name: str, field: str = "name") -> str:
     if not _NAME.fullmatch(checked):
         message = f"{field} is 3 to 64 characters of a-z 0-9 . _ - and begins with a letter or digit"
         raise fault("key_name_has_wrong_form", message, field)
+    if checked == RESERVED_ACTOR:
+        raise Conflict(f"the name {RESERVED_ACTOR} is reserved")
     return checked
-
-
-def _check_roles(giver: Giver, wish: KeyWish) -> None:
-    unknown = sorted(set(wish.role_ids) - giver.known_roles)
-    if unknown or not wish.role_ids:
-        message = f"role_ids are one or more of {', '.join(sorted(giver.known_roles))}"
-        raise fault("unknown_role", message, "role_ids")
-    beyond = sorted(giver.permissions_of(wish.role_ids) - giver.permissions)
-    if beyond:
-        raise NotAllowed(f"you cannot give what you do not have: {', '.join(beyond[:5])}")
-    limits = (
-        (giver.scope.teams, wish.teams, "teams"),
-        (giver.scope.profiles, wish.profiles, "profiles"),
-        (giver.scope.issuers, wish.issuers, "issuers"),
-    )
-    for mine, theirs, field in limits:
-        if mine is not None and (theirs is None or not set(theirs) <= set(mine)):
-            raise NotAllowed(f"your own key is limited to some {field}; limit the new one to the same or fewer")

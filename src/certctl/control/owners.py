@@ -20,6 +20,7 @@ from certctl.store.tx import Tx
 
 async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any]) -> Owner:
     """A new owner; `wanted` has the API's fields. Conflict when its id or name is taken."""
+    scope.check_admits(teams=wanted.get("team_id", ""))
     now = ctx.now()
     owner = Owner(
         tenant_id=scope.tenant_id,
@@ -46,6 +47,9 @@ async def update(
     if "email" in changes:
         changes = changes | {"email": _email(changes["email"])}
     async with ctx.database.begin("config.owner") as tx:
+        await catalogue.get(tx, scope, Owner, owner_id)
+        if "team_id" in changes:
+            scope.check_admits(teams=changes["team_id"])
         await _check_team(tx, scope, changes.get("team_id", ""))
         await catalogue.change(tx, scope, Owner, owner_id, expected=expected, updated_at=ctx.now(), **changes)
         await note(tx, ctx, actor, EventType.CONFIG_UPDATED, "owner", owner_id, changes)

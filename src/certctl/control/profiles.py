@@ -31,6 +31,7 @@ _ACME_MODES = ("", "trust_authenticated", "challenge")
 
 async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any]) -> Profile:
     """A new profile; `wanted` has the API's fields. Conflict when its id or name is taken."""
+    scope.check_whole("a new profile")
     now = ctx.now()
     blank: dict[str, Any] = {
         "description": "",

@@ -36,6 +36,7 @@ _REFERENCE_WORDS = frozenset(
 
 async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any]) -> TargetRecord:
     """A new target; `wanted` has the API's fields. Malformed for an unknown kind, agent or configuration."""
+    scope.check_whole("a new target")
     now = ctx.now()
     kind = _kind(wanted.get("type", ""))
     target = TargetRecord(

@@ -18,6 +18,7 @@ from certctl.store import catalogue, schema
 
 async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any]) -> Team:
     """A new team; `wanted` has the API's fields. Conflict when its id or name is taken."""
+    scope.check_whole("a new team")
     now = ctx.now()
     team = Team(
         tenant_id=scope.tenant_id,

@@ -1,4 +1,4 @@
-"""What operators configure: issuers, profiles, renewal policies, owners, teams, API keys."""
+"""What operators configure: issuers, profiles, renewal policies, owners, teams, API keys, roles and grants."""
 
 from __future__ import annotations
 
@@ -114,6 +114,43 @@ class ApiKey(Struct, frozen=True, kw_only=True):
     last_used_at: datetime | None
     revoked_at: datetime | None
     agent_id: str = ""
+    previous_hash: str | None = None
+    previous_until: datetime | None = None
+
+
+class Role(Struct, frozen=True, kw_only=True):
+    """A role that operators made; built-in ones are in `core.permissions`."""
+
+    tenant_id: str
+    id: str
+    name: str
+    description: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class RolePermission(Struct, frozen=True):
+    """One permission of a role, and how far it reaches; `scope_id` is empty when `scope_type` is global."""
+
+    role_id: str
+    permission: str
+    scope_type: str
+    scope_id: str
+
+
+class ActorRole(Struct, frozen=True, kw_only=True):
+    """A grant: somebody holds a role, as far as its scope reaches, until it expires."""
+
+    tenant_id: str
+    id: str
+    actor_id: str
+    actor_type: str
+    role_id: str
+    scope_type: str
+    scope_id: str
+    expires_at: datetime | None
+    granted_by: str
+    created_at: datetime
 
 
 class EnrolmentToken(Struct, frozen=True, kw_only=True):

@@ -12,12 +12,11 @@ from datetime import timedelta
 
 import msgspec
 
-from certctl.control import batches
+from certctl.control import access, batches
 from certctl.core.batch import Batch
 from certctl.core.catalogue import ApiKey
 from certctl.core.errors import NotAllowed
 from certctl.core.scope import Scope
-from certctl.doors.permissions import permissions_of
 from certctl.lifecycle.context import Context
 from certctl.store import catalogue
 
@@ -53,22 +52,12 @@ async def scope_now(ctx: Context, batch: Batch) -> Scope:
     """What the asker could see when they asked and still may act upon; NotAllowed when that is nothing any more."""
     async with ctx.database.read() as tx:
         key = await catalogue.find(tx, ctx.scope, ApiKey, id=batch.key_id)
-    if key is None or key.revoked_at is not None:
+        held = await access.of_key(tx, ctx.scope, key, ctx.now()) if key is not None else None
+    if held is None or key is None or key.revoked_at is not None:
         raise NotAllowed(f"the API key of {batch.requested_by} was revoked")
     if key.expires_at is not None and key.expires_at <= ctx.now():
         raise NotAllowed(f"the API key of {batch.requested_by} has expired")
-    if batch.permission not in permissions_of(key.role_ids):
+    present = held.permissions.get(batch.permission)
+    if present is None:
         raise NotAllowed(f"{batch.requested_by} no longer has the permission {batch.permission}")
-    frozen = msgspec.convert(batch.scope, Scope)
-    return Scope(
-        tenant_id=frozen.tenant_id,
-        teams=_common(frozen.teams, key.teams),
-        profiles=_common(frozen.profiles, key.profiles),
-        issuers=_common(frozen.issuers, key.issuers),
-    )
-
-
-def _common(frozen: tuple[str, ...] | None, now: list[str] | None) -> tuple[str, ...] | None:
-    if frozen is None:
-        return None if now is None else tuple(now)
-    return frozen if now is None else tuple(each for each in frozen if each in now)
+    return msgspec.convert(batch.scope, Scope).narrowed(present)

@@ -13,9 +13,11 @@ from urllib.parse import unquote_to_bytes
 
 from certctl.core.errors import Malformed, TooLarge
 from certctl.core.ids import uuid7
+from certctl.doors.address import client_address
+from certctl.doors.cors import Headers, cors_headers, preflight
 from certctl.doors.denials import RECORDED, Denial, Denials
 from certctl.doors.errors import Refusal, refusal
-from certctl.doors.identity import Caller
+from certctl.doors.identity import Caller, Knock
 from certctl.doors.state import AppState
 from certctl.telemetry.logging import get_logger
 
@@ -30,6 +32,8 @@ AsgiApp = Callable[[HttpScope, Receive, Send], Awaitable[None]]
 _REQUEST_ID = "certctl.request_id"
 _CALLER = "certctl.caller"
 _REFUSAL = "certctl.refusal"
+_ADDRESS = "certctl.address"
+_HEADERS = "certctl.headers"
 
 _SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"strict-transport-security", b"max-age=31536000; includeSubDomains"),
@@ -47,14 +51,33 @@ def request_id_of(scope: HttpScope) -> str:
 
 
 def address_of(scope: HttpScope) -> str:
-    """The peer's address, as the socket tells it."""
+    """The client's address: the socket's peer, or what trusted proxies say of it."""
+    found = scope.get(_ADDRESS)
+    return _peer(scope) if found is None else str(found)
+
+
+def _peer(scope: HttpScope) -> str:
     client = scope.get("client")
     return str(client[0]) if client else ""
 
 
 def headers_of(scope: HttpScope) -> dict[str, str]:
     """Request headers by lowercase name; the last one of a name wins."""
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    found: dict[str, str] | None = scope.get(_HEADERS)
+    if found is None:
+        found = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        scope[_HEADERS] = found
+    return found
+
+
+def knock_of(scope: HttpScope) -> Knock:
+    """What is seen of somebody who calls, before they are known."""
+    return Knock(
+        headers=headers_of(scope),
+        method=scope["method"],
+        request_id=request_id_of(scope),
+        address=address_of(scope),
+    )
 
 
 def note_caller(scope: HttpScope, caller: Caller) -> None:
@@ -100,11 +123,19 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        rules = self._state.rules
         scope[_REQUEST_ID] = uuid7()
-        call = _Call(scope, receive, send, self._state.max_body_bytes)
+        scope[_ADDRESS] = client_address(_peer(scope), _forwarded(scope), rules.trusted_proxies)
+        headers = headers_of(scope)
+        call = _Call(scope, receive, send, self._state.max_body_bytes, cors_headers(headers, rules.cors_origins))
         try:
             call.check()
-            await self._app(scope, call.receive, call.send)
+            asked_first = preflight(scope["method"], headers, rules.cors_origins)
+            if asked_first is None:
+                await self._app(scope, call.receive, call.send)
+            else:
+                await call.send({"type": "http.response.start", "status": 204, "headers": asked_first})
+                await call.send({"type": "http.response.body", "body": b""})
         except Exception as error:
             answer = refuse(scope, error)
             if call.status is None:
@@ -133,15 +164,20 @@ class Edge:
         )
 
 
+def _forwarded(scope: HttpScope) -> list[str]:
+    return [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"x-forwarded-for"]
+
+
 class _Call:
     """One call's bounds and facts."""
 
-    def __init__(self, scope: HttpScope, receive: Receive, send: Send, limit: int) -> None:
+    def __init__(self, scope: HttpScope, receive: Receive, send: Send, limit: int, added: Headers) -> None:
         self.status: int | None = None
         self._scope = scope
         self._receive = receive
         self._send = send
         self._limit = limit
+        self._added = added
         self._received = 0
         self._begun = time.monotonic()
 
@@ -174,7 +210,7 @@ class _Call:
             request_id = request_id_of(self._scope).encode()
             given = {name.lower() for name, _ in message.get("headers", ())}
             added = [pair for pair in _SECURITY_HEADERS if pair[0] not in given]
-            message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id), *added]
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id), *added, *self._added]
         await self._send(message)
 
     def log(self) -> None:

@@ -159,17 +159,13 @@ async def seen_by(tx: Tx, caller: Caller, rows: Sequence[EventRow]) -> list[Even
     """Those events whose thing the caller may read: by permission, and within its reach."""
     known: dict[str, set[str]] = {}
     for subject_type in {row.subject_type for row in rows} & NEEDS.keys():
-        scope = _reach(caller, NEEDS[subject_type])
+        scope = caller.permissions.get(NEEDS[subject_type])
         if scope is not None:
             ids = [row.subject_id for row in rows if row.subject_type == subject_type]
             # who may see everything also hears of what is no more
             everything = scope == Scope.whole(scope.tenant_id)
             known[subject_type] = set(ids) if everything else await visible(tx, scope, subject_type, ids)
     return [row for row in rows if row.subject_id in known.get(row.subject_type, ())]
-
-
-def _reach(caller: Caller, permission: str) -> Scope | None:
-    return caller.scope if permission in caller.permissions else None
 
 
 def write_cursor(ctx: Context, position: Position) -> str:

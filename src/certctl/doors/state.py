@@ -9,11 +9,15 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from certctl.core.rules import DoorRules
 from certctl.core.secret import Secret
+from certctl.doors.callers import Callers
 from certctl.doors.cursors import Cursors
 from certctl.doors.feed import Feed
+from certctl.doors.limits import Limiter
 from certctl.doors.summaries import Summaries
 from certctl.lifecycle.context import Context
+from certctl.store.identity import CHANNEL
 from certctl.store.wake import Wakeups
 from certctl.telemetry.process import ProcessFigures
 
@@ -33,6 +37,14 @@ class AppState:
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     feed: Feed = field(default_factory=Feed)
     summaries: Summaries = field(default_factory=Summaries)
+    callers: Callers = field(default_factory=Callers)
+    rules: DoorRules = field(default_factory=DoorRules)
+    limits: Limiter = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Hear of every change of who may do what."""
+        object.__setattr__(self, "limits", Limiter(self.ctx, shared=self.rules.limits.shared))
+        self.wakeups.call(CHANNEL, self.callers.forget)
 
     @property
     def cursors(self) -> Cursors:

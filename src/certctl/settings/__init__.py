@@ -15,7 +15,9 @@ from typing import Any
 from msgspec import Struct
 
 from certctl.core.errors import Misconfigured
+from certctl.core.rules import DoorRules
 from certctl.core.secret import Secret
+from certctl.settings.doors import DOORS, door_rules
 from certctl.settings.elsewhere import OTHER_PROGRAMS, REFERENCE, REFERENCE_PREFIXES
 from certctl.settings.variables import Variable, duration, flag, listed, number, path, secret, text, word
 
@@ -58,6 +60,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     crl_generation_interval: timedelta
     ocsp_responder_validity: timedelta
     ocsp_responder_grace: timedelta
+    session_gc_interval: timedelta
+    doors: DoorRules
 
     @property
     def embedded(self) -> bool:
@@ -161,6 +165,7 @@ SECTIONS: dict[str, dict[str, Variable]] = {
             "CERTCTL_OCSP_RESPONDER_ROTATION_GRACE", "how long before its end it is replaced", "168h", shortest="1m"
         ),
     },
+    **DOORS,
     "Watching": {
         "log_level": word("CERTCTL_LOG_LEVEL", "the least that is logged", ("info", "debug", "warn", "error")),
         "log_format": word("CERTCTL_LOG_FORMAT", "log lines as", ("json", "text")),
@@ -218,7 +223,10 @@ def load(environ: Mapping[str, str]) -> Settings:
     found = read(environ)
     if found.faults:
         raise Misconfigured("; ".join(found.faults))
-    return Settings(**_derived(found.values))
+    try:
+        return Settings(**_derived(found.values))
+    except ValueError as error:
+        raise Misconfigured(str(error)) from error
 
 
 def _derived(values: dict[str, Any]) -> dict[str, Any]:
@@ -229,4 +237,5 @@ def _derived(values: dict[str, Any]) -> dict[str, Any]:
     shown = f"[{host}]" if ":" in host else host
     base_url = filled["pki_base_url"] or f"http://{shown}:{filled['pki_http_port']}"
     filled["pki_base_url"] = base_url.rstrip("/")
+    filled["doors"] = door_rules(filled, embedded=filled["database_url"].startswith("sqlite:"))
     return filled

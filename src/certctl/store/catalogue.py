@@ -16,7 +16,7 @@ from certctl.core.errors import Conflict, NotFound, PreconditionFailed
 from certctl.core.revision import Expected, changed_meanwhile
 from certctl.core.scope import Scope
 from certctl.core.target import AgentRecord, TargetRecord
-from certctl.store import schema
+from certctl.store import certificates, schema
 from certctl.store.tx import Tx
 
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
@@ -28,6 +28,8 @@ TABLES: dict[type[msgspec.Struct], tuple[sa.Table, str]] = {
     nouns.Owner: (schema.owners, "owner"),
     nouns.Team: (schema.teams, "team"),
     nouns.ApiKey: (schema.api_keys, "API key"),
+    nouns.Role: (schema.roles, "role"),
+    nouns.ActorRole: (schema.actor_roles, "grant"),
     nouns.EnrolmentToken: (schema.enrolment_tokens, "enrolment token"),
     nouns.PolicyRule: (schema.policy_rules, "policy"),
     nouns.AgentGroup: (schema.agent_groups, "agent group"),
@@ -37,18 +39,44 @@ TABLES: dict[type[msgspec.Struct], tuple[sa.Table, str]] = {
 
 
 def in_scope(kind: type[RecordT], scope: Scope) -> sa.ColumnElement[bool]:
-    """The rows of a kind's table that a scope may see."""
+    """The rows of a kind's table that a scope may see; a kind that has no place here is seen by whole scopes alone."""
     table, _ = TABLES[kind]
-    conditions = [table.c.tenant_id == scope.tenant_id]
-    if kind is nouns.IssuerRecord and scope.issuers is not None:
-        conditions.append(table.c.id.in_(scope.issuers))
-    if kind is nouns.Profile and scope.profiles is not None:
-        conditions.append(table.c.id.in_(scope.profiles))
-    if kind is nouns.Team and scope.teams is not None:
-        conditions.append(table.c.id.in_(scope.teams))
-    if kind is nouns.Owner and scope.teams is not None:
-        conditions.append(table.c.team_id.in_(scope.teams))
-    return sa.and_(*conditions)
+    mine: sa.ColumnElement[bool] = table.c.tenant_id == scope.tenant_id
+    if scope.is_whole:
+        return mine
+    if kind in _LIMITED_BY:
+        field, column = _LIMITED_BY[kind]
+        ids = scope.ids(field)
+        return mine if ids is None else sa.and_(mine, column.in_(ids))
+    if kind is TargetRecord:
+        return sa.and_(mine, table.c.id.in_(_targets_in_scope(scope)))
+    if kind is AgentRecord:
+        return sa.and_(mine, table.c.id.in_(_agents_in_scope(scope)))
+    shared = kind is nouns.RenewalPolicy and bool(scope.reaches)
+    return mine if shared else sa.false()
+
+
+_LIMITED_BY: dict[type[msgspec.Struct], tuple[str, sa.Column[Any]]] = {
+    nouns.IssuerRecord: ("issuers", schema.issuers.c.id),
+    nouns.Profile: ("profiles", schema.profiles.c.id),
+    nouns.Team: ("teams", schema.teams.c.id),
+    nouns.Owner: ("teams", schema.owners.c.team_id),
+}
+
+
+def _targets_in_scope(scope: Scope) -> sa.Select[Any]:
+    """A target belongs to whoever may see a certificate on it."""
+    mapping, owned = schema.certificate_targets, schema.certificates
+    together = sa.and_(owned.c.tenant_id == mapping.c.tenant_id, owned.c.id == mapping.c.certificate_id)
+    return sa.select(mapping.c.target_id).join(owned, together).where(certificates.in_scope(scope))
+
+
+def _agents_in_scope(scope: Scope) -> sa.Select[Any]:
+    """An agent belongs to whoever may see a target that it serves."""
+    served = schema.targets
+    return sa.select(served.c.agent_id).where(
+        served.c.tenant_id == scope.tenant_id, served.c.id.in_(_targets_in_scope(scope))
+    )
 
 
 async def get(tx: Tx, scope: Scope, kind: type[RecordT], record_id: str, *, expected: Expected = None) -> RecordT:

@@ -13,24 +13,30 @@ import sqlalchemy as sa
 
 from certctl.core.certificate import EXTERNAL_HOLDER, Certificate, OrderRecord, RevocationRecord, Version
 from certctl.core.errors import Conflict, NotFound
-from certctl.core.scope import Scope
+from certctl.core.scope import Reach, Scope
 from certctl.core.status import CERTIFICATE, CertificateStatus, OrderStatus, VersionStatus, before
 from certctl.core.target import TargetRecord
 from certctl.store import names, schema
 from certctl.store.schema import certificate_targets, certificates, orders, revocations, versions
 from certctl.store.tx import Tx
 
+_LIMITED_BY = {
+    "teams": certificates.c.team_id,
+    "profiles": certificates.c.certificate_profile_id,
+    "issuers": certificates.c.issuer_id,
+}
+
 
 def in_scope(scope: Scope) -> sa.ColumnElement[bool]:
     """The rows of `managed_certificates` that a scope may see."""
-    conditions = [certificates.c.tenant_id == scope.tenant_id]
-    if scope.teams is not None:
-        conditions.append(certificates.c.team_id.in_(scope.teams))
-    if scope.profiles is not None:
-        conditions.append(certificates.c.certificate_profile_id.in_(scope.profiles))
-    if scope.issuers is not None:
-        conditions.append(certificates.c.issuer_id.in_(scope.issuers))
-    return sa.and_(*conditions)
+    mine = certificates.c.tenant_id == scope.tenant_id
+    if scope.is_whole:
+        return mine
+    return sa.and_(mine, sa.or_(sa.false(), *(_within(reach) for reach in scope.reaches)))
+
+
+def _within(reach: Reach) -> sa.ColumnElement[bool]:
+    return sa.and_(*(_LIMITED_BY[field].in_(ids) for field, ids in reach.limits()))
 
 
 async def insert_certificate(tx: Tx, scope: Scope, certificate: Certificate, target_ids: Sequence[str]) -> None:

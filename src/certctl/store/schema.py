@@ -336,8 +336,99 @@ api_keys = _table(
     _time("expires_at"),
     _time("last_used_at"),
     _time("revoked_at"),
+    # the value before the last rotation, good until then; NULL when there is none
+    Column("previous_hash", Text),
+    _time("previous_until"),
     Index(None, "key_hash", unique=True),
+    Index(None, "previous_hash", unique=True),
     UniqueConstraint("tenant_id", "name"),
+)
+
+sessions = _table(
+    "sessions",
+    _text("token_hash"),
+    _text("csrf_hash"),
+    _key("actor_id"),
+    _key("actor_type"),
+    _text("method"),
+    _reference("key_id"),
+    _text("ip_address"),
+    _text("user_agent"),
+    _born(),
+    _time("last_seen_at", nullable=False),
+    _time("idle_expires_at", nullable=False),
+    _time("absolute_expires_at", nullable=False),
+    _time("revoked_at"),
+    _text("revoked_reason"),
+    Index(None, "token_hash", unique=True),
+    Index(None, "tenant_id", "actor_id", "actor_type"),
+    Index(None, "tenant_id", "idle_expires_at"),
+)
+
+users = _table(
+    "users",
+    _text("email"),
+    _text("display_name"),
+    _text("oidc_subject"),
+    _reference("oidc_provider_id"),
+    _time("last_login_at"),
+    _born(),
+    _changed(),
+    _time("deactivated_at"),
+    UniqueConstraint("tenant_id", "oidc_provider_id", "oidc_subject"),
+)
+
+breakglass_credentials = _table(
+    "breakglass_credentials",
+    _text("password_hash"),
+    _text("created_by"),
+    _born(),
+    _time("last_password_change_at", nullable=False),
+    _count("failure_count"),
+    _time("last_failure_at"),
+    _time("locked_until"),
+)
+
+rate_buckets = Table(
+    "rate_buckets",
+    metadata,
+    _key("tenant_id"),
+    Column("name", Text, nullable=False),
+    Column("tokens", Float, nullable=False),
+    _changed(),
+    PrimaryKeyConstraint("tenant_id", "name"),
+    Index(None, "tenant_id", "updated_at"),
+)
+
+roles = _table("roles", _text("name"), _text("description"), _born(), _changed(), UniqueConstraint("tenant_id", "name"))
+
+role_permissions = Table(
+    "role_permissions",
+    metadata,
+    _key("tenant_id"),
+    _key("role_id"),
+    _key("permission"),
+    _key("scope_type"),
+    _reference("scope_id"),
+    PrimaryKeyConstraint("tenant_id", "role_id", "permission", "scope_type", "scope_id"),
+    _one_of("scope_type", ("global", "profile", "issuer", "team")),
+)
+
+actor_roles = _table(
+    "actor_roles",
+    _key("actor_id"),
+    _key("actor_type"),
+    _key("role_id"),
+    _key("scope_type"),
+    _reference("scope_id"),
+    _time("expires_at"),
+    _text("granted_by"),
+    _born(),
+    UniqueConstraint(
+        "tenant_id", "actor_id", "actor_type", "role_id", "scope_type", "scope_id", name="uq_actor_roles_grant"
+    ),
+    Index(None, "tenant_id", "role_id"),
+    _one_of("scope_type", ("global", "profile", "issuer", "team")),
 )
 
 ca_keys = _table(

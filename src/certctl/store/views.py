@@ -108,7 +108,11 @@ async def job(tx: Tx, scope: Scope, job_id: str) -> Job:
     )
     if found is None:
         raise NotFound(f"no job {job_id}")
-    await certificates.certificate(tx, scope, found.certificate_id)
+    try:
+        await certificates.certificate(tx, scope, found.certificate_id)
+    except NotFound:
+        # says no word of a certificate that the caller may not know of
+        raise NotFound(f"no job {job_id}") from None
     return found
 
 

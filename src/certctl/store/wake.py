@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
 import asyncpg
@@ -60,12 +60,19 @@ class Wakeups:
 
     def __init__(self) -> None:
         self._watches: dict[str, set[Watch]] = defaultdict(set)
+        self._calls: dict[str, list[Callable[[], None]]] = {}
 
     def tell(self, channels: Iterable[str]) -> None:
         """Wake every watcher of these channels; call it on the event loop's thread."""
         for channel in channels:
             for watch in self._watches.get(channel, ()):
                 watch.tell()
+            for call in self._calls.get(channel, ()):
+                call()
+
+    def call(self, channel: str, function: Callable[[], None]) -> None:
+        """Call a function, which must not wait, whenever this channel is told; for the life of the process."""
+        self._calls.setdefault(channel, []).append(function)
 
     @contextlib.contextmanager
     def watch(self, channel: str) -> Iterator[Watch]:
@@ -81,7 +88,7 @@ class Wakeups:
 
     def tell_all(self) -> None:
         """Wake everybody: after a lost connection nobody knows what was missed."""
-        self.tell(list(self._watches))
+        self.tell([*self._watches, *(channel for channel in self._calls if channel not in self._watches)])
 
 
 @contextlib.asynccontextmanager

@@ -12,7 +12,7 @@ from datetime import timedelta
 import structlog
 from msgspec import Struct
 
-from certctl.control import hierarchy
+from certctl.control import hierarchy, sessions
 from certctl.core.errors import CertctlError
 from certctl.doors.idempotency import forget_answers
 from certctl.lifecycle import compliance, flow, observe, publish, renew
@@ -41,6 +41,7 @@ def standard_ticks(
     counting: timedelta = timedelta(seconds=10),
     policies: timedelta = timedelta(seconds=5),
     hierarchies: timedelta = timedelta(minutes=1),
+    sweep: timedelta = timedelta(hours=1),
 ) -> tuple[Tick, ...]:
     """The ticks of a control plane."""
     return (
@@ -52,6 +53,7 @@ def standard_ticks(
         Tick("policies", policies, _evaluate_all),
         Tick("hierarchy", hierarchies, hierarchy.finish),
         Tick("forget", timedelta(minutes=10), forget_answers),
+        Tick("sessions", sweep, sessions.sweep),
     )
 
 

@@ -15,8 +15,8 @@ from referencing.jsonschema import DRAFT202012
 from certctl.api.app import openapi_document
 from certctl.api.document import page
 from certctl.client.models.problem import Problem
+from certctl.core.permissions import PERMISSIONS
 from certctl.doors.errors import STATUSES
-from certctl.doors.permissions import PERMISSIONS
 
 DOCUMENT = openapi_document()
 OPERATIONS = [(path, method, told) for path, item in DOCUMENT["paths"].items() for method, told in item.items()]

@@ -13,11 +13,12 @@ from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 
+from certctl.api.asked import asked_by
 from certctl.api.document import answers, parameters, refusals
 from certctl.api.document.agents import agent_operations
 from certctl.api.document.examples import example_of_schema
 from certctl.api.document.schemas import Schemas
-from certctl.api.guard import PUBLIC, SIGNED_IN, asked_by, honours_if_match
+from certctl.api.guard import PUBLIC, SIGNED_IN, honours_if_match
 from certctl.api.lists import list_parameters
 from certctl.client.models.problem import Problem
 

@@ -179,6 +179,9 @@ _BY_STRUCT: dict[str, dict[str, Any]] = {
     "StatusReport": {"status": "Completed", "step_id": f"st-{_UUID}", "fence": 1, "receipt": {}},
     "TokenWrite": {"agent_name": "web-1", "expires_in_seconds": 3600},
     "KeyWrite": {"name": "deploy-bot", "role_ids": ["r-operator"]},
+    "RoleWrite": {"name": "Reader", "description": "Reads certificates"},
+    "PermissionWrite": {"permission": "cert.read", "scope_type": "team", "scope_id": "team-web"},
+    "GrantWrite": {"role_id": "r-viewer", "scope_type": "team", "scope_id": "team-web"},
     "Problem": {"type": "urn:certctl:problem:not_found", "status": 404, "error": "Not Found", "violations": []},
 }
 # what a caller sends is shown whole and alone; a view is shown with every field
@@ -230,6 +233,8 @@ def _takes(schema: Schema, value: Any) -> bool:
     """Whether a schema is of the value's kind; what it demands beyond that is for the tests to find."""
     kinds = {"string": str, "integer": int, "number": float, "boolean": bool, "array": list, "object": dict}
     choices = schema.get("anyOf", [schema])
+    if isinstance(value, list) and any("$ref" in each.get("items", {}) for each in choices):
+        return all(isinstance(item, dict) for item in value)
     return any("type" in each and "format" not in each and type(value) is kinds.get(each["type"]) for each in choices)
 
 

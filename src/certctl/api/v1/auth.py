@@ -1,15 +1,14 @@
-"""/api/v1/auth: who am I, API keys, and the first one."""
+"""/api/v1/auth: who am I, the catalogue of permissions, and the first key."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from litestar import delete, get, post
-from litestar.params import FromPath, JSONBody
+from litestar import get, post
+from litestar.params import JSONBody
 
-from certctl.api.guard import PUBLIC, SIGNED_IN, needs, refuses
+from certctl.api.guard import PUBLIC, SIGNED_IN, refuses
 from certctl.api.request import ApiRequest
-from certctl.api.shown import shown
 from certctl.client.models.auth import (
     AuthInfo,
     BootstrapAnswer,
@@ -17,23 +16,18 @@ from certctl.client.models.auth import (
     BootstrapState,
     CheckView,
     EffectivePermission,
-    KeysAnswer,
-    KeyView,
-    KeyWrite,
     MeView,
-    NewKeyAnswer,
+    PermissionsAnswer,
+    PermissionView,
 )
 from certctl.control import keys
-from certctl.core.actor import ActorType
-from certctl.core.catalogue import ApiKey
+from certctl.core.permissions import PERMISSIONS, limits_of, namespace, permission_id
+from certctl.core.scope import GLOBAL, SCOPE_TYPES, Reach
 from certctl.core.secret import Secret
 from certctl.doors.edge import address_of, request_id_of
 from certctl.doors.identity import Caller
-from certctl.doors.permissions import ROLES, permissions_of
-from certctl.store import views
-from certctl.store.lists import Slice
 
-_MOST_KEYS_SHOWN = 1000
+_TYPE_OF = {field: scope_type for scope_type, field in SCOPE_TYPES.items()}
 
 
 @get("/auth/info", opt=PUBLIC, summary="How to sign in")
@@ -76,85 +70,62 @@ def _scope(request: ApiRequest) -> dict[str, Any]:
 async def check(request: ApiRequest) -> CheckView:
     """The caller, in the reference product's older form."""
     caller = request.caller
-    admin = keys.ADMIN_ROLE in caller.role_ids
-    return CheckView(status="authenticated", user=caller.actor.id, admin_via_role=admin, **_identity(caller))
+    return CheckView(
+        status="authenticated", user=caller.actor.id, admin_via_role=caller.is_admin, **identity_of(caller)
+    )
 
 
 @get("/auth/me", opt=SIGNED_IN, summary="Who am I?")
 async def show_me(request: ApiRequest) -> MeView:
     """The caller, what it may do and how far that reaches."""
-    return MeView(**_identity(request.caller))
+    return MeView(**identity_of(request.caller))
 
 
-def _identity(caller: Caller) -> dict[str, Any]:
+def identity_of(caller: Caller) -> dict[str, Any]:
+    """Who somebody is and what they may do, as the API tells it."""
     return {
         "actor_id": caller.actor.id,
         "actor_type": str(caller.actor.type),
-        "tenant_id": caller.scope.tenant_id,
-        "admin": keys.ADMIN_ROLE in caller.role_ids,
+        "tenant_id": caller.tenant_id,
+        "admin": caller.is_admin,
         "roles": list(caller.role_ids),
-        "effective_permissions": _effective(caller),
+        "effective_permissions": [
+            shown
+            for permission, scope in sorted(caller.permissions.items())
+            for reach in scope.reaches
+            for shown in _reach(permission, reach)
+        ],
     }
 
 
-def _effective(caller: Caller) -> list[EffectivePermission]:
-    reach: list[tuple[str, str]] = [
-        *(("team", each) for each in caller.scope.teams or ()),
-        *(("profile", each) for each in caller.scope.profiles or ()),
-        *(("issuer", each) for each in caller.scope.issuers or ()),
-    ] or [("global", "")]
-    return [
-        EffectivePermission(permission=permission, scope_type=kind, scope_id=scope_id)
-        for permission in sorted(caller.permissions)
-        for kind, scope_id in reach
-    ]
+def _reach(permission: str, reach: Reach) -> list[EffectivePermission]:
+    limits = list(reach.limits())
+    if not limits:
+        return [EffectivePermission(permission=permission, scope_type=GLOBAL)]
+    if len(limits) == 1:
+        field, ids = limits[0]
+        return [
+            EffectivePermission(permission=permission, scope_type=_TYPE_OF[field], scope_id=scope_id)
+            for scope_id in ids
+        ]
+    told = {field: list(ids) for field, ids in limits}
+    return [EffectivePermission(permission=permission, scope_type="combined", limits=told)]
 
 
-@get("/auth/keys", opt=needs("auth.key.list"), summary="List API keys")
-async def list_keys(request: ApiRequest) -> KeysAnswer:
-    """All keys, revoked ones too, never their values."""
-    async with request.ctx.database.read() as tx:
-        page = await views.record_page(tx, request.visible, ApiKey, Slice(limit=_MOST_KEYS_SHOWN))
-    return KeysAnswer(keys=[_view(key) for key in page.data])
-
-
-def _view(key: ApiKey) -> KeyView:
-    return shown(KeyView, key, actor_id=key.name, actor_type=str(ActorType.API_KEY))
-
-
-@post("/auth/keys", status_code=201, opt=needs("auth.key.create"), summary="Make an API key")
-async def create_key(request: ApiRequest, data: JSONBody[KeyWrite]) -> NewKeyAnswer:
-    """Its value is shown this once. Nobody gives more than they have."""
-    caller = request.caller
-    giver = keys.Giver(
-        actor=caller.actor,
-        permissions=caller.permissions,
-        scope=caller.scope,
-        known_roles=frozenset(ROLES),
-        permissions_of=permissions_of,
+@get("/auth/permissions", opt=SIGNED_IN, summary="The catalogue of permissions")
+async def list_permissions() -> PermissionsAnswer:
+    """Every permission there is."""
+    return PermissionsAnswer(
+        permissions=[
+            PermissionView(
+                id=permission_id(name),
+                name=name,
+                namespace=namespace(name),
+                limited_by=sorted(_TYPE_OF[field] for field in limits_of(name)),
+            )
+            for name in sorted(PERMISSIONS)
+        ]
     )
-    wish = keys.KeyWish(
-        name=data.name,
-        role_ids=tuple(dict.fromkeys(data.role_ids)),
-        expires_at=data.expires_at,
-        teams=data.teams,
-        profiles=data.profiles,
-        issuers=data.issuers,
-        agent_id=data.agent_id,
-    )
-    key, value = await keys.create(request.ctx, giver, wish)
-    return shown(NewKeyAnswer, key, key_value=value.reveal())
 
 
-@delete("/auth/keys/{key_id:str}", status_code=204, opt=needs("auth.key.delete"), summary="Revoke an API key")
-async def delete_key(request: ApiRequest, key_id: FromPath[str]) -> None:
-    """At once. The last key that can make keys stays (409)."""
-    await keys.revoke(request.ctx, request.actor, key_id, _can_make_keys)
-
-
-def _can_make_keys(key: ApiKey) -> bool:
-    whole = key.teams is None and key.profiles is None and key.issuers is None
-    return whole and {"auth.key.create", "auth.key.delete"} <= permissions_of(key.role_ids)
-
-
-HANDLERS = (show_auth_info, show_bootstrap, bootstrap, check, show_me, list_keys, create_key, delete_key)
+HANDLERS = (show_auth_info, show_bootstrap, bootstrap, check, show_me, list_permissions)

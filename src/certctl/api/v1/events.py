@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from litestar import get
 from litestar.params import HeaderParameter
@@ -12,9 +12,9 @@ from litestar.response import Stream
 from certctl.api.guard import SIGNED_IN
 from certctl.api.request import ApiRequest
 from certctl.core.errors import NotAllowed
-from certctl.doors.edge import HttpScope, address_of, headers_of, request_id_of
+from certctl.doors.entry import recognise
 from certctl.doors.feed import CHANNEL, Follower, read_cursor
-from certctl.doors.identity import Caller, authenticate
+from certctl.doors.identity import Caller
 
 
 @get("/events", opt=SIGNED_IN, summary="Follow what changes", media_type="text/event-stream")
@@ -34,10 +34,10 @@ async def follow_events(
         raise NotAllowed("an agent's credential opens the agents' own routes alone")
     door.feed.check_room()
     position = read_cursor(ctx, last_event_id) if last_event_id else await door.feed.end(ctx)
-    scope = cast("HttpScope", request.scope)
+    knock = request.knock
 
     async def again() -> Caller:
-        return await authenticate(ctx, headers_of(scope), request_id=request_id_of(scope), address=address_of(scope))
+        return await recognise(door, knock, browsers=True)
 
     async def told() -> AsyncIterator[bytes]:
         with door.wakeups.watch(CHANNEL) as watch:

@@ -7,15 +7,117 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from certctl.client.models.bounds import Id, Text
+from certctl.client.models.bounds import Id, LongText, Seconds, Text
 
 
 class EffectivePermission(Struct, frozen=True, kw_only=True):
-    """One permission of the caller, and how far it reaches."""
+    """One permission of the caller, and how far it reaches.
+
+    Limits that hold together (a team, and within it a profile) read `scope_type` combined, and stand in `limits`.
+    """
 
     permission: str
     scope_type: str = "global"
     scope_id: str = ""
+    limits: dict[str, list[str]] | None = None
+
+
+class PermissionView(Struct, frozen=True, kw_only=True):
+    """One permission of the catalogue, and by what a grant of it may be limited (empty: not at all)."""
+
+    id: str
+    name: str
+    namespace: str
+    limited_by: list[str]
+
+
+class PermissionsAnswer(Struct, frozen=True, kw_only=True):
+    """The catalogue."""
+
+    permissions: list[PermissionView]
+
+
+class RoleView(Struct, frozen=True, kw_only=True):
+    """A role; built-in ones never change."""
+
+    id: str
+    tenant_id: str
+    name: str
+    description: str
+    built_in: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class RolesAnswer(Struct, frozen=True, kw_only=True):
+    """All roles."""
+
+    roles: list[RoleView]
+
+
+class HeldPermission(Struct, frozen=True, kw_only=True):
+    """One permission that a role holds, and how far it reaches there."""
+
+    role_id: str
+    permission_id: str
+    permission: str
+    scope_type: str
+    scope_id: str
+
+
+class RoleAnswer(Struct, frozen=True, kw_only=True):
+    """A role and what it holds."""
+
+    role: RoleView
+    permissions: list[HeldPermission]
+
+
+class RoleWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A role to make or change; what is absent stays."""
+
+    name: Text | None = None
+    description: LongText | None = None
+
+
+class PermissionWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A permission to put into a role; `scope_type` is global, team, profile or issuer."""
+
+    permission: Text
+    scope_type: Text = "global"
+    scope_id: Id | None = None
+
+
+class GrantWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A role to give; without `expires_at` it lasts."""
+
+    role_id: Id
+    scope_type: Text = "global"
+    scope_id: Id | None = None
+    expires_at: datetime | None = None
+
+
+class GrantView(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A role that was given."""
+
+    role_id: str
+    scope_type: str
+    scope_id: str
+    granted_by: str
+    created_at: datetime
+    expires_at: datetime | None = None
+
+
+class RotateBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How long the old value stays good beside the new one; a new end, when there is to be another."""
+
+    overlap_seconds: Seconds = 0
+    expires_at: datetime | None = None
+
+
+class RemovedAnswer(Struct, frozen=True, kw_only=True):
+    """How many were removed."""
+
+    removed: int
 
 
 class MeView(Struct, frozen=True, kw_only=True):
@@ -92,6 +194,8 @@ class KeyView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     profiles: list[str] | None = None
     issuers: list[str] | None = None
     agent_id: str = ""
+    previous_until: datetime | None = None
+    grants: list[GrantView] = []
 
 
 class KeysAnswer(Struct, frozen=True, kw_only=True):
@@ -126,3 +230,4 @@ class NewKeyAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     created_at: datetime
     expires_at: datetime | None = None
     agent_id: str = ""
+    previous_until: datetime | None = None

@@ -43,7 +43,7 @@ class Call(Struct, Generic[AnswerT], frozen=True, kw_only=True):
     path: str
     answer: type[AnswerT]
     query: dict[str, str] = {}
-    body: Struct | None = None
+    body: Struct | dict[str, Any] | None = None
     patience_seconds: float = 0
     if_match: str = ""
 
@@ -76,6 +76,10 @@ class Resource(Struct, Generic[AnswerT], frozen=True):
     def update(self, thing_id: str, body: Struct, if_match: str = "") -> Call[AnswerT]:
         """Change it."""
         return Call(method="PUT", path=at(self.path, thing_id), answer=self.view, body=body, if_match=if_match)
+
+    def patch(self, thing_id: str, changes: dict[str, Any], if_match: str = "") -> Call[AnswerT]:
+        """Change the fields named, clear those that are None (JSON merge patch, RFC 7396)."""
+        return Call(method="PATCH", path=at(self.path, thing_id), answer=self.view, body=changes, if_match=if_match)
 
     def delete(self, thing_id: str) -> Call[None]:
         """Remove it."""
@@ -356,6 +360,6 @@ def list_issuances(days: int = 30) -> Call[list[stats.IssuanceDay]]:
     return Call(method="GET", path=path, answer=list[stats.IssuanceDay], query={"days": str(days)})
 
 
-def encode_body(body: Struct | None) -> bytes | None:
+def encode_body(body: Struct | dict[str, Any] | None) -> bytes | None:
     """A body as JSON."""
     return None if body is None else msgspec.json.encode(body)

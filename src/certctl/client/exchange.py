@@ -1,8 +1,8 @@
 """One call from beginning to end without a socket: what to send, how long to wait, what came of it.
 
 Both clients drive `converse`; they differ in how they send and sleep alone. A GET is repeated when it failed for the
-moment; a POST only when it cannot have begun, always under the Idempotency-Key that it had the first time. Must never
-put a header or a body of ours into an error.
+moment; so is a POST, under the Idempotency-Key that it had the first time: the server acts once and keeps its answer.
+Must never put a header or a body of ours into an error.
 """
 
 from __future__ import annotations
@@ -42,10 +42,9 @@ class Unreadable(Unreachable):
     """Something answered, in no words of ours: whatever was asked of it may have been done."""
 
 
-_PASSING: dict[str, tuple[type[CertctlError], ...]] = {
-    "GET": (Temporary, errors.RateLimited),
-    "POST": (Unreachable, errors.RateLimited),
-}
+_Passing = Temporary | errors.RateLimited | errors.StillRunning | OutcomeUnknown
+# a PUT, PATCH or DELETE is repeated for nothing
+_REPEATED = frozenset({"GET", "POST"})
 
 
 def tls_context(ca_path: Path | None) -> ssl.SSLContext:
@@ -167,15 +166,14 @@ def transport_error(error: httpx.HTTPError, base_url: str) -> CertctlError:
 def pause_before_retry(call: Call[Any], error: CertctlError, attempt: int) -> float | None:
     """Seconds to wait before a call is sent again, or None.
 
-    A GET may be, it changes nothing; a POST that was refused or met nobody, it has not begun. PUT, PATCH and DELETE are
-    the caller's to repeat: somebody else may have written since.
+    A GET and a POST may be: one changes nothing, the other has its key. PUT, PATCH and DELETE are the caller's to
+    repeat: somebody else may have written since.
     """
-    passing = _PASSING.get(call.method, ())
-    if attempt >= ATTEMPTS or not isinstance(error, passing):
+    if call.method not in _REPEATED or attempt >= ATTEMPTS or not isinstance(error, _Passing):
         return None
     if call.method != "GET" and isinstance(error, Unreadable):
         return None
-    if isinstance(error, Temporary | errors.RateLimited) and error.retry_after is not None:
+    if not isinstance(error, OutcomeUnknown) and error.retry_after is not None:
         pause = error.retry_after.total_seconds()
         return pause if pause <= _LONGEST_PAUSE_SECONDS else None
     return float(0.2 * 2**attempt)

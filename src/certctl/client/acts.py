@@ -6,7 +6,7 @@ Pure data, like `calls`; they stand apart from it because a page holds no more.
 from __future__ import annotations
 
 from certctl.client.calls import API, Call, Resource, at
-from certctl.client.models import approvals, batches, certificates, jobs, metrics, system
+from certctl.client.models import approvals, batches, certificates, imports, jobs, metrics, system
 from certctl.client.models.page import PageOf, StatusAnswer
 
 BATCHES = Resource("batches", batches.BatchView)
@@ -107,3 +107,22 @@ def get_prometheus() -> Call[bytes]:
 def get_health() -> Call[system.Health]:
     """Whether the process answers."""
     return Call(method="GET", path="/health", answer=system.Health)
+
+
+def import_certificates(body: imports.ImportBody) -> Call[imports.ImportAnswer]:
+    """Take certificates from elsewhere into the inventory."""
+    return Call(method="POST", path=f"{API}/certificates/import", answer=imports.ImportAnswer, body=body)
+
+
+def claim_certificate(certificate_id: str, body: imports.ClaimBody) -> Call[certificates.CertificateView]:
+    """Say who owns and issues an imported certificate from now on."""
+    path = at("certificates", certificate_id, "claim")
+    return Call(method="POST", path=path, answer=certificates.CertificateView, body=body)
+
+
+def reissue_certificate(
+    certificate_id: str, *, revoke_old: bool = False, reason: str = "", force: bool = False
+) -> Call[StatusAnswer]:
+    """New keys; `revoke_old` revokes each old version once its successor is seen served."""
+    body = imports.ReissueBody(revoke_old=revoke_old, reason=reason, force=force)
+    return Call(method="POST", path=at("certificates", certificate_id, "reissue"), answer=StatusAnswer, body=body)

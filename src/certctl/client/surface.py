@@ -174,4 +174,7 @@ class Surface:
     get_certificate_version = Sent(acts.get_certificate_version)
     roll_back = Sent(acts.roll_back)
     export_pkcs12 = Sent(acts.export_pkcs12)
+    import_certificates = Sent(acts.import_certificates)
+    claim_certificate = Sent(acts.claim_certificate)
+    reissue_certificate = Sent(acts.reissue_certificate)
     get_health = Sent(acts.get_health)

@@ -3,6 +3,7 @@ from.
 
 Each figure stands beside the limit measured in the same run (raw ECDSA signatures a second). Machines are noisy:
 compare ratios within one run. Usage: bench/run.py [--rounds N] [--issuances N] [--only sqlite|postgresql] [--keep]
+`bench/run.py chaos ...` measures nothing: it is the chaos run, see chaos_run.py.
 """
 
 from __future__ import annotations
@@ -235,4 +236,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["chaos"]:
+        import chaos_run
+
+        sys.exit(chaos_run.main(sys.argv[2:]))
     sys.exit(main())

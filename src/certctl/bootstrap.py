@@ -76,6 +76,8 @@ async def open_house(
         )
         try:
             await presence.wait_until_there(database, settings.database_wait)
+            if settings.embedded:
+                await _refuse_a_lost_database(settings, database)
             if settings.migrations_via_hook:
                 await migrate.require(database)
             elif migrations:
@@ -180,6 +182,16 @@ async def _root_of(database: Database, scope: Scope, ca: IssuingCA) -> bytes:
     return above.certificate_der
 
 
+async def _refuse_a_lost_database(settings: Settings, database: Database) -> None:
+    """An installation whose database is gone is not begun anew: its agents and certificates know another CA."""
+    root = settings.data_dir / "ca.pem"
+    if root.exists() and await migrate.current(database) is None:
+        raise Misconfigured(
+            f"the database of this installation is empty or gone, though {root} tells that there was one; "
+            f"restore it from a backup, or remove {root} to begin a new installation"
+        )
+
+
 def _prepare_data_dir(settings: Settings) -> None:
     directory = settings.data_dir
     try:
@@ -229,17 +241,28 @@ def _bootstrap_token(settings: Settings) -> Secret:
 def _own_secret(path: Path, what: str) -> Secret:
     """A secret of the embedded start, made once, 0600; refused when others can read it."""
     if not path.exists():
-        temporary = path.with_suffix(".new")
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(36))
-            file.flush()
-            os.fsync(file.fileno())
-        points.reach(f"secret.{path.name}.written")
-        temporary.rename(path)
-        points.reach(f"secret.{path.name}.named")
+        try:
+            _make_secret(path)
+        except OSError as error:
+            raise Misconfigured(f"{what} cannot be kept in {path}: {error.strerror}") from error
     if path.stat().st_mode & 0o077:
         raise Misconfigured(f"{what} in {path} can be read by others; run: chmod 600 {path}")
     return Secret(path.read_text().strip())
+
+
+def _make_secret(path: Path) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_urlsafe(36))
+        file.flush()
+        os.fsync(file.fileno())
+    points.reach(f"secret.{path.name}.written")
+    temporary.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)  # what is sealed with a key whose name is lost can never be opened again
+    finally:
+        os.close(folder)
+    points.reach(f"secret.{path.name}.named")

@@ -17,7 +17,7 @@ import pytest
 
 from certctl.connectors.base.target import Material, Plan, Probes, Receipt, Recovers
 from certctl.connectors.host.group import Group
-from certctl.core.errors import ConnectorError, Misconfigured, Rejected, TrustError
+from certctl.core.errors import ConnectorError, Misconfigured, Rejected, Temporary, TrustError
 from peers.nginx import make_pair
 from peers.nginx_story import deploy, material
 from peers.servers import PEERS, Peer
@@ -194,6 +194,26 @@ async def test_a_reload_that_fails_or_does_nothing_is_undone(peer: Peer, pair: M
     with pytest.raises(ConnectorError, match="old files are back"):
         await deploy(peer.open(**changes, probe_timeout="700ms"), pair)
     before.same()
+
+
+@pytest.mark.parametrize("name", ["NGINX", "Files", "HAProxy-runtime-API", "Dovecot", "Caddy"])
+async def test_a_server_that_is_dead_for_a_moment_is_waited_for(name: str, pair: Material) -> None:
+    """A reload that reaches nobody is no verdict on the pair: a service manager is about to start the server again.
+
+    Apache is started by its own reload, and HAProxy's workers go on without their master.
+    """
+    for peer in started(name):
+        target, before = peer.open(probe_timeout="700ms"), peer.on_disk()
+        peer.stop()
+        with pytest.raises(Temporary):
+            await deploy(target, pair)
+        peer.start()
+        assert isinstance(target, Recovers)
+        await target.recover()
+        assert peer.on_disk() == peer.served() == before
+        assert not peer.leftovers()
+        await deploy(target, pair, "dep-2")
+        assert peer.served() == pair.fingerprint_sha256
 
 
 async def test_a_broken_live_configuration_is_found_and_undone(peer: Peer, pair: Material) -> None:

@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from faults.story import CHAPTERS, Listed, Play, places
 from faults.table import FAILED, Case, Outcome, put, read_table
+from peers.nursery import Nursery
 from peers.postgres import Postgres, postgres
 
 TABLE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "faults.md"
@@ -34,7 +35,14 @@ SHARED = ("renew", "revoke", "look")
 # What runs all the time is struck in one chapter only: it is the same commit at any moment.
 _UNTIL, _TABLE, _COMMIT = "FAULTS_UNTIL", "FAULTS_TABLE", "FAULTS_COMMIT"
 _MOST_A_BATCH = 20
-_BACKGROUND = ("commit.tick.", "commit.lapsed.", "commit.observe.", "commit.heartbeat.", "commit.key.touch.")
+_BACKGROUND = (
+    "commit.tick.",
+    "commit.count.",
+    "commit.lapsed.",
+    "commit.observe.",
+    "commit.heartbeat.",
+    "commit.key.touch.",
+)
 
 
 def chapters_of(one: Listed) -> tuple[str, ...]:
@@ -79,8 +87,8 @@ def batches(chosen: list[Case]) -> list[list[Case]]:
 class Stage:
     """The fleet in use, made when first needed and again after a failure."""
 
-    def __init__(self, folder: Path, server: Postgres | None) -> None:
-        self._folder, self._server, self._made = folder, server, 0
+    def __init__(self, folder: Path, server: Postgres | None, nursery: Nursery) -> None:
+        self._folder, self._server, self._nursery, self._made = folder, server, nursery, 0
         self.play: Play | None = None
 
     def ready(self, case: Case) -> Play:
@@ -88,7 +96,13 @@ class Stage:
             return self.play
         self.close()
         self._made += 1
-        self.play = Play(self._folder / f"f{self._made}", self._server if case.database == "postgresql" else None)
+        self.play = Play(
+            self._folder / f"f{self._made}",
+            self._server if case.database == "postgresql" else None,
+            nursery=self._nursery,
+            patience=4,
+            CERTCTL_STEP_LEASE="3s",
+        )
         for chapter in CHAPTERS[: min(CHAPTERS.index(case.point.chapter), CHAPTERS.index("renew"))]:
             self.play.play(chapter)
         return self.play
@@ -117,7 +131,7 @@ def strike(stage: Stage, case: Case) -> Outcome:
     except Exception as error:
         told = f"{FAILED}: {str(error).splitlines()[0][:160] if str(error) else type(error).__name__}"
         if stage.play is not None:
-            print(f"--- {case}\n{error!r}"[:3000], file=sys.stderr, flush=True)
+            print(f"--- {case}\n{error}"[:6500], file=sys.stderr, flush=True)
     return Outcome(case, told, time.monotonic() - began, os.environ.get(_COMMIT, "0"))
 
 
@@ -132,7 +146,7 @@ def work(batch: list[Case]) -> list[Outcome]:
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(postgres()) if batch[0].database == "postgresql" else None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="certctl-faults-")))
-        stage = Stage(folder, server)
+        stage = Stage(folder, server, stack.enter_context(Nursery()))
         stack.callback(stage.close)
         done: list[Outcome] = []
         whole = cases()

@@ -13,6 +13,8 @@ from peers.postgres import Postgres, postgres
 
 # whether these are passed in a chapter is a matter of time
 _AT_TIMES = (
+    "commit.count.",
+    "commit.tick.lease.",
     "commit.config.target.",
     "commit.leases.",
     "commit.lapsed.",

@@ -26,10 +26,12 @@ from certctl.pki.algorithms import SignatureAlgorithm
 from certctl.pki.der import assemble_certificate
 from peers.fleet import Fleet, Prober
 from peers.nginx import fingerprint
+from peers.nursery import Nursery
 from peers.postgres import Postgres
 
 CHAPTERS = ("start", "furnish", "enrol", "request", "renew", "revoke", "look")
 CERTIFICATE = "cert-shop"
+NGINX_RESTART_SECONDS = 0.5  # what a service manager takes; what is done meanwhile meets a server that is not there
 POINTS_FILE = Path(__file__).with_name("points.txt")
 # what a prober may meet while NGINX itself is killed: a closed door, never a pair that does not match
 _CLOSED = ("ConnectionRefusedError", "ConnectionResetError", "SSLEOFError", "SSLZeroReturnError", "BrokenPipeError")
@@ -82,11 +84,21 @@ def once(one: Listed) -> tuple[str, ...]:
 class Play:
     """One fleet on one database, and how far its story has come."""
 
-    def __init__(self, directory: Path, postgres: Postgres | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        postgres: Postgres | None = None,
+        *,
+        nursery: Nursery | None = None,
+        patience: float = 1.0,
+        **environ: str,
+    ) -> None:
+        """`patience` stretches every wait: a machine that has other work is slow, and that is not what is judged."""
         directory.mkdir(parents=True, exist_ok=True)
         self.postgres = postgres
         self._url = postgres.new_database() if postgres else None
-        self.town = Fleet(directory, self._url)
+        self.town = Fleet(directory, self._url, nursery, **environ)
+        self._patience = patience
         self.second: Any = None
         self.versions = 0
         self.marks: list[tuple[str, int, int]] = []
@@ -246,7 +258,7 @@ class Play:
                         self.begin(chapter)
             return False
 
-        self.town.wait(ended, f"the chapter {chapter} ends", seconds)
+        self.town.wait(ended, f"the chapter {chapter} ends", seconds * self._patience)
 
     # -- the fire ------------------------------------------------------------------------------------------------------
 
@@ -318,7 +330,7 @@ class Play:
                 return self.ended(point.chapter)
             return False
 
-        self.town.wait(done, f"{point.name} is passed, or the chapter ends without it")
+        self.town.wait(done, f"{point.name} is passed, or the chapter ends without it", 40 * self._patience)
 
     def _strike(self, who: str, victim: str, go: Path) -> None:
         if victim == "":
@@ -337,6 +349,7 @@ class Play:
             self.nginx_was_killed = True
             self.town.nginx.kill()
             go.touch()
+            time.sleep(NGINX_RESTART_SECONDS)
             self._restart_nginx()
         elif victim == "postgres":
             assert self.postgres is not None
@@ -396,12 +409,12 @@ class Play:
         leaves = set()
         for line in self.town.signed_file.read_text().splitlines():
             tbs = line.split()[1]
-            certificate = _certificate_of(bytes.fromhex(tbs))
+            certificate = certificate_of(bytes.fromhex(tbs))
             if certificate is None:
                 continue
-            serial = _hex_serial(certificate)
+            serial = hex_serial(certificate)
             by_serial[serial].add(tbs)
-            if _is_leaf(certificate):
+            if is_leaf(certificate):
                 leaves.add(serial)
                 assert orders.get(serial, "").lower() == tbs, f"serial {serial} was signed without its stored intent"
         assert all(len(signed) == 1 for signed in by_serial.values()), "one serial signed two TBS"
@@ -501,7 +514,8 @@ class Play:
         return self.town.agent_dir / "state" / "agent.json"
 
     def _probe(self) -> None:
-        self.prober = Prober(self.town.nginx.port)
+        # with patience the processors are shared: forty looks a second leave some of them to the others
+        self.prober = Prober(self.town.nginx.port, 0.005 if self._patience == 1 else 0.02)
         self.prober.start()
 
     def stop(self) -> None:
@@ -514,9 +528,11 @@ class Play:
 
 
 @contextlib.contextmanager
-def playing(directory: Path, postgres: Postgres | None = None, until: str = "") -> Iterator[Play]:
+def playing(
+    directory: Path, postgres: Postgres | None = None, until: str = "", nursery: Nursery | None = None
+) -> Iterator[Play]:
     """A play for the length of the block, its chapters before `until` played without any fault."""
-    play = Play(directory, postgres)
+    play = Play(directory, postgres, nursery=nursery)
     try:
         for chapter in CHAPTERS[: CHAPTERS.index(until)] if until else ():
             play.play(chapter)
@@ -525,7 +541,7 @@ def playing(directory: Path, postgres: Postgres | None = None, until: str = "") 
         play.stop()
 
 
-def _certificate_of(tbs: bytes) -> x509.Certificate | None:
+def certificate_of(tbs: bytes) -> x509.Certificate | None:
     """The certificate that would come of these bytes, None for a CRL or an OCSP answer."""
     with contextlib.suppress(ValueError):
         der = assemble_certificate(tbs, SignatureAlgorithm.ECDSA_SHA256, b"\0")
@@ -535,13 +551,13 @@ def _certificate_of(tbs: bytes) -> x509.Certificate | None:
     return None
 
 
-def _hex_serial(certificate: x509.Certificate) -> str:
+def hex_serial(certificate: x509.Certificate) -> str:
     from certctl.pki.fingerprints import serial_hex
 
     return serial_hex(certificate.serial_number)
 
 
-def _is_leaf(certificate: x509.Certificate) -> bool:
+def is_leaf(certificate: x509.Certificate) -> bool:
     """True for what was ordered; CAs and OCSP responders are made by the control plane for itself."""
     with contextlib.suppress(x509.ExtensionNotFound):
         if certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:

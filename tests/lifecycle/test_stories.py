@@ -216,6 +216,22 @@ async def test_revoke_and_replace(town: World):
     assert job.status == JobStatus.COMPLETED
 
 
+async def test_a_replacement_replaces_what_its_holder_had(town: World):
+    """Older versions that are still valid are revoked along with it; the new one is linked to the newest of them."""
+    certificate, _, _ = await _issued(town)
+    await renew.trigger(town.ctx, town.ctx.scope, PERSON, certificate.id)
+    await town.settle()
+    await revoke.trigger(town.ctx, town.ctx.scope, PERSON, certificate.id, reason="superseded", replace=True)
+    await town.settle()
+    first, second, third = await town.versions(certificate.id)
+    assert (first.status, second.status, third.status) == (
+        VersionStatus.REVOKED,
+        VersionStatus.REVOKED,
+        VersionStatus.CURRENT,
+    )
+    assert (second.replaces_id, third.replaces_id) == (first.id, second.id)
+
+
 async def test_revoked_for_good(town: World):
     certificate, host, target = await _issued(town)
     issuer = await town.issuer()

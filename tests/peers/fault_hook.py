@@ -6,10 +6,12 @@ ARM_FILE=file        looked at at every point: once it holds `kill NAME` or `hol
                      takes it (a rename to `file.reached`) and dies, or stands still until `file.go` is there.
 SIGNED_FILE=file     one line `key_ref hex(tbs)` a signature that the control plane's signer has given.
 CLOCK_FILE=file      seconds by which the control plane's clock is wrong.
+SLOW_CA_FILE=file    seconds that the built-in CA takes for an answer.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -33,6 +35,8 @@ def install() -> None:
         _record_signatures(os.environ["SIGNED_FILE"])
     if os.environ.get("CLOCK_FILE"):
         _bend_clock(Path(os.environ["CLOCK_FILE"]))
+    if os.environ.get("SLOW_CA_FILE"):
+        _slow_the_ca(Path(os.environ["SLOW_CA_FILE"]))
 
 
 def _hook(name: str) -> None:
@@ -94,3 +98,15 @@ def _bend_clock(path: Path) -> None:
         return datetime.now(UTC) + timedelta(seconds=seconds)
 
     SystemClock.now = now
+
+
+def _slow_the_ca(path: Path) -> None:
+    from certctl.connectors.issuers.local import LocalIssuer
+
+    real = LocalIssuer.submit
+
+    async def submit(self, order):
+        await asyncio.sleep(float(path.read_text() or 0) if path.exists() else 0.0)
+        return await real(self, order)
+
+    LocalIssuer.submit = submit

@@ -2,20 +2,23 @@
 
 Everything the agent keeps is private: folders 0700, files 0600, no symbolic link is followed. Each write passes named
 points of death (`<point>.written`, `.named`, `.removed`), so that tests can kill the process exactly there.
+A disk that is full, read-only or failing is Temporary: what was not written safely counts as not written.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
-from certctl.core.errors import Conflict, Misconfigured
+from certctl.core.errors import CertctlError, Conflict, Misconfigured, Temporary
 from certctl.telemetry.logging import get_logger
 from certctl.telemetry.points import reach
 
@@ -23,14 +26,23 @@ log = get_logger(__name__)
 
 TEMPORARY_PREFIX = ".tmp-"
 _PRIVATE_FOLDER, _PRIVATE_FILE = 0o700, 0o600
+# What is mended beneath us while we go on: room, quota, a failing or read-only disk, too many open files.
+_PASSING = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE}
+)
 
 
 def private_folder(path: Path) -> Path:
-    """Make `path` (and its parents) if need be; a loosened mode is tightened to 0700. Raises Misconfigured."""
+    """Make `path` (and its parents) if need be; a loosened mode is tightened to 0700.
+
+    Raises Misconfigured, and Temporary for a disk in trouble.
+    """
     try:
         path.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
         facts = path.lstat()
     except OSError as error:
+        if error.errno in _PASSING:
+            raise _disk_trouble(path, error) from error
         raise Misconfigured(
             f"the folder {path} cannot be made: {error.strerror}; make it for the agent's user"
         ) from error
@@ -47,24 +59,29 @@ def private_folder(path: Path) -> Path:
 
 
 def write_atomic(path: Path, data: bytes, point: str) -> None:
-    """Put `data` under `path` (0600), in whole or not at all; what was there is replaced."""
-    temporary = _write_temporary(path, data, point)
-    temporary.replace(path)
-    sync_folder(path.parent)
+    """Put `data` under `path` (0600), in whole or not at all; what was there is replaced. Raises Temporary."""
+    with _disk_told(path):
+        temporary = _write_temporary(path, data, point)
+        temporary.replace(path)
+        sync_folder(path.parent)
     reach(f"{point}.named")
 
 
 def write_once(path: Path, data: bytes, point: str) -> bool:
-    """Put `data` under `path` (0600) unless something is there already; True when written. Never overwrites."""
-    temporary = _write_temporary(path, data, point)
-    try:
-        # link(2) fails when the name is taken, which rename(2) would not.
-        path.hardlink_to(temporary)
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    """Put `data` under `path` (0600) unless something is there already; True when written. Never overwrites.
+
+    Raises Temporary; the name may then be there without being safe, and is found by the next try.
+    """
+    with _disk_told(path):
+        temporary = _write_temporary(path, data, point)
+        try:
+            # link(2) fails when the name is taken, which rename(2) would not.
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
     reach(f"{point}.named")
     return True
 
@@ -101,9 +118,10 @@ def read_private(path: Path, most_bytes: int = 1 << 20) -> bytes:
 
 
 def remove(path: Path, point: str) -> None:
-    """Remove a file for good; one that is gone already is no fault."""
-    path.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    """Remove a file for good; one that is gone already is no fault. Raises Temporary."""
+    with _disk_told(path):
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
     reach(f"{point}.removed")
 
 
@@ -123,12 +141,27 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder, so that names made, moved or removed in it survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    """Flush a folder, so that names made, moved or removed in it survive a power cut. Raises Temporary."""
+    with _disk_told(folder):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _disk_told(path: Path) -> Iterator[None]:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        yield
+    except OSError as error:
+        if error.errno not in _PASSING:
+            raise
+        raise _disk_trouble(path, error) from error
+
+
+def _disk_trouble(path: Path, error: OSError) -> CertctlError:
+    return Temporary(f"this host cannot keep {path}: {error.strerror}")
 
 
 def _flock_patiently(descriptor: int) -> None:

@@ -270,8 +270,13 @@ class Loop:
                 await self._back_off(backoff, "agent.result_waits", error)
                 continue
             reach("agent.outbox.sent")
+            try:
+                self._outbox.remove(entry)
+            except CertctlError as error:
+                # The disk is in trouble. Sent again, the result is refused as stale, and then it goes.
+                await self._back_off(backoff, "agent.result_cannot_be_removed", error)
+                continue
             backoff.succeeded()
-            self._outbox.remove(entry)
             self._changed.set()
         # No await stands between the last look and the end of this task's own entry, so no result is overlooked.
         self._sending.pop(job_id, None)

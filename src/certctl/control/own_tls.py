@@ -7,8 +7,10 @@ is left. Files: `tls/server.key` (0600), `tls/server.pem` (leaf and chain), `ca.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
+import re
 import secrets
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +19,7 @@ from msgspec import Struct
 
 from certctl.core.actor import SYSTEM
 from certctl.core.certificate import CLIENT_HOLDER, Version
-from certctl.core.errors import CertctlError, Misconfigured, NotFound
+from certctl.core.errors import CertctlError, Misconfigured, NotFound, Temporary
 from certctl.core.names import parse_names
 from certctl.lifecycle import flow, request
 from certctl.lifecycle.context import Context
@@ -30,6 +32,7 @@ from certctl.store import authority, views
 from certctl.telemetry import points
 
 OWN_CERTIFICATE = "certctl-server"
+_NAME = re.compile(rb"[A-Za-z0-9._-]*-[0-9a-f]{8}")
 _LIFE = timedelta(days=47)
 _LOOKS, _LOOK_SECONDS = 200, 0.1
 
@@ -50,7 +53,8 @@ def paths(data_dir: Path) -> OwnTls:
     folder = data_dir / "tls"
     folder.mkdir(mode=0o700, exist_ok=True)
     name_path = folder / "certificate-id"
-    if not name_path.exists():
+    # one that was cut short names nothing: a certificate of another name takes its place
+    if not name_path.exists() or not _NAME.fullmatch(name_path.read_bytes().strip()):
         _write(name_path, f"{OWN_CERTIFICATE}-{secrets.token_hex(4)}".encode(), 0o644)
     return OwnTls(folder / "server.pem", folder / "server.key", data_dir / "ca.pem", name_path.read_text().strip())
 
@@ -97,9 +101,11 @@ def _good(own: OwnTls, names: tuple[str, ...], ctx: Context) -> bool:
 
 
 def _staged_key(path: Path) -> bytes:
-    """The next key, made once and found again after a crash."""
-    if path.exists():
-        return path.read_bytes()
+    """The next key, made once and found again after a crash; one that is damaged certifies nothing and is made anew."""
+    with contextlib.suppress(FileNotFoundError, CertctlError):
+        pem = path.read_bytes()
+        load_private_key(pem)
+        return pem
     pem = private_key_pem(generate_private_key(KeyAlgorithm.ECDSA_P256))
     _write(path, pem, 0o600)
     return pem
@@ -157,20 +163,23 @@ async def _write_root(ctx: Context, path: Path, issuer_id: str) -> None:
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
-    """Whole or not at all, and durable."""
+    """Whole or not at all, and durable. Raises Temporary: a disk in trouble is mended beneath us."""
     temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fchmod(file.fileno(), mode)
-        os.fsync(file.fileno())
-    points.reach(f"own_tls.{path.name}.written")
-    temporary.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        points.reach(f"own_tls.{path.name}.written")
+        temporary.rename(path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise Temporary(f"{path} cannot be written: {error.strerror}") from error
     points.reach(f"own_tls.{path.name}.named")

@@ -150,7 +150,9 @@ async def _revoke(tx: Tx, ctx: Context, certificate: Certificate, version: Versi
 
 async def _replace(tx: Tx, ctx: Context, certificate: Certificate, revoked: Sequence[Version], actor: Actor) -> None:
     fresh = await certificates.certificate(tx, ctx.scope, certificate.id, lock=True)
-    for version in {version.holder_id: version for version in revoked}.values():
+    # what a holder had until now is what is replaced, not an older version that was revoked along with it
+    in_order = sorted(revoked, key=lambda one: (one.status == VersionStatus.CURRENT, one.created_at))
+    for version in {version.holder_id: version for version in in_order}.values():
         if version.holder_id == CLIENT_HOLDER:
             continue  # the client holds its key; it comes back with a new CSR
         ask = handoff.Ask(

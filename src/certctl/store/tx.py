@@ -180,6 +180,7 @@ async def _notify(connection: AsyncConnection, channels: set[str]) -> None:
         await connection.execute(sa.select(sa.func.pg_notify(WAKE_CHANNEL, channel)))
 
 
+_DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _PLAN_OUT_OF_DATE = "cached statement plan is invalid"  # the schema changed beneath us; asked again, it is planned anew
 
 
@@ -197,6 +198,10 @@ def database_errors() -> Any:
     except DBAPIError as error:
         if error.connection_invalidated:
             raise Temporary("the connection to the database was lost", detail=str(error)) from error
+        if getattr(error.orig, "sqlite_errorname", "") in _DAMAGED:
+            raise Misconfigured(
+                "the database file is damaged: stop the server and restore it from a backup", detail=str(error)
+            ) from error
         if _state(error.orig).startswith(_PASSING) or _PLAN_OUT_OF_DATE in str(error.orig):
             raise Temporary("the database cannot do this right now", detail=str(error)) from error
         raise

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
+from certctl.agent import durable
 from certctl.agent import outbox as outbox_module
 from certctl.agent.intents import DeployIntent, Intents
-from certctl.agent.outbox import Outbox, read_entries
-from certctl.core.errors import Malformed
+from certctl.agent.loop import Loop, Pace
+from certctl.agent.outbox import Entry, Outbox, read_entries
+from certctl.core.errors import Malformed, Rejected, Temporary
 from certctl.wire.agent import CsrReport, StatusReport, VerifyReport
 
 
@@ -74,3 +79,45 @@ def test_intents_open_and_settle(tmp_path: Path) -> None:
     intents.settle("dep-1")
     intents.settle("dep-1")
     assert intents.open() == ()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EROFS])
+def test_a_disk_in_trouble_is_temporary_and_nothing_counts_as_kept(number, tmp_path, monkeypatch):
+    outbox = Outbox(tmp_path)
+
+    def fail(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(durable.os, "fsync", fail)
+        with pytest.raises(Temporary, match=os.strerror(number)):
+            outbox.add("job-1", "step-1", StatusReport(status="Completed", step_id="step-1"))
+    assert len(outbox) == 0
+    assert list((tmp_path / "outbox").iterdir()) == []
+
+
+async def test_a_result_that_cannot_be_removed_is_sent_again_and_then_goes(tmp_path, monkeypatch):
+    """The server refuses it the second time, as it must; the agent goes on."""
+    outbox = Outbox(tmp_path)
+    outbox.add("job-1", "step-1", StatusReport(status="Completed", step_id="step-1"))
+    real, flushed, sent = os.fsync, [], []
+
+    def fail_once(descriptor: int) -> None:
+        flushed.append(descriptor)
+        if len(flushed) == 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(descriptor)
+
+    class Calls:
+        async def send(self, entry: Entry) -> None:
+            sent.append(entry.step_id)
+            if len(sent) > 1:
+                raise Rejected("stale fence")
+
+    monkeypatch.setattr(durable.os, "fsync", fail_once)
+    loop = Loop(Calls(), None, outbox, Pace())
+    loop._send_results_of("job-1")
+    await asyncio.wait_for(loop._sending["job-1"], 10)
+    assert sent == ["step-1", "step-1"]
+    assert len(outbox) == 0
+    assert loop._exit_code == 0

@@ -92,12 +92,28 @@ class FileServer(Generic[ConfigT]):
             shutil.rmtree(folder, ignore_errors=True)  # recovery removes what could not be removed here
 
     async def activate(self) -> None:
-        """Test the live configuration where the host allows that, then reload. Raises Rejected, Misconfigured."""
+        """Test the live configuration where the host allows that, then reload.
+
+        Raises Rejected, Misconfigured, and Temporary when the server does not answer at all.
+        """
         test = self.config.test_action
         if test and self.allow.allows_action(test):
             await self.run(test, self.live_paths())
             reach("target.tested")
-        await self.reload()
+        try:
+            await self.reload()
+        except Rejected as error:
+            # A server that is dead for a moment cannot be told anything: that is no verdict on the new pair.
+            await self._require_sight(error)
+            await self.reload()
+
+    async def _require_sight(self, refusal: Rejected) -> None:
+        try:
+            await self.served()
+        except Temporary as error:
+            raise Temporary(
+                f"{self.config.server_name} does not answer: {error.message}; {refusal.message}"
+            ) from refusal
 
     async def confirm(self, expected: tuple[str, ...]) -> str:
         """Look until fresh handshakes show one of `expected`, and nothing else, for `unbroken_seconds`.

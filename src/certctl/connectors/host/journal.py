@@ -123,10 +123,13 @@ class Journals:
         reach(f"swap.journal.{journal.state}")
 
     def remove(self, plan_id: str) -> None:
-        """The story of this plan is at its end."""
-        with contextlib.suppress(FileNotFoundError):
-            self.path(plan_id).unlink()
-        self._sync()
+        """The story of this plan is at its end. Raises Temporary and the like for a disk in trouble."""
+        path = self.path(plan_id)
+        try:
+            path.unlink(missing_ok=True)
+            self._sync()
+        except OSError as error:
+            raise file_error(error, str(path)) from error
         reach("swap.journal.removed")
 
     def path(self, plan_id: str) -> Path:

@@ -148,6 +148,8 @@ class Place:
             return  # a file we may replace but not read; whoever wrote it saw to its safety
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            raise file_error(error, str(self._beside(name))) from error
         finally:
             os.close(descriptor)
 

@@ -138,3 +138,16 @@ def test_a_route_that_the_document_leaves_out_is_found(tmp_path):
     assert ended.returncode == 1
     assert "GET /api/v1/owners is served and not in the document" in ended.stderr
     assert "/api/v1/unheard is in the document and not served" in ended.stderr
+
+
+def test_variables_that_are_not_told_or_not_read_are_found(tmp_path):
+    root = copy(tmp_path, "scripts/ci-guards/env-documented", "docs", "deploy", "README.md")
+    (root / "src" / "certctl").mkdir(parents=True)
+    (root / "src" / "certctl" / "made_up.py").write_text(
+        'NAME = "CERTCTL_UNTOLD"\n# CERTCTL_SERVER_PORT only in a comment\n'
+    )
+    ended = run(root / "scripts/ci-guards/env-documented")
+    assert ended.returncode == 1
+    assert "CERTCTL_UNTOLD is read and not documented" in ended.stderr
+    assert "CERTCTL_AGENT_NAME is documented and nothing reads it" in ended.stderr
+    assert "CERTCTL_SERVER_PORT is set in deploy/ and nothing reads it" in ended.stderr

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from certctl import ledger
 from certctl.core.actor import SYSTEM
@@ -20,6 +21,7 @@ from certctl.doors import feed as feeds
 from certctl.doors.entry import recognise
 from certctl.doors.feed import Feed, Follower, read_cursor, write_cursor
 from certctl.doors.identity import Knock
+from certctl.store import schema
 from integration.api_house import hours, open_api
 from peers.replicas import replicas
 
@@ -173,6 +175,27 @@ async def test_who_may_not_follow(api):
         assert answer.status_code == 429
         assert answer.headers["retry-after"] == "30"
     feed.check_room()
+
+
+async def test_a_restored_dump_hides_nothing_that_happens_now(api):
+    ctx = api.house.ctx
+    if ctx.database.dialect != "postgresql":
+        async with ctx.database.begin("test") as tx:
+            assert await ledger.adopt_restored(tx, ctx.scope) == 0
+        return
+    far = 10**15  # the cluster that the dump was made in had come further than this one
+    async with ctx.database.begin("test") as tx:
+        await tx.execute(sa.update(schema.events).values(transaction_id=far + schema.events.c.seq))
+    async with ctx.database.begin("test") as tx:
+        assert await ledger.adopt_restored(tx, ctx.scope) > 0
+        assert await ledger.adopt_restored(tx, ctx.scope) == 0
+    made = await api.made(CERTIFICATES, {"common_name": "seen.example"})
+    async with ctx.database.read() as tx:
+        end = await ledger.newest(tx, ctx.scope)
+        assert 0 < end[0] < far
+        assert await ledger.place(tx, ctx.scope, (far, 3)) == end, "a place of the other cluster: from now on"
+        assert await ledger.place(tx, ctx.scope, end) == end
+    assert made["id"] in [block["subject_id"] for block in parse(await follow(api, api.admin, (0, 10**9)))]
 
 
 class Listener(threading.Thread):

@@ -21,7 +21,7 @@ from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
 from certctl.core.scope import Scope
 from certctl.core.secret import Secret
-from certctl.ledger import append
+from certctl.ledger import adopt_restored, append
 from certctl.lifecycle.context import Context
 from certctl.pki.algorithms import KeyAlgorithm
 from certctl.pki.certs import read_certificate
@@ -85,6 +85,7 @@ async def seed_records(database: Database, scope: Scope, now: datetime) -> bool:
             if await catalogue.find(tx, scope, type(record), id=getattr(record, "id")) is None:  # noqa: B009 - any record
                 with contextlib.suppress(Conflict):  # another replica seeds at the same time, with the same records
                     await catalogue.insert(tx, scope, record)
+        await adopt_restored(tx, scope)
         return bool(await authority.ca_certificates_of(tx, scope, BUILT_IN_ISSUER))
 
 

@@ -48,6 +48,16 @@ async def newest(tx: Tx, scope: Scope) -> tuple[int, int]:
     return await audit.newest_position(tx, scope)
 
 
+async def place(tx: Tx, scope: Scope, after: tuple[int, int]) -> tuple[int, int]:
+    """Where a follower who comes back goes on; one whose place is of another cluster (a restored dump) begins anew."""
+    return after if await audit.is_of_this_cluster(tx, after) else await newest(tx, scope)
+
+
+async def adopt_restored(tx: Tx, scope: Scope) -> int:
+    """At every start: events that a restored dump brought must not hide what happens now; returns how many."""
+    return await audit.adopt_restored(tx, scope)
+
+
 async def follow(tx: Tx, scope: Scope, after: tuple[int, int], limit: int) -> list[EventRow]:
     """What happened behind `after` (transaction id, sequence), in the order of commits: none is ever skipped."""
     return await audit.events_after(tx, scope, after, limit)

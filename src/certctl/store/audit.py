@@ -17,6 +17,7 @@ from certctl.core.scope import Scope
 from certctl.store.schema import events, notifications
 from certctl.store.tx import Tx
 
+_NOT_BEGUN = "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
 _HORIZON = "audit_events.transaction_id < pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 
 
@@ -70,6 +71,29 @@ async def newest_position(tx: Tx, scope: Scope) -> tuple[int, int]:
         statement = statement.order_by(c.seq.desc())
     row = (await tx.execute(statement.limit(1))).first()
     return (0, 0) if row is None else (int(row.transaction_id), int(row.seq))
+
+
+async def adopt_restored(tx: Tx, scope: Scope) -> int:
+    """Put events of another cluster before all of this one; returns how many there were.
+
+    A dump restored elsewhere brings transaction ids that this cluster has yet to reach: what happens here would lie
+    before them, and no follower would hear of it.
+    """
+    if tx.dialect != "postgresql":
+        return 0
+    adopted = await tx.execute(
+        sa.update(events)
+        .where(events.c.tenant_id == scope.tenant_id, sa.text(f"audit_events.transaction_id >= {_NOT_BEGUN}"))
+        .values(transaction_id=0)
+    )
+    return int(adopted.rowcount)
+
+
+async def is_of_this_cluster(tx: Tx, position: tuple[int, int]) -> bool:
+    """Whether a cursor can have been given out here: its transaction has at least begun."""
+    if tx.dialect != "postgresql":
+        return True
+    return bool(await tx.scalar(sa.select(sa.literal(position[0]) < sa.text(_NOT_BEGUN))))
 
 
 async def insert_notice(tx: Tx, scope: Scope, row: dict[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from litestar import get
 from litestar.params import HeaderParameter
 from litestar.response import Stream
 
+from certctl import ledger
 from certctl.api.guard import SIGNED_IN
 from certctl.api.request import ApiRequest
 from certctl.core.errors import NotAllowed
@@ -33,7 +34,11 @@ async def follow_events(
     if caller.agent is not None:
         raise NotAllowed("an agent's credential opens the agents' own routes alone")
     door.feed.check_room()
-    position = read_cursor(ctx, last_event_id) if last_event_id else await door.feed.end(ctx)
+    if last_event_id:
+        async with ctx.database.read() as tx:
+            position = await ledger.place(tx, ctx.scope, read_cursor(ctx, last_event_id))
+    else:
+        position = await door.feed.end(ctx)
     knock = request.knock
 
     async def again() -> Caller:

@@ -288,7 +288,7 @@ async def test_scope_and_permissions(api):
     assert taken.status_code == 409
     assert row["certificate_id"] not in taken.text
     assert (await api.call("POST", f"{path}/claim", {}, key=blue)).status_code == 404
-    assert (await api.call("POST", f"{path}/claim", {"team_id": "blue"}, key=red)).status_code == 400
+    assert (await api.call("POST", f"{path}/claim", {"team_id": "blue"}, key=red)).status_code == 403
     viewer = await api.key("r-viewer")
     assert (await api.call("POST", IMPORT, {"certificates": [leaf]}, key=viewer)).status_code == 403
     assert (await api.call("POST", f"{path}/claim", {}, key=viewer)).status_code == 403

@@ -321,8 +321,6 @@ async def cancel_job(tx: Tx, ctx: Context, job: Job, actor: Actor, reason: str) 
         raise Conflict(f"job {job.id} has already ended as {job.status}")
     await jobs.cancel_steps(tx, ctx.scope, job.id, now)
     await jobs.move_job(tx, ctx.scope, job.id, JobStatus.CANCELLED, now, last_error=reason)
-    # a stage that ended while this waited for its step or job has written the next step meanwhile: it is cancelled too
-    await jobs.cancel_steps(tx, ctx.scope, job.id, now)
     deployment = (await deployments.deployments_of_jobs(tx, ctx.scope, [job.id])).get(job.id)
     if deployment is not None and deployment.status != DeploymentStatus.VERIFIED:
         await deployments.move_deployment(tx, ctx.scope, deployment.id, DeploymentStatus.SUPERSEDED, now, error=reason)

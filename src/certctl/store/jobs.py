@@ -275,6 +275,9 @@ async def move_job(tx: Tx, scope: Scope, job_id: str, status: JobStatus, now: da
     )
     if moved.rowcount != 1:
         raise Conflict(f"the job has ended or may not become {status} from where it stands")
+    if status == JobStatus.CANCELLED:
+        # a stage that ended while this waited for its job has written the next step meanwhile: it is cancelled too
+        await cancel_steps(tx, scope, job_id, now)
     if status in _COUNTED:
         tx.count(scope.tenant_id, _COUNTED[status])
     tx.wake(job_channel(job_id))

@@ -158,7 +158,7 @@ class Log:
     """What was observed, line by line: on paper, on the screen, and counted."""
 
     def __init__(self, path: Path | None, *, loud: bool) -> None:
-        self._file = path.open("w") if path else None
+        self._path = path
         self._loud, self._began = loud, time.monotonic()
         self._lock = threading.Lock()
         self.lines: Counter[str] = Counter()
@@ -166,9 +166,9 @@ class Log:
     def say(self, text: str) -> None:
         line = f"{time.monotonic() - self._began:8.1f} s  {text}"
         with self._lock:
-            if self._file is not None:
-                self._file.write(line + "\n")
-                self._file.flush()
+            if self._path is not None:
+                with self._path.open("a") as file:
+                    file.write(line + "\n")
             if self._loud:
                 print(line, flush=True)
 

@@ -44,7 +44,7 @@ REPLAYED = "Idempotency-Replayed"
 # a request's lease: twice a step's, because it may wait for a CA before its next commit
 _LEASES = 2
 _MOST_BYTES = 1024 * 1024
-_KEY = re.compile(r'"([\x20\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21\x23-\x7e]{1,255})')
+_KEY = re.compile(r'"([\x20\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21\x23-\x5b\x5d-\x7e]{1,255})')
 _FORGET_AT_ONCE = 1000
 _SLOT = "certctl.idempotency"
 

@@ -78,7 +78,7 @@ def test_the_last_release_beside_this_one(last, tmp_path, postgres_server):
 
 
 def judge_last_on_later_schema(old: Replica) -> None:
-    """0.1.0 is ready, and starts, on its own schema alone. Later ones live with later schemas (ADR 7)."""
+    """0.1.0 is ready, and starts, on its own schema alone. Later ones live with later schemas (ADR 8)."""
     moved_on = migrate.head() != LAST_HEAD
     assert old.call("GET", "/ready").status_code == (503 if moved_on else 200)
     old.stop()

@@ -1,7 +1,7 @@
 """Every list as data: what it may be narrowed to, how it may be ordered, where a search looks.
 
 To declare one: its record, its table, who may see a row, filters, sorts, the default order and an index that serves
-it (docs/adr/0011-one-machinery-for-lists.md). Nothing here runs a query.
+it (docs/adr/0015-one-machinery-for-lists.md). Nothing here runs a query.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 PostgreSQL: one migrates under an advisory lock, the rest wait; `lock_timeout` keeps a migration from blocking the
 fleet. A release serves on its own schema and on every later one, since revisions only add, until one that takes
-something away raises the floor: the oldest revision whose release may still work there (ADR 7).
+something away raises the floor: the oldest revision whose release may still work there (ADR 8).
 """
 
 from __future__ import annotations

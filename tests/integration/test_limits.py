@@ -167,7 +167,7 @@ async def test_foreign_pages_are_refused_unless_listed(tmp_path):
                 await api.call("GET", "/api/v1/jobs", headers={"Origin": origin}),
             ):
                 assert "access-control-allow-origin" not in answer.headers
-                assert answer.headers["vary"] == "Origin"
+                assert "Origin" in answer.headers["vary"]
 
 
 async def test_two_replicas_share_what_a_key_may_still_ask(tmp_path, postgres_server):

@@ -236,7 +236,9 @@ NAMES = st.one_of(
     DNS,
     DNS.map(lambda d: f"*.{d}"),
     st.sampled_from(["bücher.example", "пример.example", "例え.example", "straße.example"]),
-    st.ip_addresses().filter(lambda a: getattr(a, "scope_id", None) is None).map(str),
+    st.ip_addresses()
+    .filter(lambda a: getattr(a, "scope_id", None) is None and getattr(a, "ipv4_mapped", None) is None)
+    .map(str),
     st.builds(lambda d, p: f"spiffe://{d}/{p}", DNS, LABEL),
     st.builds(lambda d, p: f"urn:uuid:{p}-{d}", DNS, LABEL).map(lambda u: f"uri:{u}"),
     st.builds(lambda local, d: f"{local}@{d}", LABEL, DNS),

@@ -36,7 +36,7 @@ from certctl.client.models.batches import (
 from certctl.client.models.page import PageOf
 from certctl.control import batches as control
 from certctl.core.batch import Batch, BatchItem, Selection
-from certctl.core.errors import Malformed, Violation
+from certctl.core.errors import Malformed, NotAllowed, Violation
 from certctl.core.status import BatchAction, BatchStatus, ItemStatus
 from certctl.doors import batches as door
 from certctl.doors.paging import Paging
@@ -175,6 +175,9 @@ async def _act(
     max_failures: int | None,
 ) -> _Ended:
     ctx, caller = request.ctx, request.caller
+    if not caller.key_id:
+        # a batch outlives the call: while it runs it is asked again and again what its asker's key still may
+        raise NotAllowed("a batch runs on behind an API key; this session has none: sign in with a key, or send it")
     preferred, budget = _preference(request.headers.get("prefer", ""))
     wish = control.Wish(
         action=action,

@@ -225,3 +225,27 @@ def test_every_shell_has_its_script(tmp_path, shell):
     asked = environ | {"_CERTCTL_COMPLETE": f"source_{shell}"}
     told = subprocess.run([str(certctl)], env=asked, capture_output=True, text=True, timeout=60, check=True).stdout
     assert "_CERTCTL_COMPLETE" in told and "certctl" in told
+
+
+def test_roles_are_made_granted_and_taken_back_and_keys_rotate(certctl):
+    role_id = certctl("roles", "create", "cli-reader", "--permission", "cert.read").strip()
+    certctl("roles", "allow", "cli-reader", "job.read", "--only", "team:team-x", code=4)
+    certctl("teams", "create", "Role team", "--set", "id=team-x")
+    certctl("roles", "allow", "cli-reader", "job.read", "--only", "team:team-x")
+    held = json.loads(certctl("roles", "show", "cli-reader", "-o", "json"))["permissions"]
+    assert {(one["permission"], one["scope_type"], one["scope_id"]) for one in held} == {
+        ("cert.read", "global", ""),
+        ("job.read", "team", "team-x"),
+    }
+    assert "cli-reader" in certctl("roles", "list")
+    first = certctl("keys", "create", "cli-held", "--role", "r-auditor").strip()
+    certctl("keys", "grant", "cli-held", "cli-reader")
+    certctl("roles", "delete", "cli-reader", "--yes", code=4)
+    certctl("keys", "revoke-role", "cli-held", role_id)
+    second = certctl("keys", "rotate", "cli-held", "--overlap", "1h").strip()
+    assert second != first
+    assert second.startswith("ctk_")
+    certctl("roles", "forbid", "cli-reader", "job.read", "--only", "team:team-x")
+    certctl("roles", "delete", "cli-reader", "--yes")
+    assert "no role" in certctl("roles", "show", "cli-reader", code=3)
+    assert "--only takes" in certctl("roles", "allow", "r-viewer", "cert.read", "--only", "everything", code=2)

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from certctl.cli import options, output, tables
+from certctl.cli import options, output, roles, tables
 from certctl.cli.connection import connect
 
-app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+app = typer.Typer(no_args_is_help=True, help="Make, list, rotate and revoke API keys; grant roles to who holds them.")
 
 
 @app.command("list")
@@ -100,3 +100,58 @@ def delete(
         options.confirm(f"Revoke the key {tables.safe(found.name)} ({found.id})?", yes=yes)
         client.send(calls.delete_key(found.id))
     sys.stdout.write(f"{tables.safe(found.name)} ({found.id}) is revoked\n")
+
+
+@app.command()
+def rotate(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Id or name of the key.")],
+    overlap: Annotated[str, typer.Option("--overlap", help="How long the old value stays good: 1h, 2d.")] = "0s",
+    json: options.Json = False,
+) -> None:
+    """Give a key a new value, shown this once."""
+    from certctl.cli.exits import UsageFault
+    from certctl.client.models.auth import RotateBody
+    from certctl.connectors.base.config import parse_duration
+
+    try:
+        seconds = int(parse_duration(overlap).total_seconds())
+    except (ValueError, OverflowError) as error:
+        raise UsageFault(str(error)) from error
+    with connect() as client:
+        made = client.rotate_key(key, RotateBody(overlap_seconds=seconds))
+    if json:
+        output.print_data(made)
+        return
+    sys.stdout.write(f"{made.key_value}\n")
+    sys.stderr.write(f"This is the new key of {tables.safe(made.name)} ({made.id}); it is not shown again.\n")
+
+
+@app.command()
+def grant(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Name of the key: grants go to who holds it.")],
+    role: Annotated[str, typer.Argument(help="Id or name of the role.")],
+    only: roles.Only = "",
+    valid: Annotated[str, typer.Option("--valid", help="How long: 90d, 12h; else without end.")] = "",
+) -> None:
+    """Give a role to whoever holds a key."""
+    from certctl.client.models.auth import GrantWrite
+
+    scope_type, scope_id = roles.reach_of(only)
+    with connect() as client:
+        role_id = roles.find(client, role)
+        wish = GrantWrite(role_id=role_id, scope_type=scope_type, scope_id=scope_id or None, expires_at=_end(valid))
+        client.assign_role(key, wish)
+    sys.stdout.write(f"{tables.safe(key)} now has the role {tables.safe(role)}\n")
+
+
+@app.command("revoke-role")
+def revoke_role(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Name of the key.")],
+    role: Annotated[str, typer.Argument(help="Id or name of the role.")],
+    only: roles.Only = "",
+) -> None:
+    """Take a role that was granted back."""
+    scope_type, scope_id = roles.reach_of(only)
+    with connect() as client:
+        client.revoke_role(key, roles.find(client, role), scope_type, scope_id)
+    sys.stdout.write(f"{tables.safe(key)} no longer has the role {tables.safe(role)}\n")

@@ -27,6 +27,7 @@ from certctl.cli import (
     output,
     overview,
     records,
+    roles,
     tables,
 )
 from certctl.cli.connection import Profile, connect, load_profile, profile_path, save_profile
@@ -45,6 +46,7 @@ app.add_typer(agents.app, name="agents")
 for _kind in records.KINDS:
     app.add_typer(records.app_of(_kind), name=_kind)
 app.add_typer(keys.app, name="keys")
+app.add_typer(roles.app, name="roles")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(batches.app, name="batches")
 app.add_typer(overview.app, name="stats")

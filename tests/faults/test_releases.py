@@ -7,9 +7,9 @@ schema has moved on, and does not start there) is asserted as it is, and told in
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,12 +123,12 @@ class Mixed(Fleet):
 
     release: dict[str, Path]
 
-    def _spawn(self, name: str, command: list[str], environ: dict[str, str]) -> subprocess.Popen[bytes]:
+    def _spawn(self, name: str, script: Path, arguments: list[str], environ: dict[str, str]) -> Any:
         tree = self.release.get(name)
         if tree is not None:
-            command = [command[0], str(tree / "tests" / "peers" / Path(command[1]).name), *command[2:]]
+            script = tree / "tests" / "peers" / script.name
             environ = environ | {"PYTHONPATH": f"{tree / 'src'}:{tree / 'tests'}"}
-        return super()._spawn(name, command, environ)
+        return super()._spawn(name, script, arguments, environ)
 
 
 @pytest.fixture

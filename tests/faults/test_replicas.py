@@ -119,6 +119,10 @@ def judge_effects(house: Replicas, mine: str) -> None:
         assert told == [("1", str(number))], f"{kind}: {told}"
 
 
+# what the fleet of this test is told to do every second or less; longer periods may not come round twice
+QUICK = {"leases", "renew", "observe", "publish"}
+
+
 def judge_ticks(house: Replicas, begun: int) -> None:
     """Fences without a gap or a double, and never two runs within one period."""
     taken: dict[str, list[tuple[int, datetime, datetime]]] = defaultdict(list)
@@ -126,9 +130,9 @@ def judge_ticks(house: Replicas, begun: int) -> None:
         f"SELECT name, fence, taken_at, next_at FROM tick_log WHERE n > {begun} ORDER BY n"
     ):
         taken[name].append((int(fence), datetime.fromisoformat(taken_at), datetime.fromisoformat(next_at)))
-    assert set(taken) >= {"leases", "renew", "observe", "publish"}
+    assert set(taken) >= QUICK
     for name, runs in taken.items():
-        assert len(runs) > 1, f"{name} ran once at most"
+        assert len(runs) > 1 or name not in QUICK, f"{name} ran once at most"
         for (fence, _, next_at), (later, taken_at, _) in zip(runs, runs[1:], strict=False):
             assert later == fence + 1, f"{name} was taken twice, or without a trace"
             assert taken_at >= next_at, f"{name} ran twice within a period"

@@ -35,7 +35,7 @@ async def test_members_are_whoever_matches_now(api):
     made = await api.made(GROUPS, {"id": "ag-v4", "name": "v4", "match_ip_cidr": "10.1.0.0/16", "match_os": "linux"})
     assert set(made) == {
         "id", "name", "description", "match_os", "match_architecture", "match_ip_cidr", "match_version", "enabled",
-        "created_at", "updated_at",
+        "created_at", "updated_at", "row_version",
     }  # fmt: skip
     assert made["enabled"] is True
     await api.made(GROUPS, {"id": "ag-v6", "name": "v6", "match_ip_cidr": "2001:db8::/32"})

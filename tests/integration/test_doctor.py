@@ -400,6 +400,14 @@ def test_on_postgresql(postgres_server: Any, tmp_path: Path) -> None:
     assert Examination("server", environ).says("database", "warn", "is empty", "--migrate-only")
     command = [sys.executable, "-m", "certctl.cli.server", "--migrate-only"]
     subprocess.run(command, env=CLEAN | environ, check=True, capture_output=True, timeout=60)
+    assert Examination("server", environ).says("encryption key", "warn", "nothing is sealed yet")
+    started = Fleet(
+        tmp_path / "started", environ["CERTCTL_DATABASE_URL"], CERTCTL_CONFIG_ENCRYPTION_KEY="k" * 40
+    )  # the first start makes the CA, and with it something that is sealed
+    try:
+        started.start_server()
+    finally:
+        started.stop()
     found = Examination("server", environ)
     assert found.code == 0, found.findings
     assert found.says("clock", "ok", "the database's clock agrees")

@@ -24,8 +24,9 @@ KEY = "a key for tests only, of enough length"
 class Server:
     """A real certctl-server on a directory."""
 
-    def __init__(self, directory: Path, **environ: str) -> None:
+    def __init__(self, directory: Path, *, ca: Path | None = None, **environ: str) -> None:
         self.directory = directory
+        self.ca_path = ca or directory / "ca.pem"
         self.port = free_port()
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CERTCTL_")}
         self.environ = inherited | {
@@ -67,7 +68,7 @@ class Server:
         raise AssertionError("not ready within 40 s")
 
     def get(self, path: str) -> httpx.Response:
-        context = ssl.create_default_context(cafile=str(self.directory / "ca.pem"))
+        context = ssl.create_default_context(cafile=str(self.ca_path))
         with httpx.Client(verify=context, timeout=5) as client:
             return client.get(f"https://localhost:{self.port}{path}")
 
@@ -128,9 +129,7 @@ def test_sighup_loads_the_certificate_anew_and_drops_nobody(tmp_path):
         "CERTCTL_SERVER_TLS_CERT_PATH": str(tmp_path / "server.pem"),
         "CERTCTL_SERVER_TLS_KEY_PATH": str(tmp_path / "server.key"),
     }
-    (tmp_path / "data").mkdir(mode=0o700)
-    (tmp_path / "data" / "ca.pem").write_bytes(root)
-    with Server(tmp_path / "data", **own) as server:
+    with Server(tmp_path / "data", ca=tmp_path / "first" / "ca.pem", **own) as server:
         context = ssl.create_default_context(cadata=root.decode())
         with httpx.Client(verify=context, timeout=5) as kept:
             url = f"https://localhost:{server.port}/health"
@@ -157,14 +156,12 @@ def test_a_mounted_certificate_that_is_renewed_is_served_without_a_signal(tmp_pa
             pairs[name] = {file: (tmp_path / name / "tls" / file).read_bytes() for file in ("server.pem", "server.key")}
     for file, data in pairs["first"].items():
         (tmp_path / file).write_bytes(data)
-    (tmp_path / "data").mkdir(mode=0o700)
-    (tmp_path / "data" / "ca.pem").write_bytes((tmp_path / "first" / "ca.pem").read_bytes())
     own = {
         "CERTCTL_SERVER_TLS_CERT_PATH": str(tmp_path / "server.pem"),
         "CERTCTL_SERVER_TLS_KEY_PATH": str(tmp_path / "server.key"),
         "CERTCTL_SERVER_TLS_RELOAD_INTERVAL": "200ms",
     }
-    with Server(tmp_path / "data", **own) as server:
+    with Server(tmp_path / "data", ca=tmp_path / "first" / "ca.pem", **own) as server:
         before = served(server.port)
         for file, data in pairs["other"].items():  # in two steps, as a kubelet never does: the half pair is not taken
             (tmp_path / file).write_bytes(data)

@@ -52,6 +52,11 @@ def refused_by(opt: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(opt.get(_REFUSALS, ()))
 
 
+def may_be_absent(opt: Mapping[str, Any]) -> bool:
+    """Whether a route is there only while a feature is switched on."""
+    return _FEATURE in opt
+
+
 def edits(permission: str) -> dict[str, Any]:
     """`needs`, for a route that changes or deletes one row and judges `If-Match` (`request.expected`) in doing so."""
     return needs(permission) | {_IF_MATCH: True}

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 from certctl.api.document.schemas import REFERENCE
-from certctl.api.guard import refused_by
+from certctl.api.guard import may_be_absent, refused_by
 from certctl.client.models.problem import MEDIA_TYPE, TYPE_PREFIX
 from certctl.core import errors
 from certctl.core.errors import CertctlError
@@ -29,7 +29,7 @@ def of(
     statuses |= {400} if parameters or has_body else set()
     statuses |= {503} if not public or has_body else set()
     statuses |= set() if public else {401, 403}
-    statuses |= {404} if "{" in path else set()
+    statuses |= {404} if "{" in path or may_be_absent(opt) else set()
     if method in _WRITES:
         statuses |= {409, 413, 502}
         statuses |= {422} if method != "delete" else set()

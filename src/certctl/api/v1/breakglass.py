@@ -6,7 +6,7 @@ from litestar import Response, delete, get, post
 from litestar.params import FromPath, JSONBody
 
 from certctl.api.browser import begin_session, check_is_json
-from certctl.api.guard import BREAKGLASS, PUBLIC, needs
+from certctl.api.guard import BREAKGLASS, PUBLIC, needs, refuses
 from certctl.api.request import ApiRequest
 from certctl.api.shown import shown
 from certctl.client.models.sessions import (
@@ -26,7 +26,12 @@ from certctl.store import sessions as stored
 _ADMIN = needs("auth.breakglass.admin") | BREAKGLASS
 
 
-@post("/auth/breakglass/login", status_code=204, opt=PUBLIC | BREAKGLASS, summary="Sign in when nothing else works")
+@post(
+    "/auth/breakglass/login",
+    status_code=204,
+    opt=PUBLIC | BREAKGLASS | refuses(401),
+    summary="Sign in when nothing else works",
+)
 async def sign_in_by_password(request: ApiRequest, data: JSONBody[BreakglassLogin]) -> Response[None]:
     """Sets the session's cookies. An unknown actor, a wrong password and a locked credential read the same (401)."""
     check_is_json(request)

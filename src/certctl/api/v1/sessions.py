@@ -12,7 +12,7 @@ from litestar import Response, delete, get, post
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from certctl.api.browser import baked, begin_session, check_is_json
-from certctl.api.guard import PUBLIC, SIGNED_IN
+from certctl.api.guard import PUBLIC, SIGNED_IN, refuses
 from certctl.api.request import ApiRequest
 from certctl.api.shown import shown
 from certctl.client.models.sessions import LoginAnswer, LoginBody, RevokedAnswer, SessionsAnswer, SessionView
@@ -33,7 +33,7 @@ WhoseType = Annotated[str, QueryParameter(description="User or APIKey")]
 Except = Annotated[str, QueryParameter(name="except", description="current: all but the session that asks")]
 
 
-@post("/auth/login", status_code=200, opt=PUBLIC, summary="Begin a browser session")
+@post("/auth/login", status_code=200, opt=PUBLIC | refuses(401), summary="Begin a browser session")
 async def sign_in(request: ApiRequest, data: JSONBody[LoginBody]) -> Response[LoginAnswer]:
     """With an API key. Sets the session's cookies; a session that the browser had before ends."""
     check_is_json(request)

@@ -70,8 +70,12 @@ class ApiRequest(Request[Any, Any, State]):
     @property
     def visible(self) -> Scope:
         """How far the permission that this route asks for reaches; nothing on a route that asks for none."""
-        caller, asked = self.caller, asked_by(self.route_handler.opt)
-        return caller.permissions.get(asked, Scope.union(caller.tenant_id, ()))
+        return self.seen_by(asked_by(self.route_handler.opt))
+
+    def seen_by(self, permission: str) -> Scope:
+        """How far another permission of the caller reaches; nothing when they do not have it."""
+        caller = self.caller
+        return caller.permissions.get(permission, Scope.union(caller.tenant_id, ()))
 
     @property
     def if_match(self) -> str | None:

@@ -79,10 +79,13 @@ async def list_violations(
     paging: NamedDependency[Paging],
     resolved: Annotated[bool, QueryParameter(description="those that were cured instead")] = False,
 ) -> PageOf[ViolationView]:
-    """The latest first; with `resolved=true` those that were cured."""
+    """The latest first; with `resolved=true` those that were cured. A rule is everybody's, its violations are told to
+    whoever may read the certificates.
+    """
     async with request.ctx.database.read() as tx:
         await catalogue.get(tx, request.visible, PolicyRule, policy_id)
-        found = await policy_rows.violation_page(tx, request.visible, policy_id, paging.part, resolved=resolved)
+        seen = request.seen_by("cert.read")
+        found = await policy_rows.violation_page(tx, seen, policy_id, paging.part, resolved=resolved)
     return page_of(found, paging, _violation)
 
 

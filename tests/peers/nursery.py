@@ -17,6 +17,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Any, Self
@@ -83,8 +84,10 @@ class Child:
         waiting = select.poll()  # unlike select(2), it takes descriptors of any number
         waiting.register(self._pidfd, select.POLLIN)
         if waiting.poll(None if timeout is None else timeout * 1000):
-            self.returncode = int(self._nursery.ask({"reap": self.pid}))
-            os.close(self._pidfd)
+            with self._nursery.turn:  # another thread may have seen the same end: a child is reaped once
+                if self.returncode is None:
+                    self.returncode = int(self._nursery.ask({"reap": self.pid}))
+                    os.close(self._pidfd)
         return self.returncode
 
 
@@ -100,6 +103,7 @@ class Nursery:
             text=True,
         )
         self._children: list[Child] = []
+        self.turn = threading.RLock()  # one question at a time: the answers carry no name
 
     def spawn(self, script: Path, arguments: list[str], environ: dict[str, str], log: Path) -> Child:
         """Run `script` as `python script arguments...` would, its output appended to `log`."""
@@ -111,9 +115,10 @@ class Nursery:
     def ask(self, order: dict[str, Any]) -> str:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline().strip()
+        with self.turn:
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline().strip()
         assert answer, "the nursery died"
         return answer
 

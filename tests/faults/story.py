@@ -287,8 +287,11 @@ class Play:
         always = {one.name: one.always for one in read_points()}
         for point in points:
             if chapter != "start":
+                self._raise_server()
                 self.town.wait(self._up, "the server is ready")
             reached = self._arm(point, "kill")
+            if chapter != "start":
+                self._raise_agent()  # only now: a quick one would have passed the point before it was armed
             asking = threading.Thread(target=self.begin, args=(chapter,), daemon=True)
             asking.start()
             self._wait_reached(point, reached)
@@ -298,8 +301,8 @@ class Play:
             elif always[point.name]:
                 missed.append(point.name)
             asking.join(30)
-            if chapter != "start":
-                self._raise_the_dead()
+        if chapter != "start":
+            self._raise_the_dead()
         self._until_ended(chapter)
         self.close(chapter)
         assert not missed, f"not passed: {missed}"
@@ -368,8 +371,14 @@ class Play:
 
     def _raise_the_dead(self) -> None:
         """Start again what has ended: a service manager would."""
+        self._raise_server()
+        self._raise_agent()
+
+    def _raise_server(self) -> None:
         if self.town.server is not None and not self.alive("server") and self.second is None:
             self.town.spawn_server()
+
+    def _raise_agent(self) -> None:
         if self.town.agent is not None and not self.alive("agent"):
             self.town.spawn_agent()
 

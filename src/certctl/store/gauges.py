@@ -13,14 +13,13 @@ from certctl.core.status import LIVE_JOB, CertificateStatus, JobStatus, StepStat
 from certctl.core.target import TargetRecord
 from certctl.store import catalogue
 from certctl.store.schema import agents, ca_certificates, certificates, crls, jobs, steps, ticks
+from certctl.store.stats import EXPIRES_SOON, IN_USE
 from certctl.store.tx import Tx
 from certctl.telemetry import metrics
 from certctl.telemetry.metrics import Metric
 
-SOON = timedelta(days=30)
 ONLINE_WITHIN = timedelta(minutes=5)
 STUCK_AFTER = timedelta(hours=1)
-_OVER = (CertificateStatus.REVOKED, CertificateStatus.ARCHIVED)
 
 
 class Sample(Struct, frozen=True):
@@ -48,8 +47,8 @@ async def _certificates(tx: Tx, scope: Scope, now: datetime) -> list[Sample]:
     mine = c.tenant_id == scope.tenant_id
     rows = await tx.execute(sa.select(c.status, sa.func.count().label("number")).where(mine).group_by(c.status))
     number = {row.status: row.number for row in rows}
-    live = sa.and_(mine, c.status.not_in(_OVER))
-    soon = sa.and_(live, c.expires_at > now, c.expires_at <= now + SOON)
+    live = sa.and_(mine, c.status.in_(IN_USE))
+    soon = sa.and_(live, c.expires_at > now, c.expires_at <= now + EXPIRES_SOON)
     # Expiring is what is near its end with no renewal under way; a failed one may have no try left before its end
     no_try_left = sa.and_(
         c.status == CertificateStatus.FAILED, sa.or_(c.next_check_at.is_(None), c.next_check_at >= c.expires_at)

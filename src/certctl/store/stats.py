@@ -20,7 +20,7 @@ from certctl.store.tx import Tx
 EXPIRES_SOON = timedelta(days=30)
 
 # what is revoked or put away does not expire on anybody
-_IN_USE = tuple(set(CertificateStatus) - {CertificateStatus.REVOKED, CertificateStatus.ARCHIVED})
+IN_USE = tuple(set(CertificateStatus) - {CertificateStatus.REVOKED, CertificateStatus.ARCHIVED})
 
 
 class Summary(Struct, frozen=True, kw_only=True):
@@ -65,7 +65,7 @@ async def summary(tx: Tx, scope: Scope, now: datetime) -> Summary:
     c = schema.certificates.c
     statuses = await _by_status(tx, c.status, certificates.in_scope(scope))
     # ranges of an index in place of a look at every row
-    in_use = sa.and_(certificates.in_scope(scope), c.status.in_(_IN_USE))
+    in_use = sa.and_(certificates.in_scope(scope), c.status.in_(IN_USE))
     ended = await _count(tx, in_use, c.expires_at <= now)
     soon = await _count(tx, in_use, c.expires_at > now, c.expires_at <= now + EXPIRES_SOON)
     agents = await _agents(tx, scope)
@@ -96,7 +96,7 @@ async def expirations(tx: Tx, scope: Scope, now: datetime, days: int) -> list[Da
     day = _day_of(tx, c.expires_at)
     rows = await tx.execute(
         sa.select(day.label("day"), sa.func.count().label("number"))
-        .where(certificates.in_scope(scope), c.status.in_(_IN_USE), *_between(c.expires_at, first, days))
+        .where(certificates.in_scope(scope), c.status.in_(IN_USE), *_between(c.expires_at, first, days))
         .group_by(day)
     )
     found = {row.day: row.number for row in rows}

@@ -15,6 +15,8 @@ from typing import Self
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from peers.nginx import free_port
 
@@ -168,7 +170,8 @@ def test_a_mounted_certificate_that_is_renewed_is_served_without_a_signal(tmp_pa
         deadline = time.monotonic() + 20
         while served(server.port) == before and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert served(server.port) == ssl.PEM_cert_to_DER_cert(pairs["other"]["server.pem"].decode().split("\n\n")[0])
+        leaf = x509.load_pem_x509_certificates(pairs["other"]["server.pem"])[0]
+        assert served(server.port) == leaf.public_bytes(serialization.Encoding.DER)
 
 
 def test_a_wrong_encryption_key_is_refused(tmp_path):

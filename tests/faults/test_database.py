@@ -100,6 +100,21 @@ async def test_a_server_that_takes_no_writes_any_more_is_left(postgres_server):
         await database.close()
 
 
+async def test_a_connection_that_ended_while_nobody_used_it_is_replaced(postgres_server):
+    """Used a moment ago, so nobody asks it first: its socket has the end to read, whether or not the loop has seen it."""
+    import sqlalchemy as sa
+
+    database = Database(postgres_server.new_database(), max_connections=1)
+    try:
+        for _ in range(3):
+            async with database.read() as tx:
+                pid = await tx.scalar(sa.text("SELECT pg_backend_pid()"))
+            assert postgres_server.sql(f"SELECT pg_terminate_backend({pid}, 10000)") == "t"
+            assert await _port(database) == postgres_server.port
+    finally:
+        await database.close()
+
+
 async def test_a_pool_that_is_used_up_is_a_passing_trouble(database_url):
     database = Database(database_url, max_connections=1)
     database.engine.pool._timeout = 0.1

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import msgspec
 from litestar.handlers.base import BaseRouteHandler
 from msgspec import Struct
 
@@ -61,7 +60,7 @@ async def answer_list(
         read_query(request.scope.get("query_string", b"")),
         request.door.cursors,
         tenant_id=request.visible.tenant_id,
-        fields=[field.encode_name for field in msgspec.structs.fields(view)],
+        fields=view.__struct_encode_fields__,
         fixed=fixed,
     )
     async with request.ctx.database.read() as tx:

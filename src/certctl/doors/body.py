@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -131,7 +131,7 @@ def _texts(data: Any) -> Iterator[str]:
 
 
 def _known_fields(data: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
-    known = [field.encode_name for field in msgspec.structs.fields(kind)]
+    known = kind.__struct_encode_fields__
     ignored: frozenset[str] = getattr(kind, "read_only", frozenset())
     violations = tuple(
         Violation("unknown_field", f"{name[:64]!r} is no field here{nearest(name, known)}", name[:64])
@@ -143,7 +143,7 @@ def _known_fields(data: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str,
     return {name: value for name, value in data.items() if name in known}
 
 
-def nearest(name: str, known: list[str], *, only: bool = False) -> str:
+def nearest(name: str, known: Sequence[str], *, only: bool = False) -> str:
     """The nearest known name as a half sentence, else (unless `only`) all there are."""
     close = difflib.get_close_matches(name, known, n=1)
     if close:

@@ -119,14 +119,19 @@ class Found(msgspec.Struct, Generic[RecordT], frozen=True):
 async def read_list(tx: Tx, scope: Scope, listing: Listing[RecordT], asked: Asked) -> Found[RecordT]:
     """The rows asked for, in order, and what follows them."""
     column = listing.sorts[asked.sort]
-    total, estimated = await _total(tx, scope, listing, asked)
     rows = (await tx.execute(rows_wanted(scope, listing, asked))).mappings().all()
     shown = rows[: asked.limit]
+    if len(rows) == len(shown) and not asked.offset and asked.after is None:
+        return Found(_records(listing, shown), len(shown))  # all there is: nothing to count
+    total, estimated = await _total(tx, scope, listing, asked)
     last = None
     if len(rows) > len(shown) and shown:
         last = Position(shown[-1][column.key], shown[-1]["id"], total, estimated)
-    data = [as_struct(listing.kind, {**row, **listing.blank} if listing.blank else row) for row in shown]
-    return Found(data, total, estimated, last)
+    return Found(_records(listing, shown), total, estimated, last)
+
+
+def _records(listing: Listing[RecordT], rows: Sequence[Mapping[Any, Any]]) -> list[RecordT]:
+    return [as_struct(listing.kind, {**row, **listing.blank} if listing.blank else row) for row in rows]
 
 
 def rows_wanted(scope: Scope, listing: Listing[Any], asked: Asked) -> sa.Select[Any]:
@@ -152,7 +157,7 @@ def narrow(scope: Scope, listing: Listing[Any], asked: Asked) -> sa.ColumnElemen
 
 
 def _columns(listing: Listing[Any]) -> list[sa.ColumnElement[Any]]:
-    names = [field.name for field in msgspec.structs.fields(listing.kind) if field.name not in listing.blank]
+    names = [name for name in listing.kind.__struct_fields__ if name not in listing.blank]
     sorted_by = [column for column in listing.sorts.values() if column.key not in names]
     return [listing.table.c[name] for name in names] + list(dict.fromkeys(sorted_by))
 

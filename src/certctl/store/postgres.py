@@ -9,6 +9,7 @@ will not come, and there, so that the locks of a process that was cut off do not
 from __future__ import annotations
 
 import re
+import select
 import socket
 from collections.abc import Mapping
 from datetime import timedelta
@@ -190,3 +191,13 @@ class Connector:
             f"SET idle_in_transaction_session_timeout = {seconds * 1000}",
             timeout=self._where.connect_seconds,
         )
+
+
+def is_quiet(connection: Any) -> bool:
+    """Whether an idle asyncpg connection has nothing to read: an end, or the reason for one, would be there."""
+    opened = connection._transport.get_extra_info("socket")  # noqa: SLF001 - as above
+    if opened is None:
+        return False
+    looking = select.poll()
+    looking.register(opened.fileno(), select.POLLIN)
+    return not looking.poll(0)

@@ -21,6 +21,8 @@ from certctl.authority.signer import IssuingCA, PkiAddresses, SealedKey
 from certctl.connectors import registry
 from certctl.connectors.base.issuer import Issuer
 from certctl.connectors.dial import DialPolicy
+from certctl.control import config_key
+from certctl.control.config_key import Rotation
 from certctl.control.installation import (
     BUILT_IN_ISSUER,
     check_config_key,
@@ -35,7 +37,7 @@ from certctl.core.ids import DEFAULT_TENANT, uuid7
 from certctl.core.scope import Scope
 from certctl.core.secret import Secret
 from certctl.lifecycle.context import Context, Patience
-from certctl.settings import Settings
+from certctl.settings import FEWEST_KEY_CHARACTERS, HOW_TO_MAKE_A_KEY, Settings
 from certctl.store import authority, migrate, presence
 from certctl.store.tx import Database
 from certctl.store.wake import Wakeups
@@ -116,6 +118,37 @@ async def prepare_database(settings: Settings, *, first_install: bool = False) -
         finally:
             await database.close()
     return revision
+
+
+async def rotate_config_key(settings: Settings, new_key_file: Path, *, dry_run: bool = False) -> Rotation:
+    """Seal everything that lies sealed under the key that `new_key_file` holds, instead of the one in the settings.
+
+    A key of the embedded start's own is replaced in its file after the commit; asked again, that is made up for.
+    """
+    new = _given_secret(new_key_file, "the new key")
+    _prepare_data_dir(settings)
+    with contextlib.ExitStack() as locks:
+        if settings.embedded:
+            locks.enter_context(only_server(settings.data_dir))
+            if not settings.encryption_key and not _own_key_path(settings).exists():
+                raise Misconfigured(f"there is no key in {settings.data_dir}: start the server once")
+        old = _encryption_key(settings)
+        database = Database(settings.database_url, max_connections=2, silence=_silence(settings.lease))
+        try:
+            await presence.wait_until_there(database, settings.database_wait)
+            if (found := await migrate.current(database)) != migrate.head():
+                raise Misconfigured(
+                    f"the database is at revision {found or 'none'} and this release at {migrate.head()}: rotate with "
+                    "the release that runs, before an upgrade or after it"
+                )
+            scope = Scope.whole(DEFAULT_TENANT)
+            done = await config_key.rotate(database, scope, old, new, SystemClock().now(), dry_run=dry_run)
+        finally:
+            await database.close()
+        if settings.embedded and not settings.encryption_key and not dry_run:
+            points.reach("config_key.file")
+            _make_secret(_own_key_path(settings), new.reveal())
+    return done
 
 
 def _context(settings: Settings, database: Database, scope: Scope, keybox: DatabaseSigner, clock: Clock) -> Context:
@@ -229,7 +262,25 @@ def _encryption_key(settings: Settings) -> Secret:
             "CERTCTL_CONFIG_ENCRYPTION_KEY is not set; with PostgreSQL it has to be given, the same to every replica "
             "(make one with: openssl rand -base64 32)"
         )
-    return _own_secret(settings.data_dir / "config-encryption.key", "the config encryption key")
+    return _own_secret(_own_key_path(settings), "the config encryption key")
+
+
+def _own_key_path(settings: Settings) -> Path:
+    return settings.data_dir / "config-encryption.key"
+
+
+def _given_secret(path: Path, what: str) -> Secret:
+    """A secret that somebody has put into a file for us: theirs alone to read, and long enough."""
+    try:
+        with path.open() as file:
+            if os.fstat(file.fileno()).st_mode & 0o077:
+                raise Misconfigured(f"{what} in {path} can be read by others; run: chmod 600 {path}")
+            text = file.read().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{what} cannot be read from {path}: {error}") from error
+    if len(text) < FEWEST_KEY_CHARACTERS:
+        raise Misconfigured(f"{what} has fewer than {FEWEST_KEY_CHARACTERS} characters; {HOW_TO_MAKE_A_KEY}")
+    return Secret(text)
 
 
 def _bootstrap_token(settings: Settings) -> Secret:
@@ -242,7 +293,7 @@ def _own_secret(path: Path, what: str) -> Secret:
     """A secret of the embedded start, made once, 0600; refused when others can read it."""
     if not path.exists():
         try:
-            _make_secret(path)
+            _make_secret(path, secrets.token_urlsafe(36))
         except OSError as error:
             raise Misconfigured(f"{what} cannot be kept in {path}: {error.strerror}") from error
     if path.stat().st_mode & 0o077:
@@ -250,12 +301,12 @@ def _own_secret(path: Path, what: str) -> Secret:
     return Secret(path.read_text().strip())
 
 
-def _make_secret(path: Path) -> None:
+def _make_secret(path: Path, text: str) -> None:
     temporary = path.with_suffix(".new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_urlsafe(36))
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     points.reach(f"secret.{path.name}.written")

@@ -103,7 +103,7 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
     )
     tls = uvicorn.Config(_with_pki(create_api(state), pki), **_uvicorn(), ssl_certfile=cert_path, ssl_keyfile=key_path)
     plain = uvicorn.Config(pki, **_uvicorn())
-    runner, schedule = Runner(ctx, house.wakeups), Schedule(ctx, _ticks(settings))
+    runner, schedule = Runner(ctx, house.wakeups), Schedule(ctx, _ticks(settings), state.watch.lease_granted)
     counting = Counting(ctx, tally)
     batch_runner = BatchRunner(ctx, house.wakeups)
     servers = [(_Server(tls), tls_socket), (_Server(plain), pki_socket)]

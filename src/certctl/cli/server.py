@@ -11,12 +11,17 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
 from certctl import __version__, settings
 from certctl.core.errors import CertctlError, Temporary
 from certctl.telemetry.logging import configure_logging
+
+if TYPE_CHECKING:
+    from certctl.control.config_key import Rotation
 
 log = structlog.get_logger(__name__)
 
@@ -67,10 +72,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(asked: argparse.Namespace, chosen: settings.Settings) -> int:
     from certctl import processes  # uvloop, uvicorn and the API: only when serving
 
+    if asked.command == "rotate-config-key":
+        from certctl.bootstrap import rotate_config_key
+
+        done = asyncio.run(rotate_config_key(chosen, Path(asked.new_key_file), dry_run=asked.dry_run))
+        sys.stdout.write(_rotation_in_words(done, dry_run=asked.dry_run))
+        return 0
     if asked.migrate_only:
         asyncio.run(processes.migrate_only(chosen, first_install=asked.first_install))
         return 0
     return processes.serve(chosen)
+
+
+def _rotation_in_words(done: Rotation, *, dry_run: bool) -> str:
+    if done.already:
+        return f"everything is sealed under key {done.new_key_id} already; start the servers with it\n"
+    what = f"{done.keys} CA keys and {done.answers} kept answers, from key {done.old_key_id} to {done.new_key_id}"
+    if dry_run:
+        return f"would seal anew: {what}; all of it opens, and nothing was changed\n"
+    return f"sealed anew: {what}; start the servers with the new key\n"
 
 
 def _print_way_back(asked: argparse.Namespace) -> None:
@@ -99,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         "yet; say so and end with 0 (anything else that is wrong with it still fails)",
     )
     parser.set_defaults(json=False)
-    commands = parser.add_subparsers(dest="command", metavar="serve|openapi|config|doctor|migrate")
+    commands = parser.add_subparsers(dest="command", metavar="serve|openapi|config|doctor|migrate|rotate-config-key")
     commands.add_parser("serve", help="run the control plane (the default)", epilog=EXITS)
     commands.add_parser("openapi", help="print the API's document")
     config = commands.add_parser("config", help="say what this environment means to the server; starts nothing")
@@ -107,6 +127,15 @@ def _parser() -> argparse.ArgumentParser:
     config.add_argument("--json", action="store_true", help="print JSON")
     doctor = commands.add_parser("doctor", help="say what is wrong with this set-up and how to mend it")
     doctor.add_argument("--json", action="store_true", help="print JSON")
+    rotate = commands.add_parser(
+        "rotate-config-key",
+        help="seal everything under another CERTCTL_CONFIG_ENCRYPTION_KEY",
+        description="Opens everything that lies sealed in the database with the key that is set, and seals it under "
+        "the new one, in one transaction: killed at any moment it leaves all or nothing done; run again it goes on.",
+        epilog=EXITS,
+    )
+    rotate.add_argument("--new-key-file", required=True, metavar="PATH", help="holds the new key; 0600")
+    rotate.add_argument("--dry-run", action="store_true", help="do all of it, say what, and take it back")
     down = commands.add_parser("migrate", help="print the SQL of a way back to an older schema").add_subparsers(
         required=True, metavar="down"
     )

@@ -28,14 +28,14 @@ from certctl.pki.certs import read_certificate
 from certctl.pki.fingerprints import serial_hex
 from certctl.pki.seal import Sealer
 from certctl.store import authority, catalogue
+from certctl.store.sealed import KEY_CHECK
 from certctl.store.tx import Database, Tx
 from certctl.telemetry import points
 
 BUILT_IN_ISSUER = "iss-local"
-_SALT = "config_key_salt"
-_CHECK = "config_key_check"
-_CHECK_TEXT = b"certctl"
-_CHECK_ROW = "certctl/installation/check"
+SALT = "config_key_salt"
+CHECK_TEXT = b"certctl"
+CHECK_ROW = "certctl/installation/check"
 _ROOT_LIFE = timedelta(days=3653)
 _INTERMEDIATE_LIFE = timedelta(days=1826)
 
@@ -45,16 +45,16 @@ async def open_sealer(database: Database, scope: Scope, passphrase: Secret, cloc
     sealed with.
     """
     async with database.begin("installation.salt") as tx:
-        await authority.put_fact_once(tx, scope, _SALT, os.urandom(16), clock.now())
-        salt = await authority.get_fact(tx, scope, _SALT)
+        await authority.put_fact_once(tx, scope, SALT, os.urandom(16), clock.now())
+        salt = await authority.get_fact(tx, scope, SALT)
     if salt is None:
         raise Misconfigured("the installation's salt is gone from the database; restore it from a backup")
     sealer = Sealer(passphrase, salt)
     async with database.begin("installation.check") as tx:
-        sealed = sealer.seal(_CHECK_TEXT, _CHECK_ROW)
-        await authority.put_fact_once(tx, scope, _CHECK, sealed, clock.now())
-        stored = await authority.get_fact(tx, scope, _CHECK)
-    sealer.unseal(stored or b"", _CHECK_ROW)
+        sealed = sealer.seal(CHECK_TEXT, CHECK_ROW)
+        await authority.put_fact_once(tx, scope, KEY_CHECK, sealed, clock.now())
+        stored = await authority.get_fact(tx, scope, KEY_CHECK)
+    sealer.unseal(stored or b"", CHECK_ROW)
     return sealer
 
 
@@ -64,11 +64,11 @@ async def check_config_key(database: Database, scope: Scope, passphrase: Secret)
     Raises Misconfigured for another one, TrustError for a damaged seal.
     """
     async with database.read() as tx:
-        salt = await authority.get_fact(tx, scope, _SALT)
-        stored = await authority.get_fact(tx, scope, _CHECK)
+        salt = await authority.get_fact(tx, scope, SALT)
+        stored = await authority.get_fact(tx, scope, KEY_CHECK)
     if salt is None or stored is None:
         return False
-    Sealer(passphrase, salt).unseal(stored, _CHECK_ROW)
+    Sealer(passphrase, salt).unseal(stored, CHECK_ROW)
     return True
 
 

@@ -73,6 +73,7 @@ class EventType(StrEnum):
     ROLE_ASSIGNED = "role_assigned"
     ROLE_REVOKED = "role_revoked"
     KEY_ROTATED = "key_rotated"
+    CONFIG_KEY_ROTATED = "config_key_rotated"
     SESSION_BEGUN = "session_begun"
     SESSION_ENDED = "session_ended"
     BREAKGLASS_REFUSED = "breakglass_refused"

@@ -15,6 +15,7 @@ from certctl.doors.callers import Callers
 from certctl.doors.cursors import Cursors
 from certctl.doors.feed import Feed
 from certctl.doors.limits import Limiter
+from certctl.doors.readiness import Watch
 from certctl.doors.summaries import Summaries
 from certctl.lifecycle.context import Context
 from certctl.store.identity import CHANNEL
@@ -37,6 +38,7 @@ class AppState:
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     feed: Feed = field(default_factory=Feed)
     summaries: Summaries = field(default_factory=Summaries)
+    watch: Watch = field(default_factory=Watch)
     callers: Callers = field(default_factory=Callers)
     rules: DoorRules = field(default_factory=DoorRules)
     limits: Limiter = field(init=False)

@@ -23,6 +23,11 @@ _HEADER_BYTES = len(LAYOUT) + _ID_BYTES
 _LEAST_BYTES = _HEADER_BYTES + _NONCE_BYTES + _TAG_BYTES
 
 
+def key_id_of(sealed: bytes) -> str:
+    """The key id (hex) that a sealed value names; empty for what has another form."""
+    return sealed[1:_HEADER_BYTES].hex() if len(sealed) >= _LEAST_BYTES and sealed[:1] == LAYOUT else ""
+
+
 class Sealer:
     """Seals and unseals under one key. Make one a process: the derivation takes a good part of a second."""
 

@@ -22,7 +22,8 @@ from certctl.settings.elsewhere import OTHER_PROGRAMS, REFERENCE, REFERENCE_PREF
 from certctl.settings.variables import Variable, duration, flag, listed, number, path, secret, text, word
 
 PREFIX = "CERTCTL_"
-_MAKE = "make one with: openssl rand -base64 32"
+FEWEST_KEY_CHARACTERS = 32
+HOW_TO_MAKE_A_KEY = "make one with: openssl rand -base64 32"
 _PLACEHOLDERS = ("change-me", "changeme", "replace-me", "placeholder", "example-key")
 
 
@@ -100,8 +101,8 @@ SECTIONS: dict[str, dict[str, Variable]] = {
         "encryption_key": secret(
             "CERTCTL_CONFIG_ENCRYPTION_KEY",
             "seals CA keys and secrets in the database; SQLite starts make one in the data directory",
-            fewest=32,
-            how=_MAKE,
+            fewest=FEWEST_KEY_CHARACTERS,
+            how=HOW_TO_MAKE_A_KEY,
         ),
     },
     "Listening": {
@@ -137,7 +138,7 @@ SECTIONS: dict[str, dict[str, Variable]] = {
             "CERTCTL_AGENT_BOOTSTRAP_TOKEN",
             "lets agents enrol themselves; empty: one-time tokens only",
             fewest=32,
-            how=_MAKE,
+            how=HOW_TO_MAKE_A_KEY,
         ),
         "ca_common_name": text("CERTCTL_CA_COMMON_NAME", "name of the built-in CA when it is made", "certctl"),
     },

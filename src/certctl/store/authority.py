@@ -16,6 +16,8 @@ from certctl.core.errors import Conflict, NotFound
 from certctl.core.scope import Scope
 from certctl.core.status import OrderStatus, VersionStatus
 from certctl.pki.algorithms import KeyAlgorithm
+from certctl.pki.seal import key_id_of
+from certctl.store import sealed
 from certctl.store.schema import (
     ca_certificates,
     ca_intents,
@@ -92,7 +94,10 @@ async def put_fact_once(tx: Tx, scope: Scope, name: str, value: bytes, now: date
 
 
 async def insert_key(tx: Tx, scope: Scope, key: SealedKey, now: datetime) -> None:
-    """Write a sealed key."""
+    """Write a sealed key. Raises Misconfigured when the config key was rotated since this process derived its own:
+    nobody could open it.
+    """
+    await sealed.require_key(tx, scope, key_id_of(key.sealed))
     await tx.execute(
         sa.insert(ca_keys).values(
             tenant_id=scope.tenant_id,

@@ -33,6 +33,11 @@ class KeyRecord(Struct, frozen=True, kw_only=True):
     created_at: datetime
     expires_at: datetime
 
+    @property
+    def sealed_as(self) -> str:
+        """What the answer is bound to."""
+        return f"certctl/idempotency_keys/{self.caller}/{self.key}"
+
 
 async def claim(tx: Tx, scope: Scope, wanted: KeyRecord) -> KeyRecord | None:
     """Claim a key; None when it is ours now, else the row that stands there.

@@ -84,9 +84,11 @@ async def _evaluate_all(ctx: Context) -> int:
 class Schedule:
     """Runs the ticks of one tenant until told to stop."""
 
-    def __init__(self, ctx: Context, every: Sequence[Tick]) -> None:
+    def __init__(self, ctx: Context, every: Sequence[Tick], looked: Callable[[], None] = lambda: None) -> None:
+        """`looked` hears of each time that the database let a tick be taken, or said that another has it."""
         self._ctx = ctx
         self._ticks = every
+        self._looked = looked
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
@@ -115,7 +117,9 @@ class Schedule:
     async def _take(self, tick: Tick) -> int | None:
         ctx, lease = self._ctx, self._lease_of(tick)
         async with ctx.database.begin("tick") as tx:
-            return await ticks.take(tx, ctx.scope, tick.name, ctx.owner, tick.every, ctx.now(), lease)
+            fence = await ticks.take(tx, ctx.scope, tick.name, ctx.owner, tick.every, ctx.now(), lease)
+        self._looked()
+        return fence
 
     def _lease_of(self, tick: Tick) -> timedelta | None:
         lease = self._ctx.patience.lease

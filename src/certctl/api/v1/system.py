@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -15,15 +14,8 @@ from certctl.api.document import page
 from certctl.api.guard import PUBLIC
 from certctl.api.request import ApiRequest
 from certctl.client.models.system import Health, Readiness, VersionInfo
-from certctl.core.errors import CertctlError
-from certctl.store import migrate
-from certctl.telemetry.logging import get_logger
+from certctl.doors.readiness import Verdict
 from certctl.wire.agent import PROTOCOL_VERSION
-
-log = get_logger(__name__)
-
-# a database behind a cut cable says nothing at all: whoever asks whether we are ready must be told before it gives up
-_READY_SECONDS = 2.0
 
 
 @get("/health", opt=PUBLIC, summary="Is the process alive?")
@@ -40,27 +32,19 @@ async def show_health() -> Health:
 )
 async def show_readiness(request: ApiRequest) -> Response[Readiness]:
     """503 while the database does not answer within two seconds, its schema is older than this release or has left it
-    behind, or the process is stopping.
+    behind, this process was granted no lease for a minute, it cannot use the CA's keys, or it is stopping.
     """
     if request.door.draining.is_set():
-        return _not_ready("unknown", "this process is stopping")
-    try:
-        async with asyncio.timeout(_READY_SECONDS):
-            found = await migrate.standing(request.ctx.database)
-    except (CertctlError, OSError) as error:
-        log.warning("not_ready", error=error)
-        return _not_ready("unreachable", "the database does not answer")
-    try:
-        migrate.refuse_newer(found, migrate.known())
-    except CertctlError as error:
-        return _not_ready("wrong_schema", error.message)
-    if found.revision is None or found.revision < migrate.head():
-        return _not_ready("wrong_schema", "the database is older than this release's schema")
-    return Response(Readiness(status="ready", db="connected"), status_code=200)
+        return _not_ready(Verdict("unknown", "stopping", "this process is stopping"))
+    found = await request.door.watch.look(request.ctx)
+    if found.failed:
+        return _not_ready(found)
+    return Response(Readiness(status="ready", db=found.db), status_code=200)
 
 
-def _not_ready(db: str, error: str) -> Response[Readiness]:
-    return Response(Readiness(status="not_ready", db=db, error=error), status_code=503)
+def _not_ready(found: Verdict) -> Response[Readiness]:
+    body = Readiness(status="not_ready", db=found.db, error=found.error, failed=found.failed)
+    return Response(body, status_code=503)
 
 
 @get("/version", opt=PUBLIC, summary="What runs here?")

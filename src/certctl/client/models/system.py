@@ -14,11 +14,14 @@ class Health(Struct, frozen=True, kw_only=True):
 
 
 class Readiness(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The process can do its work: the database answers and its schema is ours."""
+    """Whether the process can do its work. `failed` names the check that fails: database, schema, leases, signer or
+    stopping.
+    """
 
     status: str
     db: str
     error: str = ""
+    failed: str = ""
 
 
 class VersionInfo(Struct, frozen=True, kw_only=True):

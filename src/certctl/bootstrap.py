@@ -39,6 +39,7 @@ from certctl.core.secret import Secret
 from certctl.lifecycle.context import Context, Patience
 from certctl.settings import FEWEST_KEY_CHARACTERS, HOW_TO_MAKE_A_KEY, Settings
 from certctl.store import authority, migrate, presence
+from certctl.store.database_clock import DatabaseClock
 from certctl.store.tx import Database
 from certctl.store.wake import Wakeups
 from certctl.telemetry import points
@@ -66,8 +67,10 @@ class House:
 async def open_house(
     settings: Settings, clock: Clock | None = None, *, migrations: bool = True
 ) -> AsyncIterator[House]:
-    """Open database, keys and CA; on the embedded start hold the one lock that keeps a second server out."""
-    clock = clock or SystemClock()
+    """Open database, keys and CA; on the embedded start hold the one lock that keeps a second server out.
+
+    Unless told otherwise the clock is the machine's on SQLite, the database's on PostgreSQL.
+    """
     _prepare_data_dir(settings)
     with contextlib.ExitStack() as locks:
         if settings.embedded:
@@ -78,6 +81,7 @@ async def open_house(
         )
         try:
             await presence.wait_until_there(database, settings.database_wait)
+            clock = clock or await _clock_of(settings, database)
             if settings.embedded:
                 await _refuse_a_lost_database(settings, database)
             if settings.migrations_via_hook:
@@ -93,6 +97,14 @@ async def open_house(
             yield House(settings, database, ctx, Wakeups(), _bootstrap_token(settings))
         finally:
             await database.close()
+
+
+async def _clock_of(settings: Settings, database: Database) -> Clock:
+    if settings.embedded:
+        return SystemClock()
+    clock = DatabaseClock()
+    await clock.read(database)
+    return clock
 
 
 async def prepare_database(settings: Settings, *, first_install: bool = False) -> str:

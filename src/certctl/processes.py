@@ -36,6 +36,7 @@ from certctl.lifecycle import flow
 from certctl.protocols.pki import PkiApp
 from certctl.protocols.pki.facts import LifecycleFacts
 from certctl.settings import Settings
+from certctl.store.database_clock import DatabaseClock
 from certctl.store.wake import listening
 from certctl.telemetry.process import ProcessFigures
 from certctl.telemetry.tally import Tally
@@ -52,6 +53,7 @@ _CHILD = "CERTCTL_SERVER_CHILD"
 _RESTART_SECONDS = 1.0
 _OWN_TLS_EVERY_SECONDS = 600
 _IDLE_CHECK_SECONDS = 0.2
+_CLOCK_EVERY_SECONDS = 5
 
 
 def serve(settings: Settings) -> int:
@@ -90,7 +92,7 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
         await batches.free_earlier_runs(ctx, SERVER_OWNER)
     cert_path, key_path = await _tls_files(house)
     tally = Tally()
-    pki = PkiApp(LifecycleFacts(ctx), tally=tally)
+    pki = PkiApp(LifecycleFacts(ctx), clock=ctx.clock, tally=tally)
     state = AppState(
         ctx=ctx,
         wakeups=house.wakeups,
@@ -120,6 +122,7 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
         group.create_task(batch_runner.run(), name="batches")
         keeper = group.create_task(_keep_own_tls(house, tls, stop), name="own-tls")
         timing = group.create_task(time_the_loop(state.figures), name="loop-timing")
+        clock = group.create_task(_keep_clock(house), name="clock")
         _announce(settings, tls_socket, pki_socket)
         watcher = group.create_task(_first_ended(tasks, stop), name="watcher")
         await stop.wait()
@@ -133,6 +136,7 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
         counting.stop()
         keeper.cancel()
         timing.cancel()
+        clock.cancel()
         watcher.cancel()
     log.info("stopped")
 
@@ -239,6 +243,15 @@ async def _tls_files(house: House) -> tuple[Path, Path]:
     await own_tls.ensure(house.ctx, settings.data_dir, settings.public_names, BUILT_IN_ISSUER)
     own = own_tls.paths(settings.data_dir)
     return own.cert_path, own.key_path
+
+
+async def _keep_clock(house: House) -> None:
+    """Read the database's clock again and again: the two drift apart, and a failover may bring another."""
+    clock = house.ctx.clock
+    while isinstance(clock, DatabaseClock):
+        await asyncio.sleep(_CLOCK_EVERY_SECONDS)
+        with contextlib.suppress(CertctlError):
+            await clock.read(house.database)
 
 
 async def _keep_own_tls(house: House, tls: uvicorn.Config, stop: asyncio.Event) -> None:

@@ -26,9 +26,9 @@ SITE = "shop.example"
 class Prober(threading.Thread):
     """Handshakes with the target again and again. Completing a handshake proves that certificate and key are a pair."""
 
-    def __init__(self, port: int, pause_seconds: float = 0.005) -> None:
+    def __init__(self, port: int, pause_seconds: float = 0.005, address: str = "127.0.0.1") -> None:
         super().__init__(daemon=True)
-        self._port, self._pause = port, pause_seconds
+        self._port, self._pause, self._address = port, pause_seconds, address
         self._stop_asked = threading.Event()
         self.seen: list[str] = []
         self.faults: list[str] = []
@@ -40,7 +40,7 @@ class Prober(threading.Thread):
         while not self._stop_asked.wait(self._pause):
             try:
                 with (
-                    socket.create_connection(("127.0.0.1", self._port), 5) as plain,
+                    socket.create_connection((self._address, self._port), 5) as plain,
                     context.wrap_socket(plain, server_hostname=SITE) as session,
                 ):
                     fingerprint = hashlib.sha256(session.getpeercert(binary_form=True) or b"").hexdigest()

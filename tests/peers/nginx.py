@@ -35,7 +35,7 @@ http {{
   uwsgi_temp_path {dir}/tmp-uwsgi;
   scgi_temp_path {dir}/tmp-scgi;
   server {{
-    listen 127.0.0.1:{port} ssl;
+    listen {address}:{port} ssl;
     server_name {name};
     ssl_certificate {cert};
     ssl_certificate_key {key};
@@ -102,9 +102,15 @@ def fingerprint(certificate_pem: str) -> str:
 class Nginx:
     """One NGINX with one TLS server. `allow_file` allows its folder and the three actions on it."""
 
-    def __init__(self, dir: Path, name: str = "shop.example") -> None:  # noqa: A002 - the word the callers use
+    def __init__(
+        self,
+        dir: Path,  # noqa: A002 - the word the callers use
+        name: str = "shop.example",
+        address: str = "127.0.0.1",
+    ) -> None:
         self.dir = dir
         self.name = name
+        self.address = address
         self.port = free_port()
         self.tls_dir = dir / "tls"
         self.cert_path = self.tls_dir / "cert.pem"
@@ -118,7 +124,9 @@ class Nginx:
         self.cert_path.write_text(certificate_pem)
         self.key_path.write_bytes(key_pem)
         self.key_path.chmod(0o600)
-        self.conf.write_text(_CONF.format(dir=dir, port=self.port, name=name, cert=self.cert_path, key=self.key_path))
+        self.conf.write_text(
+            _CONF.format(dir=dir, address=address, port=self.port, name=name, cert=self.cert_path, key=self.key_path)
+        )
         self.write_allow_file()
 
     @property
@@ -129,7 +137,7 @@ class Nginx:
 
     @property
     def endpoint(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.address}:{self.port}"
 
     @property
     def target_config(self) -> dict[str, str]:
@@ -214,7 +222,7 @@ class Nginx:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         with (
-            socket.create_connection(("127.0.0.1", self.port), timeout=5) as plain,
+            socket.create_connection((self.address, self.port), timeout=5) as plain,
             context.wrap_socket(plain, server_hostname=self.name) as wrapped,
         ):
             der = wrapped.getpeercert(binary_form=True)

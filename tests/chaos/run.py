@@ -68,7 +68,7 @@ class Asker(Looker):
             for job_id in [told.get("job_id"), *(told.get("job_ids") or [])]:
                 if job_id:
                     self.promised[job_id] = f"{what} {host.certificate_id}"
-        elif reply.status_code not in {409, 503}:
+        elif reply.status_code not in {409, 503} and "Retry-After" not in reply.headers:
             self.faults.append(f"{what} {host.certificate_id} was answered {reply.status_code}: {reply.text[:200]}")
 
 
@@ -115,6 +115,8 @@ def _burn(town: Town, wish: Wish, say: Callable[[str], None]) -> dict[str, Any]:
     say(f"the fire is out after {burnt:.0f} s: {dict(fire.counts)}; waiting for all to come to rest")
     settled_after = _settle(town, fire, wish.settle)
     say(f"at rest after {settled_after:.1f} s" if settled_after is not None else "it did not come to rest")
+    town.stop_renewing()
+    _settle(town, fire, wish.settle)
     time.sleep(1.0)
     auditor.stop()
     last = [auditor.audit(host) for host in town.hosts]  # at the end every single one is green and served

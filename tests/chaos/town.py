@@ -60,7 +60,7 @@ class Replica:
             CERTCTL_CONFIG_ENCRYPTION_KEY="a key for tests only, of enough length",
             CERTCTL_BOOTSTRAP_TOKEN=BOOTSTRAP,
             CERTCTL_STEP_LEASE=LEASE,
-            CERTCTL_SCHEDULER_RENEWAL_CHECK_INTERVAL="1s",
+            CERTCTL_SCHEDULER_RENEWAL_CHECK_INTERVAL=self._town.renewal_check,
             CERTCTL_CRL_GENERATION_INTERVAL="30s",
             CERTCTL_LOG_LEVEL="warn",
             SIGNED_FILE=str(self._town.signed_file),
@@ -158,6 +158,7 @@ class Town:
         self.dir, self.postgres, self.nursery, self.lines = folder, postgres, nursery, lines
         self.database_url = postgres.new_database()
         self.database = self.database_url.rpartition("/")[2]
+        self.renewal_check = "1s"
         self.signed_file, self.slow_ca_file = folder / "signed", folder / "slow-ca"
         self.pki_line = lines.lay()
         self.replicas = [Replica(self, number) for number in (1, 2)]
@@ -212,6 +213,16 @@ class Town:
         with contextlib.suppress(OSError, httpx.HTTPError):
             return self.call("GET", "/ready", ports=[replica.port]).status_code == 200
         return False
+
+    def stop_renewing(self) -> None:
+        """Restart both servers, gently, so that no renewal falls due while the town is judged: lives are short here."""
+        self.renewal_check = "24h"
+        for replica in self.replicas:
+            assert replica.process is not None
+            replica.process.terminate()
+            assert replica.process.wait(60) == 0, f"{replica.name} did not drain: {self.log(replica.name)}"
+            replica.start()
+            self.wait(lambda one=replica: self._is_ready(one), f"{replica.name} is ready", 120)
 
     # -- asking --------------------------------------------------------------------------------------------------------
 

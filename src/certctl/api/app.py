@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 from litestar import Litestar, Request, Response, Router
 from litestar.datastructures import State
-from litestar.di import Provide
 from litestar.exceptions import HTTPException, MethodNotAllowedException, ValidationException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
-from litestar.params import QueryParameter
 
 from certctl import __version__
 from certctl.api.agent_protocol import AgentProtocol, serves
@@ -54,7 +52,6 @@ from certctl.doors.conditional import Conditional
 from certctl.doors.edge import AsgiApp, Edge, HttpScope, Receive, Send, note_refusal, refuse, request_id_of
 from certctl.doors.errors import Refusal, plain_refusal
 from certctl.doors.idempotency import Idempotency
-from certctl.doors.paging import Paging, read_paging
 from certctl.doors.state import AppState
 
 _RESOURCES = (
@@ -110,7 +107,6 @@ def create_rest(state: AppState | None) -> Litestar:
         guards=[guard],
         before_request=replay,
         request_class=ApiRequest,
-        dependencies={"paging": Provide(_paging, sync_to_thread=False)},
         exception_handlers={
             CertctlError: _answer_error,
             HTTPException: _answer_http,
@@ -124,13 +120,6 @@ def create_rest(state: AppState | None) -> Litestar:
     app.state.queries = known_queries(app)
     app.state.creations = creations(app)
     return app
-
-
-def _paging(
-    page: Annotated[int, QueryParameter(description="from 1")] = 1,
-    per_page: Annotated[int, QueryParameter(description="1 to 500")] = 50,
-) -> Paging:
-    return read_paging(page, per_page)
 
 
 def _openapi() -> OpenAPIConfig:

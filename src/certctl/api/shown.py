@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from certctl.client.models.page import PageOf
 from certctl.core.errors import Malformed, Violation
-from certctl.doors.paging import Paging
-from certctl.store.lists import Page
 
 ViewT = TypeVar("ViewT", bound=Struct)
-RecordT = TypeVar("RecordT", bound=Struct)
 
 
 def shown(kind: type[ViewT], record: Struct, **more: Any) -> ViewT:
@@ -27,16 +23,6 @@ def shown(kind: type[ViewT], record: Struct, **more: Any) -> ViewT:
 def _shared(kind: type[Struct], record: type[Struct]) -> tuple[str, ...]:
     """What both have, looked up once a pair: a page shows hundreds of rows of one kind."""
     return tuple(name for name in kind.__struct_fields__ if hasattr(record, name))
-
-
-def page_of(found: Page[RecordT], paging: Paging, show: Callable[[RecordT], ViewT]) -> PageOf[ViewT]:
-    """A page in the reference product's envelope."""
-    return listed([show(record) for record in found.data], found.total, paging)
-
-
-def listed(data: list[ViewT], total: int, paging: Paging) -> PageOf[ViewT]:
-    """Shown rows in the reference product's envelope."""
-    return PageOf(data=data, total=total, page=paging.page, per_page=paging.per_page)
 
 
 def given(body: Struct, but: Iterable[str] = ()) -> dict[str, Any]:

@@ -25,7 +25,7 @@ _LONGEST = 4096
 class _Content(Struct, frozen=True, array_like=True):
     bound_to: str
     value: Any
-    id: str
+    id: str | int
     total: int
     estimated: bool
 

@@ -18,10 +18,12 @@ from msgspec import Struct
 from certctl.core.errors import Malformed, Violation
 from certctl.doors.body import nearest
 from certctl.doors.cursors import Cursors, binding
-from certctl.store.lists import Asked, Filter, FilterKind, Listing, Slice
+from certctl.store.lists import Asked, Filter, FilterKind, Listing
 
 DEFAULT_PER_PAGE = 50
 MOST_PER_PAGE = 500
+# of a list that the reference product answers in one piece
+MOST_IN_ONE = 10_000
 # keeps the offset well within what both databases count in
 MOST_PAGES = 10_000_000
 _LONGEST_TEXT = 512
@@ -45,11 +47,6 @@ class Paging(Struct, frozen=True):
     page: int = 1
     per_page: int = DEFAULT_PER_PAGE
 
-    @property
-    def part(self) -> Slice:
-        """The rows of this page."""
-        return Slice(limit=self.per_page, offset=(self.page - 1) * self.per_page)
-
 
 class ListQuery(Struct, frozen=True, kw_only=True):
     """What was asked of a list. `paging` is None for pages by cursor; `fields` is empty for whole rows."""
@@ -58,18 +55,6 @@ class ListQuery(Struct, frozen=True, kw_only=True):
     paging: Paging | None
     fields: tuple[str, ...]
     bound_to: str
-
-
-def read_paging(page: int = 1, per_page: int = DEFAULT_PER_PAGE) -> Paging:
-    """The page asked for; Malformed names what is out of range."""
-    violations: list[Violation] = []
-    if not 1 <= page <= MOST_PAGES:
-        violations.append(Violation("page_out_of_range", f"page must be 1 to {MOST_PAGES}, not {page}", "page"))
-    if not 1 <= per_page <= MOST_PER_PAGE:
-        message = f"per_page must be 1 to {MOST_PER_PAGE}, not {per_page}"
-        violations.append(Violation("per_page_out_of_range", message, "per_page"))
-    _refuse(violations)
-    return Paging(page, per_page)
 
 
 def query_names(listing: Listing[Any]) -> frozenset[str]:
@@ -109,12 +94,20 @@ def read_list_query(
     tenant_id: str,
     fields: Sequence[str],
     fixed: Mapping[str, str] | None = None,
+    besides: Iterable[str] = (),
+    whole: bool = False,
 ) -> ListQuery:
-    """Read what is asked of a list whose rows show `fields`. Malformed tells every fault at once."""
-    check_names(query, query_names(listing))
+    """Read what is asked of a list whose rows show `fields`. Malformed tells every fault at once.
+
+    `besides` are parameters that the route itself reads. A `whole` list is answered in one piece unless pages are
+    asked for.
+    """
+    check_names(query, query_names(listing) | frozenset(besides))
     reader = _Reader(query)
-    by_cursor = "cursor" in query or "page_size" in query
-    size = reader.number("page_size" if "page_size" in query else "per_page", DEFAULT_PER_PAGE, MOST_PER_PAGE)
+    in_one = whole and not {"page", "per_page", "page_size"} & set(query)
+    by_cursor = in_one or "cursor" in query or "page_size" in query
+    otherwise = MOST_IN_ONE if in_one else DEFAULT_PER_PAGE
+    size = reader.number("page_size" if "page_size" in query else "per_page", otherwise, MOST_PER_PAGE)
     page = reader.number("page", 1, MOST_PAGES)
     if by_cursor and "page" in query:
         reader.fault("two_ways_of_paging", "give page and per_page, or cursor and page_size, not both", "page")
@@ -199,6 +192,8 @@ class _Reader:
             texts = [text for text in self._query.get(name, ()) if text]
             if texts:
                 found[name] = self._values(name, filter_, texts)
+            elif filter_.otherwise:
+                found[name] = filter_.otherwise
         return found
 
     def _values(self, name: str, filter_: Filter, texts: list[str]) -> tuple[Any, ...]:

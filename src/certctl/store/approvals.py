@@ -5,7 +5,6 @@ A row whose job waits no more (cancelled, replaced, revoked) and was never decid
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -15,7 +14,6 @@ from certctl.core.errors import Conflict, NotFound
 from certctl.core.scope import Scope
 from certctl.core.status import ApprovalState, JobStatus
 from certctl.store.certificates import in_scope
-from certctl.store.lists import Page, Slice
 from certctl.store.schema import approvals, certificates, jobs
 from certctl.store.tx import Tx
 
@@ -53,32 +51,24 @@ async def decide(
 
 async def approval(tx: Tx, scope: Scope, approval_id: str) -> Approval:
     """One approval whose certificate the scope may see; NotFound otherwise."""
-    found = await tx.one(Approval, _seen(scope).where(approvals.c.id == approval_id))
+    found = await tx.one(Approval, _seen(scope).where(WITH_STATE.c.id == approval_id))
     if found is None:
         raise NotFound(f"no approval {approval_id}")
     return found
 
 
-async def approval_page(tx: Tx, scope: Scope, equal: Mapping[str, str], part: Slice) -> Page[Approval]:
-    """One page, newest first; `equal` narrows by state, certificate_id, requested_by, job_id."""
-    seen = _seen(scope).subquery()
-    where = [
-        sa.func.lower(seen.c[name]) == value.lower() if name == "state" else seen.c[name] == value
-        for name, value in equal.items()
-    ]
-    order = (seen.c.created_at.desc(), seen.c.id.desc())
-    rows = await tx.all(Approval, sa.select(seen).where(*where).order_by(*order).limit(part.limit).offset(part.offset))
-    return Page(rows, int(await tx.scalar(sa.select(sa.func.count()).select_from(seen).where(*where))))
-
-
-def _seen(scope: Scope) -> sa.Select[tuple[object, ...]]:
+def _with_state() -> sa.Subquery:
     gone = sa.and_(approvals.c.state == ApprovalState.PENDING, jobs.c.status != JobStatus.AWAITING_APPROVAL)
     state = sa.case((gone, sa.literal(str(ApprovalState.EXPIRED))), else_=approvals.c.state).label("state")
     columns = [column for column in approvals.c if column.name != "state"]
     of_it = sa.and_(jobs.c.tenant_id == approvals.c.tenant_id, jobs.c.id == approvals.c.job_id)
+    return sa.select(*columns, state).join(jobs, of_it).subquery("approvals_with_state")
+
+
+WITH_STATE = _with_state()
+
+
+def _seen(scope: Scope) -> sa.Select[tuple[object, ...]]:
     visible = sa.select(certificates.c.id).where(in_scope(scope))
-    return (
-        sa.select(*columns, state)
-        .join(jobs, of_it)
-        .where(approvals.c.tenant_id == scope.tenant_id, approvals.c.certificate_id.in_(visible))
-    )
+    mine = WITH_STATE.c.tenant_id == scope.tenant_id
+    return sa.select(WITH_STATE).where(mine, WITH_STATE.c.certificate_id.in_(visible))

@@ -6,7 +6,6 @@ A selection of any size never passes through this process: the database writes t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,7 +18,6 @@ from certctl.core.scope import Scope
 from certctl.core.status import BatchStatus, ItemStatus
 from certctl.store import schema
 from certctl.store.certificates import in_scope
-from certctl.store.lists import Page, Slice
 from certctl.store.schema import batch_items, batches, certificates
 from certctl.store.tx import Tx
 
@@ -281,47 +279,19 @@ async def end(
 
 async def batch(tx: Tx, scope: Scope, batch_id: str, *, key: str = "", requested_by: str = "") -> Batch:
     """One batch that this scope may look at; NotFound otherwise."""
-    found = await tx.one(Batch, sa.select(batches).where(_shown_to(scope, key, requested_by), batches.c.id == batch_id))
+    found = await tx.one(Batch, sa.select(batches).where(shown_to(scope, key, requested_by), batches.c.id == batch_id))
     if found is None:
         raise NotFound(f"no batch {batch_id}")
     return found
 
 
-async def batch_page(
-    tx: Tx, scope: Scope, part: Slice, *, key: str = "", requested_by: str = "", status: str = "", action: str = ""
-) -> Page[Batch]:
-    """One page of batches, newest first."""
-    where = [_shown_to(scope, key, requested_by)]
-    equal = {batches.c.status: status.lower(), batches.c.action: action.lower()}
-    where.extend(column == value for column, value in equal.items() if value)
-    rows = await tx.all(
-        Batch,
-        sa.select(batches)
-        .where(*where)
-        .order_by(batches.c.created_at.desc(), batches.c.id.desc())
-        .limit(part.limit)
-        .offset(part.offset),
-    )
-    total = await tx.scalar(sa.select(sa.func.count()).select_from(batches).where(*where))
-    return Page(rows, int(total))
+async def items(tx: Tx, scope: Scope, batch_id: str, after: int, limit: int) -> list[BatchItem]:
+    """A batch's items behind one, in order; the caller has seen to it that the batch may be looked at."""
+    where = (batch_items.c.tenant_id == scope.tenant_id, batch_items.c.batch_id == batch_id, batch_items.c.seq > after)
+    return await tx.all(BatchItem, sa.select(batch_items).where(*where).order_by(batch_items.c.seq).limit(limit))
 
 
-async def item_page(
-    tx: Tx, scope: Scope, batch_id: str, part: Slice, statuses: Sequence[ItemStatus] = ()
-) -> Page[BatchItem]:
-    """One page of a batch's items, in order; the caller has seen to it that the batch may be looked at."""
-    where = [batch_items.c.tenant_id == scope.tenant_id, batch_items.c.batch_id == batch_id]
-    if statuses:
-        where.append(batch_items.c.status.in_(tuple(statuses)))
-    rows = await tx.all(
-        BatchItem,
-        sa.select(batch_items).where(*where).order_by(batch_items.c.seq).limit(part.limit).offset(part.offset),
-    )
-    total = await tx.scalar(sa.select(sa.func.count()).select_from(batch_items).where(*where))
-    return Page(rows, int(total))
-
-
-def _shown_to(scope: Scope, key: str, requested_by: str) -> sa.ColumnElement[bool]:
+def shown_to(scope: Scope, key: str, requested_by: str) -> sa.ColumnElement[bool]:
     """Who sees a batch: everybody without limits, whoever has just its limits, and who asked for it."""
     in_tenant = batches.c.tenant_id == scope.tenant_id
     if scope == Scope.whole(scope.tenant_id):

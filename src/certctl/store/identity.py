@@ -47,14 +47,6 @@ async def key_by_id_or_name(tx: Tx, scope: Scope, key: str) -> ApiKey | None:
     )
 
 
-async def keys_of(tx: Tx, scope: Scope, maker: str | None) -> list[ApiKey]:
-    """All keys by name; with a `maker`, that key itself and those it made."""
-    statement = sa.select(api_keys).where(api_keys.c.tenant_id == scope.tenant_id)
-    if maker is not None:
-        statement = statement.where(sa.or_(api_keys.c.created_by == maker, api_keys.c.name == maker))
-    return await tx.all(ApiKey, statement.order_by(api_keys.c.name, api_keys.c.id))
-
-
 async def lasting_keys(tx: Tx, scope: Scope) -> list[ApiKey]:
     """Keys that nothing will end by itself and that no agent is bound to."""
     return await tx.all(

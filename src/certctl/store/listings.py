@@ -174,7 +174,8 @@ def by_name(
         kind=kind,
         table=table,
         in_scope=in_scope,
-        filters=filters or {},
+        filters=dict(filters or {})
+        | {"created_before": before(table.c.created_at), "created_after": after(table.c.created_at)},
         sorts={"name": table.c.name, "createdAt": table.c.created_at} | dict(sorts or {}),
         default="name",
         q=q or begins_with(table.c.name),

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from certctl.core.scope import Scope
 from certctl.store.tx import Tx, as_struct
@@ -47,25 +50,30 @@ class FilterKind(StrEnum):
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """One way to narrow a list. `condition` takes the values asked for (one, unless `several`)."""
+    """One way to narrow a list. `condition` takes the values asked for (one, unless `several`).
+
+    `otherwise` stands where nothing is asked: violations that were cured are shown to who asks for them.
+    """
 
     kind: FilterKind
     condition: Callable[[Sequence[Any]], sa.ColumnElement[bool]]
     words: tuple[str, ...] = ()
     several: bool = False
     description: str = ""
+    otherwise: tuple[Any, ...] = ()
 
 
 class Listing(msgspec.Struct, Generic[RecordT], frozen=True, kw_only=True):
     """One list as data. `kind` names the columns that are read, but for `blank`, which it gets as they stand there.
 
     `sorts` are names of columns for callers; `default` is one of them, with `-` in front when it descends. `q` tells
-    where a search looks. `always` is what every row of this list fulfils.
+    where a search looks. `always` is what every row of this list fulfils. `key` names the column that tells its rows
+    apart.
     """
 
     name: str
     kind: type[RecordT]
-    table: sa.Table
+    table: sa.FromClause
     in_scope: Callable[[Scope], sa.ColumnElement[bool]]
     filters: Mapping[str, Filter]
     sorts: Mapping[str, sa.Column[Any]]
@@ -74,6 +82,7 @@ class Listing(msgspec.Struct, Generic[RecordT], frozen=True, kw_only=True):
     q_description: str = ""
     always: sa.ColumnElement[bool] | None = None
     blank: Mapping[str, Any] = {}
+    key: str = "id"
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Listing[RecordT]:
         """Itself: a copied table would be another table to SQLAlchemy, and the web framework copies what routes say."""
@@ -84,7 +93,7 @@ class Position(msgspec.Struct, frozen=True):
     """The last row that was shown: its value in the sorted column, its id, and the total told with the first page."""
 
     value: Any
-    id: str
+    id: str | int
     total: int
     estimated: bool
 
@@ -126,7 +135,7 @@ async def read_list(tx: Tx, scope: Scope, listing: Listing[RecordT], asked: Aske
     total, estimated = await _total(tx, scope, listing, asked)
     last = None
     if len(rows) > len(shown) and shown:
-        last = Position(shown[-1][column.key], shown[-1]["id"], total, estimated)
+        last = Position(shown[-1][column.key], shown[-1][listing.key], total, estimated)
     return Found(_records(listing, shown), total, estimated, last)
 
 
@@ -136,7 +145,7 @@ def _records(listing: Listing[RecordT], rows: Sequence[Mapping[Any, Any]]) -> li
 
 def rows_wanted(scope: Scope, listing: Listing[Any], asked: Asked) -> sa.Select[Any]:
     """The one query of a page: its rows, and one more to tell whether there is another page."""
-    column, tie = listing.sorts[asked.sort], listing.table.c.id
+    column, tie = listing.sorts[asked.sort], _tie(listing)
     statement = sa.select(*_columns(listing)).where(narrow(scope, listing, asked))
     if asked.after is not None:
         statement = statement.where(_beyond(column, tie, asked.after, descending=asked.descending))
@@ -156,9 +165,13 @@ def narrow(scope: Scope, listing: Listing[Any], asked: Asked) -> sa.ColumnElemen
     return sa.and_(*conditions)
 
 
+def _tie(listing: Listing[Any]) -> sa.Column[Any]:
+    return cast("sa.Column[Any]", listing.table.c[listing.key])
+
+
 def _columns(listing: Listing[Any]) -> list[sa.ColumnElement[Any]]:
     names = [name for name in listing.kind.__struct_fields__ if name not in listing.blank]
-    sorted_by = [column for column in listing.sorts.values() if column.key not in names]
+    sorted_by = [column for column in (*listing.sorts.values(), _tie(listing)) if column.key not in names]
     return [listing.table.c[name] for name in names] + list(dict.fromkeys(sorted_by))
 
 
@@ -197,7 +210,7 @@ async def _total(tx: Tx, scope: Scope, listing: Listing[Any], asked: Asked) -> t
     where = narrow(scope, listing, asked)
     if scope == Scope.whole(scope.tenant_id) and not asked.narrowed:
         return int(await tx.scalar(sa.select(sa.func.count()).select_from(listing.table).where(where))), False
-    some = sa.select(listing.table.c.id).where(where).limit(MOST_COUNTED + 1).subquery()
+    some = sa.select(_tie(listing)).where(where).limit(MOST_COUNTED + 1).subquery()
     counted = int(await tx.scalar(sa.select(sa.func.count()).select_from(some)))
     return (MOST_COUNTED, True) if counted > MOST_COUNTED else (counted, False)
 
@@ -228,6 +241,16 @@ def after(column: sa.Column[datetime]) -> Filter:
     return Filter(kind=FilterKind.MOMENT, condition=lambda values: column > values[0])
 
 
+def is_set(column: sa.Column[Any], description: str = "", otherwise: tuple[bool, ...] = ()) -> Filter:
+    """Rows whose column has a value, or has none."""
+    return Filter(
+        kind=FilterKind.FLAG,
+        condition=lambda values: column.is_not(None) if values[0] else column.is_(None),
+        description=description,
+        otherwise=otherwise,
+    )
+
+
 def flag(column: sa.Column[bool], description: str = "") -> Filter:
     """Rows whose column is true, or false."""
     return Filter(kind=FilterKind.FLAG, condition=lambda values: column.is_(values[0]), description=description)
@@ -241,3 +264,28 @@ def begins_with(*columns: sa.Column[str]) -> Callable[[Scope, str], sa.ColumnEle
         return sa.or_(*(sa.func.lower(column).startswith(wanted, autoescape=True) for column in columns))
 
     return condition
+
+
+class AnyOf(FunctionElement[bool]):
+    """`AnyOf(column, json)`: the column is one of a JSON array of texts. One parameter, however many texts."""
+
+    type = sa.Boolean()
+    name = "any_of"
+    inherit_cache = True
+
+
+@compiles(AnyOf, "sqlite")
+def _any_of_sqlite(element: AnyOf, compiler: SQLCompiler, **more: Any) -> str:
+    column, texts = (compiler.process(each, **more) for each in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({texts}))"
+
+
+@compiles(AnyOf, "postgresql")
+def _any_of_postgresql(element: AnyOf, compiler: SQLCompiler, **more: Any) -> str:
+    column, texts = (compiler.process(each, **more) for each in element.clauses)
+    return f"{column} IN (SELECT json_array_elements_text(CAST({texts} AS json)))"
+
+
+def any_of(column: sa.Column[str], texts: Sequence[str]) -> sa.ColumnElement[bool]:
+    """Rows whose column is one of any number of texts: more than a statement has room for as parameters."""
+    return AnyOf(column, sa.literal(msgspec.json.encode(list(texts)).decode(), sa.Text()))

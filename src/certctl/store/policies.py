@@ -15,7 +15,6 @@ from certctl.core.scope import Scope
 from certctl.core.status import VersionStatus
 from certctl.store import certificates as certificate_rows
 from certctl.store import schema
-from certctl.store.lists import Page, Slice
 from certctl.store.schema import policy_rules, policy_violations
 from certctl.store.tx import Tx
 
@@ -139,23 +138,3 @@ async def remove_violations(tx: Tx, scope: Scope, rule_id: str) -> None:
             policy_violations.c.tenant_id == scope.tenant_id, policy_violations.c.rule_id == rule_id
         )
     )
-
-
-async def violation_page(tx: Tx, scope: Scope, rule_id: str, part: Slice, *, resolved: bool) -> Page[PolicyViolation]:
-    """Open (or resolved) violations of one rule by certificates that the scope may see, the latest first."""
-    table, certificates = policy_violations, schema.certificates
-    cured = table.c.resolved_at.is_not(None) if resolved else table.c.resolved_at.is_(None)
-    joined = table.join(
-        certificates,
-        sa.and_(certificates.c.tenant_id == table.c.tenant_id, certificates.c.id == table.c.certificate_id),
-    )
-    where = sa.and_(
-        table.c.tenant_id == scope.tenant_id, table.c.rule_id == rule_id, cured, certificate_rows.in_scope(scope)
-    )
-    order = (table.c.created_at.desc(), table.c.id)
-    rows = await tx.all(
-        PolicyViolation,
-        sa.select(table).select_from(joined).where(where).order_by(*order).limit(part.limit).offset(part.offset),
-    )
-    total = await tx.scalar(sa.select(sa.func.count()).select_from(joined).where(where))
-    return Page(rows, int(total))

@@ -102,14 +102,6 @@ async def user(tx: Tx, scope: Scope, user_id: str) -> User | None:
     return await tx.one(User, sa.select(users).where(users.c.tenant_id == scope.tenant_id, users.c.id == user_id))
 
 
-async def all_users(tx: Tx, scope: Scope, provider_id: str) -> list[User]:
-    """All users, or those of one identity provider, by name."""
-    statement = sa.select(users).where(users.c.tenant_id == scope.tenant_id)
-    if provider_id:
-        statement = statement.where(users.c.oidc_provider_id == provider_id)
-    return await tx.all(User, statement.order_by(users.c.display_name, users.c.id))
-
-
 async def set_deactivated(tx: Tx, scope: Scope, user_id: str, now: datetime, moment: datetime | None) -> None:
     """Deactivate a user, or reactivate them (None)."""
     await tx.execute(
@@ -125,14 +117,6 @@ async def credential(tx: Tx, scope: Scope, actor_id: str) -> BreakglassCredentia
     return await tx.one(
         BreakglassCredential,
         sa.select(table).where(table.c.tenant_id == scope.tenant_id, table.c.id == actor_id),
-    )
-
-
-async def credentials(tx: Tx, scope: Scope) -> list[BreakglassCredential]:
-    """All of them, by actor."""
-    table = breakglass_credentials
-    return await tx.all(
-        BreakglassCredential, sa.select(table).where(table.c.tenant_id == scope.tenant_id).order_by(table.c.id)
     )
 
 

@@ -4,8 +4,10 @@ import pytest
 
 from certctl.core.errors import Malformed, NotAuthenticated
 from certctl.core.permissions import AGENT_PERMISSIONS, PERMISSIONS, ROLES, held_by_built_in
+from certctl.doors.cursors import Cursors
 from certctl.doors.identity import bearer
-from certctl.doors.paging import MOST_PAGES, read_paging
+from certctl.doors.paging import MOST_PAGES, ListQuery, read_list_query, read_query
+from certctl.store.listings import TEAMS
 
 
 def test_the_catalogue_is_the_reference_products():
@@ -29,18 +31,22 @@ def test_unknown_roles_grant_nothing():
     assert {name for name, _ in held_by_built_in("r-auditor")} == ROLES["r-auditor"].permissions
 
 
+def asked(query: str) -> ListQuery:
+    return read_list_query(TEAMS, read_query(query.encode()), Cursors(b"k" * 32), tenant_id="t", fields=["id"])
+
+
 def test_pages():
-    assert read_paging().part.offset == 0
-    assert read_paging(3, 20).part.offset == 40
-    assert read_paging(MOST_PAGES, 500).part.offset < 2**63
+    assert asked("").asked.offset == 0
+    assert asked("page=3&per_page=20").asked.offset == 40
+    assert asked(f"page={MOST_PAGES}&per_page=500").asked.offset < 2**63
 
 
 @pytest.mark.parametrize(
-    ("page", "per_page", "fields"), [(0, 50, ["page"]), (1, 501, ["per_page"]), (-1, 0, ["page", "per_page"])]
+    ("page", "per_page", "fields"), [(0, 50, ["page"]), (1, 501, ["per_page"]), (-1, 0, ["per_page", "page"])]
 )
 def test_pages_that_are_none(page, per_page, fields):
     with pytest.raises(Malformed) as caught:
-        read_paging(page, per_page)
+        asked(f"page={page}&per_page={per_page}")
     assert [each.field for each in caught.value.violations] == fields
 
 

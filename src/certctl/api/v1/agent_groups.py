@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from litestar import delete, get, post, put
-from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from certctl.api import lists
 from certctl.api.guard import edits, needs
 from certctl.api.patching import patched
 from certctl.api.request import ApiRequest
-from certctl.api.shown import given, listed, shown
+from certctl.api.shown import given, shown
 from certctl.api.v1.agents import show_agents
 from certctl.client.models.agent_groups import AgentGroupView, AgentGroupWrite
 from certctl.client.models.agents import AgentView
 from certctl.client.models.page import PageOf
 from certctl.control import agent_groups
 from certctl.core.catalogue import AgentGroup
-from certctl.core.target import AgentRecord
-from certctl.doors.paging import Paging
 from certctl.store import catalogue
+from certctl.store.act_listings import MEMBERS, members_of
 from certctl.store.listings import AGENT_GROUPS
 
 
@@ -63,19 +61,16 @@ async def delete_agent_group(request: ApiRequest, group_id: FromPath[str]) -> No
     await agent_groups.delete(request.ctx, request.visible, request.actor, group_id, request.expected)
 
 
-@get("/agent-groups/{group_id:str}/members", opt=needs("agent.read"), summary="Who belongs to an agent group")
-async def list_members(
-    request: ApiRequest, group_id: FromPath[str], paging: NamedDependency[Paging]
-) -> PageOf[AgentView]:
+@get(
+    "/agent-groups/{group_id:str}/members",
+    opt=needs("agent.read") | lists.listed(MEMBERS),
+    summary="Who belongs to an agent group",
+)
+async def list_members(request: ApiRequest, group_id: FromPath[str]) -> PageOf[AgentView]:
     """Agents that match its rules or were enrolled into it, by name; none while it is disabled."""
-    part = paging.part
     async with request.ctx.database.read() as tx:
-        ids = await agent_groups.members(tx, request.visible, group_id)
-        asked = tuple(ids[part.offset : part.offset + part.limit])
-        found = await catalogue.many(tx, request.visible, AgentRecord, asked)
-        # who has gone in between is left out
-        data = await show_agents(tx, request.visible, [found[agent_id] for agent_id in asked if agent_id in found])
-    return listed(data, len(ids), paging)
+        members = members_of(group_id, await agent_groups.members(tx, request.visible, group_id))
+    return await lists.answer_list(request, AgentView, show_all=show_agents, listing=members)
 
 
 HANDLERS = (

@@ -2,54 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from litestar import get, post
-from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from litestar.params import FromPath, JSONBody
 
 from certctl.api.driving import drive
 from certctl.api.guard import needs
+from certctl.api.lists import answer_list, listed
 from certctl.api.request import ApiRequest
-from certctl.api.shown import page_of, shown
+from certctl.api.shown import shown
 from certctl.client.models.approvals import ApprovalView, DecisionAnswer, DecisionBody, RejectBody
 from certctl.client.models.page import PageOf, StatusAnswer
 from certctl.control import approvals as control
 from certctl.core.approval import Approval
-from certctl.core.errors import Malformed, Violation
-from certctl.core.status import ApprovalState
-from certctl.doors.paging import Paging
 from certctl.lifecycle.approve import Decision
 from certctl.store import approvals as store
-
-# the framework keeps the plain word for itself
-State = Annotated[str, QueryParameter(name="state", description="pending, approved, rejected or expired")]
+from certctl.store.act_listings import APPROVALS
 
 
-@get("/approvals", opt=needs("approval.read"), summary="List approvals")
-async def list_approvals(
-    request: ApiRequest,
-    paging: NamedDependency[Paging],
-    approval_state: State = "",
-    certificate_id: FromQuery[str] = "",
-    requested_by: FromQuery[str] = "",
-    job_id: FromQuery[str] = "",
-) -> PageOf[ApprovalView]:
-    """Newest first; `state` is pending, approved, rejected or expired (its job ended undecided)."""
-    known = [str(each) for each in ApprovalState]
-    if approval_state and approval_state.lower() not in known:
-        message = f"state is one of {', '.join(known)}"
-        raise Malformed(message, violations=(Violation("unknown_value", message, "state"),))
-    asked = {
-        "state": approval_state,
-        "certificate_id": certificate_id,
-        "requested_by": requested_by,
-        "job_id": job_id,
-    }
-    equal = {name: value for name, value in asked.items() if value}
-    async with request.ctx.database.read() as tx:
-        found = await store.approval_page(tx, request.visible, equal, paging.part)
-    return page_of(found, paging, _view)
+@get("/approvals", opt=needs("approval.read") | listed(APPROVALS), summary="List approvals")
+async def list_approvals(request: ApiRequest) -> PageOf[ApprovalView]:
+    """Newest first."""
+    return await answer_list(request, ApprovalView, show=_view)
 
 
 def _view(approval: Approval) -> ApprovalView:

@@ -13,14 +13,14 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from litestar import Response, get, post
-from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Struct
 
 from certctl.api.guard import needs
+from certctl.api.lists import answer_list, listed
 from certctl.api.request import ApiRequest
-from certctl.api.shown import page_of, shown
+from certctl.api.shown import shown
 from certctl.client.models.batches import (
     BatchItemView,
     BatchView,
@@ -39,9 +39,8 @@ from certctl.core.batch import Batch, BatchItem, Selection
 from certctl.core.errors import Malformed, NotAllowed, Violation
 from certctl.core.status import BatchAction, BatchStatus, ItemStatus
 from certctl.doors import batches as door
-from certctl.doors.paging import Paging
 from certctl.store import batches as store
-from certctl.store.lists import Slice
+from certctl.store.act_listings import BATCHES, ITEMS, batches_shown_to
 
 _LONGEST_WAIT_SECONDS = 30
 _ROWS = 500
@@ -197,8 +196,8 @@ async def _act(
         most = _TOLD_EARLY if now.status == BatchStatus.RUNNING else now.total
         items: list[BatchItem] = []
         while len(items) < most:
-            part = Slice(limit=min(_ROWS, most - len(items)), offset=len(items))
-            found = (await store.item_page(tx, ctx.scope, batch.id, part)).data
+            last = items[-1].seq if items else 0
+            found = await store.items(tx, ctx.scope, batch.id, last, min(_ROWS, most - len(items)))
             items += found
             if not found:
                 break
@@ -226,24 +225,11 @@ def _item(item: BatchItem, batch: Batch) -> BatchItemView:
     return shown(BatchItemView, item, status="not_run" if not_run else str(item.status), job_ids=job_ids)
 
 
-@get("/batches", opt=needs("job.read"), summary="List batches")
-async def list_batches(
-    request: ApiRequest, paging: NamedDependency[Paging], status: FromQuery[str] = "", action: FromQuery[str] = ""
-) -> PageOf[BatchView]:
+@get("/batches", opt=needs("job.read") | listed(BATCHES), summary="List batches")
+async def list_batches(request: ApiRequest) -> PageOf[BatchView]:
     """Newest first; those that were asked for with your limits, or by you."""
-    _check_word(status, BatchStatus, "status")
-    _check_word(action, BatchAction, "action")
-    async with request.ctx.database.read() as tx:
-        found = await store.batch_page(
-            tx,
-            request.visible,
-            paging.part,
-            key=control.scope_key(request.visible),
-            requested_by=request.actor.id,
-            status=status,
-            action=action,
-        )
-    return page_of(found, paging, _view)
+    mine = batches_shown_to(control.scope_key(request.visible), request.actor.id)
+    return await answer_list(request, BatchView, listing=mine)
 
 
 @get("/batches/{batch_id:str}", opt=needs("job.read"), summary="One batch")
@@ -262,17 +248,12 @@ async def show_batch(request: ApiRequest, batch_id: FromPath[str], wait: Wait = 
     return _view(batch)
 
 
-@get("/batches/{batch_id:str}/items", opt=needs("job.read"), summary="Items of a batch")
-async def list_items(
-    request: ApiRequest, batch_id: FromPath[str], paging: NamedDependency[Paging], status: FromQuery[str] = ""
-) -> PageOf[BatchItemView]:
-    """In order; `status` is pending, done, skipped or failed."""
-    _check_word(status, ItemStatus, "status")
+@get("/batches/{batch_id:str}/items", opt=needs("job.read") | listed(ITEMS), summary="Items of a batch")
+async def list_items(request: ApiRequest, batch_id: FromPath[str]) -> PageOf[BatchItemView]:
+    """In order; what a batch that has ended never came to reads `not_run`, and is found as pending."""
     batch = await _load(request, batch_id)
-    statuses = [ItemStatus(status.lower())] if status else []
-    async with request.ctx.database.read() as tx:
-        found = await store.item_page(tx, request.ctx.scope, batch.id, paging.part, statuses)
-    return page_of(found, paging, lambda item: _item(item, batch))
+    fixed = {"batch_id": batch.id}
+    return await answer_list(request, BatchItemView, show=lambda item: _item(item, batch), fixed=fixed)
 
 
 @post("/batches/{batch_id:str}/cancel", status_code=200, opt=needs("job.cancel"), summary="Cancel a batch")
@@ -289,13 +270,6 @@ async def _load(request: ApiRequest, batch_id: str) -> Batch:
 
 def _view(batch: Batch) -> BatchView:
     return shown(BatchView, batch)
-
-
-def _check_word(value: str, words: Any, field: str) -> None:
-    known = [str(word) for word in words]
-    if value and value.lower() not in known:
-        message = f"{field} is one of {', '.join(known)}"
-        raise Malformed(message, violations=(Violation("unknown_value", message, field),))
 
 
 HANDLERS = (

@@ -7,6 +7,7 @@ from litestar.params import FromPath, JSONBody
 
 from certctl.api.browser import begin_session, check_is_json
 from certctl.api.guard import BREAKGLASS, PUBLIC, needs, refuses
+from certctl.api.lists import answer_whole, in_one_piece
 from certctl.api.request import ApiRequest
 from certctl.api.shown import shown
 from certctl.client.models.sessions import (
@@ -18,10 +19,10 @@ from certctl.client.models.sessions import (
 )
 from certctl.control import breakglass
 from certctl.core.actor import Actor, ActorType
-from certctl.core.people import SessionMethod
+from certctl.core.people import BreakglassCredential, SessionMethod
 from certctl.core.secret import Secret
 from certctl.doors.entry import count_sign_in
-from certctl.store import sessions as stored
+from certctl.store.identity_listings import CREDENTIALS
 
 _ADMIN = needs("auth.breakglass.admin") | BREAKGLASS
 
@@ -43,13 +44,15 @@ async def sign_in_by_password(request: ApiRequest, data: JSONBody[BreakglassLogi
     return Response(None, status_code=204, cookies=cookies)
 
 
-@get("/auth/breakglass/credentials", opt=_ADMIN, summary="List break-glass credentials")
+@get("/auth/breakglass/credentials", opt=_ADMIN | in_one_piece(CREDENTIALS), summary="List break-glass credentials")
 async def list_breakglass_credentials(request: ApiRequest) -> BreakglassAnswer:
     """Who has one, and how their attempts went."""
     request.visible.check_whole("listing break-glass credentials")
-    async with request.ctx.database.read() as tx:
-        found = await stored.credentials(tx, request.ctx.scope)
-    return BreakglassAnswer(credentials=[shown(BreakglassView, each, actor_id=each.id) for each in found])
+    return await answer_whole(request, BreakglassAnswer, BreakglassView, show=_view)
+
+
+def _view(credential: BreakglassCredential) -> BreakglassView:
+    return shown(BreakglassView, credential, actor_id=credential.id)
 
 
 @post("/auth/breakglass/credentials", status_code=201, opt=_ADMIN, summary="Set a break-glass password")

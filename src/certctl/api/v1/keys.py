@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated
 
@@ -9,28 +10,34 @@ from litestar import delete, get, post
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from certctl.api.guard import needs
+from certctl.api.lists import answer_whole, in_one_piece
 from certctl.api.request import ApiRequest
 from certctl.api.shown import shown
 from certctl.client.models.auth import GrantView, GrantWrite, KeysAnswer, KeyView, KeyWrite, NewKeyAnswer, RotateBody
 from certctl.control import grants, keys
 from certctl.core.actor import ActorType
 from certctl.core.catalogue import ActorRole, ApiKey
+from certctl.core.scope import Scope
 from certctl.store import identity
+from certctl.store.identity_listings import KEYS, keys_made_by
+from certctl.store.tx import Tx
 
 ScopeType = Annotated[str, QueryParameter(description="global, team, profile or issuer; absent: everywhere")]
 ScopeId = Annotated[str, QueryParameter(description="id of the team, profile or issuer")]
 
 
-@get("/auth/keys", opt=needs("auth.key.list"), summary="List API keys")
+@get("/auth/keys", opt=needs("auth.key.list") | in_one_piece(KEYS), summary="List API keys")
 async def list_keys(request: ApiRequest) -> KeysAnswer:
     """All keys, revoked ones too, never their values. A limited grant shows the caller's own and those it made."""
-    async with request.ctx.database.read() as tx:
-        found = await identity.keys_of(tx, request.ctx.scope, keys.maker(request.actor, request.visible))
-        given = await identity.grants_of(tx, request.ctx.scope, ActorType.API_KEY)
+    mine = keys_made_by(keys.maker(request.actor, request.visible))
+    return await answer_whole(request, KeysAnswer, KeyView, show_all=_views, listing=mine)
+
+
+async def _views(tx: Tx, scope: Scope, found: Sequence[ApiKey]) -> list[KeyView]:
     by_actor: dict[str, list[ActorRole]] = {}
-    for grant in given:
+    for grant in await identity.grants_of(tx, scope, ActorType.API_KEY, [key.name for key in found]):
         by_actor.setdefault(grant.actor_id, []).append(grant)
-    return KeysAnswer(keys=[_view(key, by_actor.get(key.name, [])) for key in found])
+    return [_view(key, by_actor.get(key.name, [])) for key in found]
 
 
 def _view(key: ApiKey, given: list[ActorRole]) -> KeyView:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from litestar import delete, get, post, put
-from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.params import FromPath, JSONBody
 
 from certctl.api.guard import edits, needs
 from certctl.api.lists import answer_list, listed
 from certctl.api.patching import patched
 from certctl.api.request import ApiRequest
-from certctl.api.shown import given, page_of, shown
+from certctl.api.shown import given, shown
 from certctl.client.models.page import PageOf
 from certctl.client.models.policies import (
     DryRunBody,
@@ -24,19 +21,14 @@ from certctl.client.models.policies import (
     ViolationView,
 )
 from certctl.control import policies
-from certctl.core.catalogue import PolicyRule, PolicyViolation
-from certctl.doors.paging import Paging
+from certctl.core.catalogue import PolicyRule
 from certctl.store import catalogue
-from certctl.store import policies as policy_rows
+from certctl.store.act_listings import VIOLATIONS
 from certctl.store.listings import POLICIES
 
 
 def _view(rule: PolicyRule) -> PolicyView:
     return shown(PolicyView, rule, is_evaluated=rule.evaluated_version == rule.version)
-
-
-def _violation(violation: PolicyViolation) -> ViolationView:
-    return shown(ViolationView, violation)
 
 
 @get("/policies", opt=needs("policy.read") | listed(POLICIES), summary="List policies")
@@ -72,21 +64,19 @@ async def delete_policy_rule(request: ApiRequest, policy_id: FromPath[str]) -> N
     await policies.delete(request.ctx, request.visible, request.actor, policy_id, request.expected)
 
 
-@get("/policies/{policy_id:str}/violations", opt=needs("policy.read"), summary="Who breaks a policy")
-async def list_violations(
-    request: ApiRequest,
-    policy_id: FromPath[str],
-    paging: NamedDependency[Paging],
-    resolved: Annotated[bool, QueryParameter(description="those that were cured instead")] = False,
-) -> PageOf[ViolationView]:
+@get(
+    "/policies/{policy_id:str}/violations",
+    opt=needs("policy.read") | listed(VIOLATIONS),
+    summary="Who breaks a policy",
+)
+async def list_violations(request: ApiRequest, policy_id: FromPath[str]) -> PageOf[ViolationView]:
     """The latest first; with `resolved=true` those that were cured. A rule is everybody's, its violations are told to
     whoever may read the certificates.
     """
     async with request.ctx.database.read() as tx:
         await catalogue.get(tx, request.visible, PolicyRule, policy_id)
-        seen = request.seen_by("cert.read")
-        found = await policy_rows.violation_page(tx, seen, policy_id, paging.part, resolved=resolved)
-    return page_of(found, paging, _violation)
+    seen = request.seen_by("cert.read")
+    return await answer_list(request, ViolationView, fixed={"rule_id": policy_id}, seen=seen)
 
 
 @post("/policies/{policy_id:str}/evaluate", status_code=200, opt=needs("policy.edit"), summary="Try a policy")

@@ -13,6 +13,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from certctl.api.browser import baked, begin_session, check_is_json
 from certctl.api.guard import PUBLIC, SIGNED_IN, refuses
+from certctl.api.lists import answer_whole, in_one_piece
 from certctl.api.request import ApiRequest
 from certctl.api.shown import shown
 from certctl.client.models.sessions import LoginAnswer, LoginBody, RevokedAnswer, SessionsAnswer, SessionView
@@ -26,10 +27,11 @@ from certctl.doors.cookies import check_csrf, no_cookies, session_token
 from certctl.doors.edge import note_caller
 from certctl.doors.entry import recognise
 from certctl.doors.identity import hash_bearer, look_up
-from certctl.store import sessions as stored
+from certctl.store.identity_listings import SESSIONS, sessions_alive
 
 Whose = Annotated[str, QueryParameter(description="another's; needs auth.session.list.all. * means everybody")]
 WhoseType = Annotated[str, QueryParameter(description="User or APIKey")]
+_WHOSE = frozenset({"actor_id", "actor_type"})
 Except = Annotated[str, QueryParameter(name="except", description="current: all but the session that asks")]
 
 
@@ -63,23 +65,23 @@ async def sign_out(request: ApiRequest) -> Response[None]:
     return Response(None, status_code=204, cookies=baked(request, no_cookies()))
 
 
-@get("/auth/sessions", opt=SIGNED_IN, summary="List sessions")
+@get("/auth/sessions", opt=SIGNED_IN | in_one_piece(SESSIONS), summary="List sessions")
 async def list_sessions(request: ApiRequest, actor_id: Whose = "", actor_type: WhoseType = "") -> SessionsAnswer:
     """One's own that last, newest first; with `actor_id` another's."""
     caller = request.caller
     mine = actor_id in {"", caller.actor.id} and actor_type in {"", str(caller.actor.type)}
     if mine:
-        asked = {"actor_id": caller.actor.id, "actor_type": str(caller.actor.type)}
+        whose = (caller.actor.id, str(caller.actor.type))
     else:
         caller.reach("auth.session.list.all").check_whole("listing the sessions of others")
-        asked = {"actor_id": "" if actor_id == "*" else actor_id, "actor_type": actor_type}
-    async with request.ctx.database.read() as tx:
-        found = await stored.alive(tx, request.ctx.scope, request.ctx.now(), **asked)
-    return SessionsAnswer(sessions=[_view(session, caller.session_id) for session in found])
+        whose = ("" if actor_id == "*" else actor_id, actor_type)
 
+    def view(session: Session) -> SessionView:
+        revoked, current = session.revoked_at is not None, session.id == caller.session_id
+        return shown(SessionView, session, revoked=revoked, current=current)
 
-def _view(session: Session, current: str) -> SessionView:
-    return shown(SessionView, session, revoked=session.revoked_at is not None, current=session.id == current)
+    alive = sessions_alive(request.ctx.now(), *whose)
+    return await answer_whole(request, SessionsAnswer, SessionView, show=view, listing=alive, besides=_WHOSE)
 
 
 @delete("/auth/sessions/{session_id:str}", status_code=204, opt=SIGNED_IN, summary="End a session")

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from litestar import delete, get, post
-from litestar.params import FromPath, FromQuery
+from litestar.params import FromPath
 
 from certctl.api.guard import needs
+from certctl.api.lists import answer_whole, in_one_piece
 from certctl.api.request import ApiRequest
-from certctl.api.shown import shown
 from certctl.client.models.sessions import RuntimeConfig, UsersAnswer, UserView
 from certctl.control import users
-from certctl.store import sessions as stored
+from certctl.store.identity_listings import USERS
 
 
-@get("/auth/users", opt=needs("auth.user.read"), summary="List users")
-async def list_users(request: ApiRequest, oidc_provider_id: FromQuery[str] = "") -> UsersAnswer:
-    """All, or those of one identity provider."""
-    async with request.ctx.database.read() as tx:
-        found = await stored.all_users(tx, request.ctx.scope, oidc_provider_id)
-    return UsersAnswer(users=[shown(UserView, user) for user in found])
+@get("/auth/users", opt=needs("auth.user.read") | in_one_piece(USERS), summary="List users")
+async def list_users(request: ApiRequest) -> UsersAnswer:
+    """By name."""
+    return await answer_whole(request, UsersAnswer, UserView)
 
 
 @delete("/auth/users/{user_id:str}", status_code=204, opt=needs("auth.user.deactivate"), summary="Deactivate a user")

@@ -8,6 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from certctl.client.models.bounds import Id, LongText, Seconds, Text
+from certctl.client.models.page import Paged
 
 
 class EffectivePermission(Struct, frozen=True, kw_only=True):
@@ -198,8 +199,8 @@ class KeyView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     grants: list[GrantView] = []
 
 
-class KeysAnswer(Struct, frozen=True, kw_only=True):
-    """All keys."""
+class KeysAnswer(Paged, frozen=True, kw_only=True, omit_defaults=True):
+    """API keys."""
 
     keys: list[KeyView]
 

@@ -25,6 +25,20 @@ class PageOf(Struct, Generic[ItemT], frozen=True, kw_only=True, omit_defaults=Tr
     total_is_estimate: bool = False
 
 
+class Paged(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is told of a list beside its rows, where they stand under a word of their own.
+
+    Everything comes in one piece unless `page`, `per_page` or `page_size` is asked for; `next_cursor` goes on.
+    """
+
+    total: int
+    page: int = 0
+    per_page: int = 0
+    next_cursor: str = ""
+    page_size: int = 0
+    total_is_estimate: bool = False
+
+
 class StatusAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was set going. `job_ids` and `job_id` name the jobs that do it."""
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from certctl.client.models.bounds import Id
+from certctl.client.models.page import Paged
 
 
 class LoginBody(Struct, frozen=True, kw_only=True):
@@ -49,8 +50,8 @@ class BreakglassView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     last_failure_at: datetime | None = None
 
 
-class BreakglassAnswer(Struct, frozen=True, kw_only=True):
-    """All of them."""
+class BreakglassAnswer(Paged, frozen=True, kw_only=True, omit_defaults=True):
+    """Break-glass credentials."""
 
     credentials: list[BreakglassView]
 
@@ -72,8 +73,8 @@ class SessionView(Struct, frozen=True, kw_only=True):
     current: bool
 
 
-class SessionsAnswer(Struct, frozen=True, kw_only=True):
-    """Sessions, newest first."""
+class SessionsAnswer(Paged, frozen=True, kw_only=True, omit_defaults=True):
+    """Sessions."""
 
     sessions: list[SessionView]
 
@@ -109,8 +110,8 @@ class UserView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     deactivated_at: datetime | None = None
 
 
-class UsersAnswer(Struct, frozen=True, kw_only=True):
-    """All of them."""
+class UsersAnswer(Paged, frozen=True, kw_only=True, omit_defaults=True):
+    """Users."""
 
     users: list[UserView]
 

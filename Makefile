@@ -8,7 +8,7 @@ DEMO_DIR ?= .demo
 TESTS ?= tests
 WORKERS ?= 2
 
-.PHONY: help demo test faults fuzz lint bench format requirements peers clean
+.PHONY: help demo agent test faults fuzz lint bench format requirements peers clean
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,6 +16,9 @@ help:  ## what there is
 demo: .venv/server.done  ## play one certificate's whole life (ONCE=1 plays it and ends)
 	@scripts/install-peers nginx-light || echo "continuing without NGINX: a small TLS endpoint of ours takes its place"
 	$(BIN)/certctl demo --data-dir $(DEMO_DIR) $(if $(ONCE),--once)
+
+agent: .venv/bin/python  ## build certctl-agent as one file into dist/ (AGENT=--all: every machine and Python)
+	$(BIN)/python scripts/build-agent $(AGENT)
 
 test: .venv/dev.done peers  ## set up what the tests need, then run them all
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)

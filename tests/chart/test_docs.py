@@ -1,23 +1,32 @@
-"""Every helm line of the operator's document renders; every kubectl line names what the render has; every flag is one."""
+"""Every helm line of the operator's documents renders; every kubectl line names what the render has; every flag is one."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from certctl.cli.server import _parser
-from chart.chart import CHART, ROOT, Manifest, render, run
+from chart.chart import CHART, ROOT, Manifest, helm, render, run
+from docs import runbook
 
 TEXT = (ROOT / "docs" / "operator" / "helm.md").read_text()
 NOTES = (CHART / "templates" / "NOTES.txt").read_text()
+RUNBOOKS = [path.stem for path in sorted(runbook.FOLDER.glob("*.md"))]
 COMMANDS = [line.removeprefix("$ ") for line in TEXT.splitlines() if line.startswith("$ ")]
+COMMANDS += [line.command for name in RUNBOOKS for line in runbook.lines(name)]
+ALL_TEXT = TEXT + "".join((runbook.FOLDER / f"{name}.md").read_text() for name in RUNBOOKS)
 
 
 def helm_lines() -> list[str]:
     return [line for line in COMMANDS if line.startswith("helm ")]
+
+
+def rendering(line: str) -> bool:
+    return shlex.split(line)[1] in {"install", "upgrade"}
 
 
 def named(*more: str) -> set[tuple[str, str]]:
@@ -25,10 +34,19 @@ def named(*more: str) -> set[tuple[str, str]]:
     return {(each["kind"].lower(), each["metadata"]["name"]) for each in manifests}
 
 
-@pytest.mark.parametrize("line", helm_lines())
+def test_a_helm_line_that_renders_nothing_names_the_release_and_flags_that_helm_knows():
+    others = [shlex.split(line) for line in helm_lines() if not rendering(line)]
+    assert {words[1] for words in others} == {"history", "rollback"}
+    for words in others:
+        assert words[2] == "certctl"
+        assert words[words.index("--namespace") + 1] == "certctl"
+        usage = subprocess.run([helm(), words[1], "--help"], capture_output=True, text=True, timeout=60, check=True)
+        assert all(word in usage.stdout for word in words if word.startswith("--")), words
+
+
+@pytest.mark.parametrize("line", [line for line in helm_lines() if rendering(line)])
 def test_a_helm_line_renders(line):
     words = shlex.split(line)
-    assert words[1] in {"install", "upgrade"}
     assert words[2:4] == ["certctl", "deploy/helm/certctl"]
     rest = [word for word in words[4:] if word not in {"--wait", "--create-namespace", "--reuse-values"}]
     at = rest.index("--namespace")
@@ -45,9 +63,7 @@ def test_kubectl_lines_name_what_is_there():
     theirs = {("secret", "certctl-prometheus"), ("job", "certctl-backup-now")}  # made by the line itself
     there |= {("pod", f"{name}-0") for kind, name in there if kind == "statefulset"}
     seen = 0
-    for line in [each for each in COMMANDS if each.startswith("kubectl ")] + re.findall(
-        r"`(kubectl --namespace [^`]+)`", TEXT
-    ):
+    for line in [each for each in COMMANDS if each.startswith("kubectl ")] + re.findall(r"`(kubectl [^`]+)`", ALL_TEXT):
         words = shlex.split(line)
         assert words[1:3] == ["--namespace", "certctl"], line
         found = set(re.findall(r"\b(cronjob|job)/([a-z0-9-]+)", line))
@@ -57,11 +73,11 @@ def test_kubectl_lines_name_what_is_there():
         assert found or "create secret generic" in line, line
         assert found <= there | theirs, (line, found - there - theirs)
         seen += 1
-    assert seen >= 8
+    assert seen >= 18
 
 
 def test_the_dump_line_is_the_cronjobs():
-    (line,) = [each for each in COMMANDS if each.startswith("pg_dump")]
+    (line,) = [each.removeprefix("$ ") for each in TEXT.splitlines() if each.startswith("$ pg_dump")]
     assert f"    {line} >" in _backup_script()
 
 

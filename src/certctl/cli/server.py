@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(config.run(os.environ, asked.action, as_json=asked.json))
     try:
         if asked.command == "migrate":
-            _print_way_back(asked)
+            sys.stdout.write(_revisions_in_words() if asked.way == "list" else _way_back(asked.to))
             raise SystemExit(0)
         chosen = settings.load(os.environ)
     except CertctlError as error:
@@ -93,10 +93,21 @@ def _rotation_in_words(done: Rotation, *, dry_run: bool) -> str:
     return f"sealed anew: {what}; start the servers with the new key\n"
 
 
-def _print_way_back(asked: argparse.Namespace) -> None:
+def _way_back(to: str) -> str:
     from certctl.store.migrate import downgrade_sql  # SQLAlchemy and Alembic: only when asked for
 
-    sys.stdout.write(downgrade_sql(asked.to))
+    return downgrade_sql(to)
+
+
+def _revisions_in_words() -> str:
+    from certctl.store.migrate import revisions
+
+    rows = [
+        f"{each.revision}  {'takes away' if each.takes_away else 'adds':10}  {each.brings}\n"
+        f"                  its way back: {each.way_back}\n"
+        for each in revisions()
+    ]
+    return "".join(rows)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -136,10 +147,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     rotate.add_argument("--new-key-file", required=True, metavar="PATH", help="holds the new key; 0600")
     rotate.add_argument("--dry-run", action="store_true", help="do all of it, say what, and take it back")
-    down = commands.add_parser("migrate", help="print the SQL of a way back to an older schema").add_subparsers(
-        required=True, metavar="down"
+    ways = commands.add_parser("migrate", help="list the revisions, print the SQL of a way back").add_subparsers(
+        dest="way", required=True, metavar="list|down"
     )
-    back = down.add_parser("down", help="the SQL that takes this release's schema back, for PostgreSQL; runs nothing")
+    ways.add_parser("list", help="every revision of this release: whether it takes away, what its way back loses")
+    back = ways.add_parser("down", help="the SQL that takes this release's schema back, for PostgreSQL; runs nothing")
     back.add_argument(
         "--to", required=True, metavar="REV", help="the revision to go back to, or base for an empty database"
     )

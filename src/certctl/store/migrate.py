@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -19,7 +20,7 @@ from alembic.script import ScriptDirectory
 from msgspec import Struct
 
 from certctl.core.errors import Misconfigured
-from certctl.store.migrations.floor import FLOOR_ROW
+from certctl.store.migrations.floor import FLOOR_ROW, raise_floor
 from certctl.store.schema import installation
 from certctl.store.tx import Database, database_errors
 from certctl.telemetry import points
@@ -100,6 +101,36 @@ async def require(database: Database) -> str:
             "CERTCTL_MIGRATIONS_VIA_HOOK leaves migrating to somebody else: run certctl-server --migrate-only first"
         )
     return found.revision
+
+
+class Revision(Struct, frozen=True):
+    """One migration in its own words: what it brings, whether it takes away what an older release needs, and what its
+    way back loses.
+    """
+
+    revision: str
+    brings: str
+    takes_away: bool
+    way_back: str
+
+
+def revisions() -> list[Revision]:
+    """Every revision of this release, the oldest first. One that takes something away raises the floor (ADR 8)."""
+    found = [
+        Revision(
+            script.revision,
+            re.sub(r"^Revision \d+: ", "", _said(script.module.__doc__)),
+            hasattr(script.module, raise_floor.__name__),
+            _said(script.module.downgrade.__doc__),
+        )
+        for script in ScriptDirectory.from_config(_config(None)).walk_revisions()
+    ]
+    return sorted(found, key=lambda each: each.revision)
+
+
+def _said(doc: str | None) -> str:
+    """The first paragraph of a docstring, on one line."""
+    return " ".join((doc or "").strip().partition("\n\n")[0].split())
 
 
 def downgrade_sql(to: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from certctl.control.changes import check_name, fault, note
+from certctl.control.usage import Sees, told
 from certctl.core.actor import Actor
 from certctl.core.catalogue import AgentGroup
 from certctl.core.errors import Blocked
@@ -70,16 +71,16 @@ async def update(
         return await catalogue.get(tx, scope, AgentGroup, group_id)
 
 
-async def delete(ctx: Context, scope: Scope, actor: Actor, group_id: str, expected: Expected = None) -> None:
+async def delete(
+    ctx: Context, scope: Scope, actor: Actor, group_id: str, expected: Expected = None, *, sees: Sees | None = None
+) -> None:
     """Delete a group that nobody was, or still may be, enrolled into; Conflict otherwise."""
     async with ctx.database.begin("config.agent_group") as tx:
         group = await catalogue.get(tx, scope, AgentGroup, group_id, expected=expected)
-        used = await agent_groups.uses(tx, scope, group, ctx.now())
-        if used.agents or used.tokens:
-            message = (
-                f"agent group {group_id} is still named by {used.agents} agents and {used.tokens} enrolment tokens"
-            )
-            raise Blocked(message, counts={"agents": used.agents, "enrolment_tokens": used.tokens})
+        total = await agent_groups.uses(tx, Scope.whole(scope.tenant_id), group, ctx.now())
+        if any(total.values()):
+            seen = await agent_groups.uses(tx, sees("agent.read") if sees else scope, group, ctx.now())
+            raise Blocked(f"agent group {group_id} is still named by {told(seen, total)}", counts=seen)
         await catalogue.remove(tx, scope, AgentGroup, group_id, expected=expected)
         await note(tx, ctx, actor, EventType.CONFIG_DELETED, "agent_group", group_id)
 

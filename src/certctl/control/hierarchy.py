@@ -18,6 +18,7 @@ from certctl.authority.hierarchy import CaSubject, CaTemplate, draft_intermediat
 from certctl.authority.signer import IssuingCA, SealedKey
 from certctl.control.changes import check_name, fault
 from certctl.control.installation import BUILT_IN_ISSUER
+from certctl.control.usage import Sees, told
 from certctl.core.actor import Actor
 from certctl.core.catalogue import CaCertificate, CaIntent, IssuerRecord
 from certctl.core.errors import Blocked, Conflict, Malformed, Misconfigured, NotFound, TrustError, Violation
@@ -100,7 +101,16 @@ async def generations(tx: Tx, scope: Scope, issuer_id: str) -> list[CaCertificat
     return await authority.ca_certificates_of(tx, scope, issuer_id)
 
 
-async def retire(ctx: Context, scope: Scope, actor: Actor, ca_certificate_id: str, *, note: str, confirm: bool) -> bool:
+async def retire(
+    ctx: Context,
+    scope: Scope,
+    actor: Actor,
+    ca_certificate_id: str,
+    *,
+    note: str,
+    confirm: bool,
+    sees: Sees | None = None,
+) -> bool:
     """First it signs no more leaves (retiring), then, confirmed and needed by nothing, it is retired: True.
 
     Conflict for a root and for the only one that issues; Blocked with counts while something needs it.
@@ -120,8 +130,9 @@ async def retire(ctx: Context, scope: Scope, actor: Actor, ca_certificate_id: st
             return False
         counts: dict[str, int] = msgspec.to_builtins(await authority.ca_dependencies(tx, ctx.scope, ca.id, now))
         if any(counts.values()):
-            told = ", ".join(f"{number} {word.replace('_', ' ')}" for word, number in counts.items() if number)
-            raise Blocked(f"CA {ca.id} is still needed by {told}", counts=counts)
+            visible = sees("cert.read") if sees else scope
+            seen: dict[str, int] = msgspec.to_builtins(await authority.ca_dependencies(tx, visible, ca.id, now))
+            raise Blocked(f"CA {ca.id} is still needed by {told(seen, counts)}", counts=seen)
         await _move(tx, ctx, actor, ca, "retired", note, now)
         return True
 

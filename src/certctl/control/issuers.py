@@ -11,9 +11,10 @@ from certctl.connectors.base.issuer import Inspects
 from certctl.connectors.registry import ISSUERS, check_issuer_config, find_entry
 from certctl.control.changes import check_name, fault, note
 from certctl.control.installation import BUILT_IN_ISSUER
+from certctl.control.usage import Sees, check_unused
 from certctl.core.actor import Actor
 from certctl.core.catalogue import IssuerRecord
-from certctl.core.errors import Blocked, CertctlError, Conflict, Unsupported
+from certctl.core.errors import CertctlError, Conflict, Unsupported
 from certctl.core.events import EventType
 from certctl.core.ids import check_id, new_id
 from certctl.core.revision import Expected
@@ -73,15 +74,17 @@ async def update(
         return await catalogue.get(tx, scope, IssuerRecord, issuer_id)
 
 
-async def delete(ctx: Context, scope: Scope, actor: Actor, issuer_id: str, expected: Expected = None) -> None:
+async def delete(
+    ctx: Context, scope: Scope, actor: Actor, issuer_id: str, expected: Expected = None, *, sees: Sees | None = None
+) -> None:
     """Delete an issuer that has issued nothing and that nothing names; Conflict otherwise."""
     async with ctx.database.begin("config.issuer") as tx:
         await catalogue.get(tx, scope, IssuerRecord, issuer_id, expected=expected)
-        certificates = await catalogue.uses(tx, scope, schema.certificates, "issuer_id", issuer_id)
-        versions = await catalogue.uses(tx, scope, schema.versions, "issuer_id", issuer_id)
-        if certificates or versions:
-            message = f"issuer {issuer_id} is still named by {certificates} certificates and {versions} versions"
-            raise Blocked(message, counts={"certificates": certificates, "versions": versions})
+        named_in = {
+            "certificates": ("cert.read", schema.certificates.c.issuer_id),
+            "versions": ("cert.read", schema.versions.c.issuer_id),
+        }
+        await check_unused(tx, scope, "issuer", issuer_id, named_in, sees)
         if issuer_id == BUILT_IN_ISSUER:
             raise Conflict("the built-in CA is not deleted; disable it (enabled=false) to issue nothing from it")
         await catalogue.remove(tx, scope, IssuerRecord, issuer_id, expected=expected)

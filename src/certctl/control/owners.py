@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from certctl.control.changes import check_name, fault, note
+from certctl.control.usage import Sees, check_unused
 from certctl.core.actor import Actor
 from certctl.core.catalogue import Owner, Team
-from certctl.core.errors import Blocked
 from certctl.core.events import EventType
 from certctl.core.ids import check_id, new_id
 from certctl.core.names import NameKind, parse_name
@@ -56,14 +56,14 @@ async def update(
         return await catalogue.get(tx, scope, Owner, owner_id)
 
 
-async def delete(ctx: Context, scope: Scope, actor: Actor, owner_id: str, expected: Expected = None) -> None:
+async def delete(
+    ctx: Context, scope: Scope, actor: Actor, owner_id: str, expected: Expected = None, *, sees: Sees | None = None
+) -> None:
     """Delete an owner no certificate names; Conflict otherwise."""
     async with ctx.database.begin("config.owner") as tx:
         await catalogue.get(tx, scope, Owner, owner_id, expected=expected)
-        used = await catalogue.uses(tx, scope, schema.certificates, "owner_id", owner_id)
-        if used:
-            message = f"owner {owner_id} is still named by {used} certificates; reassign them first"
-            raise Blocked(message, counts={"certificates": used})
+        named_in = {"certificates": ("cert.read", schema.certificates.c.owner_id)}
+        await check_unused(tx, scope, "owner", owner_id, named_in, sees)
         await catalogue.remove(tx, scope, Owner, owner_id, expected=expected)
         await note(tx, ctx, actor, EventType.CONFIG_DELETED, "owner", owner_id)
 

@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 
 from certctl.control.changes import check_name, fault, note
+from certctl.control.usage import Sees, check_unused
 from certctl.core.actor import Actor
 from certctl.core.catalogue import Profile
-from certctl.core.errors import Blocked, Malformed
+from certctl.core.errors import Malformed
 from certctl.core.events import EventType
 from certctl.core.ids import check_id, new_id
 from certctl.core.revision import Expected
@@ -90,17 +91,17 @@ async def update(
         return await catalogue.get(tx, scope, Profile, profile_id)
 
 
-async def delete(ctx: Context, scope: Scope, actor: Actor, profile_id: str, expected: Expected = None) -> None:
+async def delete(
+    ctx: Context, scope: Scope, actor: Actor, profile_id: str, expected: Expected = None, *, sees: Sees | None = None
+) -> None:
     """Delete a profile nothing names; Conflict otherwise."""
     async with ctx.database.begin("config.profile") as tx:
         await catalogue.get(tx, scope, Profile, profile_id, expected=expected)
-        certificates = await catalogue.uses(tx, scope, schema.certificates, "certificate_profile_id", profile_id)
-        policies = await catalogue.uses(tx, scope, schema.renewal_policies, "certificate_profile_id", profile_id)
-        if certificates or policies:
-            message = (
-                f"profile {profile_id} is still named by {certificates} certificates and {policies} renewal policies"
-            )
-            raise Blocked(message, counts={"certificates": certificates, "renewal_policies": policies})
+        named_in = {
+            "certificates": ("cert.read", schema.certificates.c.certificate_profile_id),
+            "renewal_policies": ("policy.read", schema.renewal_policies.c.certificate_profile_id),
+        }
+        await check_unused(tx, scope, "profile", profile_id, named_in, sees)
         await catalogue.remove(tx, scope, Profile, profile_id, expected=expected)
         await note(tx, ctx, actor, EventType.CONFIG_DELETED, "profile", profile_id)
 

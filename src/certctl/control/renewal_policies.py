@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from certctl.control.changes import check_name, fault, note
+from certctl.control.usage import Sees, check_unused
 from certctl.core.actor import Actor
 from certctl.core.catalogue import Profile, RenewalPolicy
-from certctl.core.errors import Blocked
 from certctl.core.events import EventType
 from certctl.core.ids import check_id, new_id
 from certctl.core.revision import Expected
@@ -71,14 +71,14 @@ async def update(
         return policy
 
 
-async def delete(ctx: Context, scope: Scope, actor: Actor, policy_id: str, expected: Expected = None) -> None:
+async def delete(
+    ctx: Context, scope: Scope, actor: Actor, policy_id: str, expected: Expected = None, *, sees: Sees | None = None
+) -> None:
     """Delete a policy no certificate names; Conflict otherwise."""
     async with ctx.database.begin("config.renewal_policy") as tx:
         await catalogue.get(tx, scope, RenewalPolicy, policy_id, expected=expected)
-        used = await catalogue.uses(tx, scope, schema.certificates, "renewal_policy_id", policy_id)
-        if used:
-            message = f"renewal policy {policy_id} is still named by {used} certificates"
-            raise Blocked(message, counts={"certificates": used})
+        named_in = {"certificates": ("cert.read", schema.certificates.c.renewal_policy_id)}
+        await check_unused(tx, scope, "renewal policy", policy_id, named_in, sees)
         await catalogue.remove(tx, scope, RenewalPolicy, policy_id, expected=expected)
         await note(tx, ctx, actor, EventType.CONFIG_DELETED, "renewal_policy", policy_id)
 

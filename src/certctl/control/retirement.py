@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from certctl.control.changes import fault
+from certctl.control.usage import Sees, told
 from certctl.core.actor import Actor
 from certctl.core.errors import Blocked
 from certctl.core.events import Event, EventType
@@ -18,7 +19,7 @@ from certctl.store.agents import Dependencies
 
 
 async def retire(
-    ctx: Context, actor: Actor, agent_id: str, *, reason: str, force: bool
+    ctx: Context, actor: Actor, agent_id: str, *, reason: str, force: bool, sees: Sees | None = None
 ) -> tuple[AgentRecord, Dependencies]:
     """Retire an agent; what hung on it is told. Twice is once.
 
@@ -33,7 +34,8 @@ async def retire(
             return agent, found
         counts: dict[str, int] = msgspec.to_builtins(found)
         if any(counts.values()):
-            _judge(agent, counts, reason=reason, force=force)
+            seen = await agents.dependencies(tx, sees("cert.read"), agent_id) if sees else found
+            _judge(agent, msgspec.to_builtins(seen), counts, reason=reason, force=force)
         served = await agents.certificates_of(tx, ctx.scope, agent_id)
         await agents.retire_targets(tx, ctx.scope, agent_id, reason, now)
         await catalogue.change(
@@ -48,9 +50,9 @@ async def retire(
         return await catalogue.get(tx, ctx.scope, AgentRecord, agent_id), found
 
 
-def _judge(agent: AgentRecord, counts: dict[str, int], *, reason: str, force: bool) -> None:
+def _judge(agent: AgentRecord, seen: dict[str, int], total: dict[str, int], *, reason: str, force: bool) -> None:
     if not force:
-        told = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in counts.items() if number)
-        raise Blocked(f"agent {agent.name} still has {told}; force=true with a reason ends those too", counts=counts)
+        message = f"agent {agent.name} still has {told(seen, total)}; force=true with a reason ends those too"
+        raise Blocked(message, counts=seen)
     if not reason:
         raise fault("reason_is_missing", "retiring an agent with what hangs on it needs a reason", "reason")

@@ -86,7 +86,7 @@ async def delete(ctx: Context, actor: Actor, role_id: str) -> None:
         await catalogue.get(tx, ctx.scope, Role, role_id)
         count = await identity.holders(tx, ctx.scope, role_id)
         if count:
-            raise Conflict(f"role {role_id} is still held {count} times; take it away from its holders first")
+            raise Conflict(f"role {role_id} is still held; take it away from its holders first")
         await identity.remove_role(tx, ctx.scope, role_id)
         identity.changed(tx)
         await note(tx, ctx, actor, EventType.CONFIG_DELETED, "role", role_id)

@@ -96,8 +96,10 @@ async def delete(ctx: Context, scope: Scope, actor: Actor, target_id: str, expec
         target = await catalogue.get(tx, scope, TargetRecord, target_id, expected=expected)
         if target.retired_at is not None:
             return
-        mapped = await catalogue.uses(tx, scope, schema.certificate_targets, "target_id", target_id)
-        used = await catalogue.uses(tx, scope, schema.deployments, "target_id", target_id)
+        # seen or not: what was ever used is retired
+        whole = Scope.whole(scope.tenant_id)
+        mapped = await catalogue.uses(tx, whole, schema.certificate_targets.c.target_id, target_id)
+        used = await catalogue.uses(tx, whole, schema.deployments.c.target_id, target_id)
         if await _is_busy(tx, scope, target_id):
             raise Conflict(f"a deployment to target {target_id} is under way; cancel it or wait for its end")
         if mapped or used:

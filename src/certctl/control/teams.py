@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from certctl.control.changes import check_name, note
+from certctl.control.usage import Sees, check_unused
 from certctl.core.actor import Actor
 from certctl.core.catalogue import Team
-from certctl.core.errors import Blocked
 from certctl.core.events import EventType
 from certctl.core.ids import check_id, new_id
 from certctl.core.revision import Expected
@@ -46,14 +46,16 @@ async def update(
         return await catalogue.get(tx, scope, Team, team_id)
 
 
-async def delete(ctx: Context, scope: Scope, actor: Actor, team_id: str, expected: Expected = None) -> None:
+async def delete(
+    ctx: Context, scope: Scope, actor: Actor, team_id: str, expected: Expected = None, *, sees: Sees | None = None
+) -> None:
     """Delete a team nobody names; Conflict otherwise."""
     async with ctx.database.begin("config.team") as tx:
         await catalogue.get(tx, scope, Team, team_id, expected=expected)
-        owners = await catalogue.uses(tx, scope, schema.owners, "team_id", team_id)
-        certificates = await catalogue.uses(tx, scope, schema.certificates, "team_id", team_id)
-        if owners or certificates:
-            message = f"team {team_id} is still named by {owners} owners and {certificates} certificates"
-            raise Blocked(message, counts={"owners": owners, "certificates": certificates})
+        named_in = {
+            "owners": ("owner.read", schema.owners.c.team_id),
+            "certificates": ("cert.read", schema.certificates.c.team_id),
+        }
+        await check_unused(tx, scope, "team", team_id, named_in, sees)
         await catalogue.remove(tx, scope, Team, team_id, expected=expected)
         await note(tx, ctx, actor, EventType.CONFIG_DELETED, "team", team_id)

@@ -27,9 +27,7 @@ async def pairs(
         raise NotFound(f"certificate {certificate.id} is mapped to no such enabled target")
     if not version_id:
         return await _current(tx, ctx, certificate, targets)
-    version = await certificates.version(tx, ctx.scope, version_id)
-    if version.certificate_id != certificate.id:
-        raise NotFound(f"certificate {certificate.id} has no version {version_id}")
+    version = await certificates.version_of(tx, ctx.scope, certificate.id, version_id)
     if version.status == VersionStatus.REVOKED:
         raise Conflict(f"version {version_id} is revoked and is not deployed again")
     if version.not_after <= ctx.now():

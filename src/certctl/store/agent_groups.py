@@ -26,13 +26,6 @@ class Candidate(Struct, frozen=True, kw_only=True):
     agent_group: str
 
 
-class Uses(Struct, frozen=True):
-    """What names a group."""
-
-    agents: int
-    tokens: int
-
-
 async def candidates(tx: Tx, scope: Scope) -> list[Candidate]:
     """Every agent that is not retired, by name."""
     columns = [agents.c[name] for name in Candidate.__struct_fields__]
@@ -54,11 +47,11 @@ async def enabled(tx: Tx, scope: Scope) -> list[AgentGroup]:
     )
 
 
-async def uses(tx: Tx, scope: Scope, group: AgentGroup, now: datetime) -> Uses:
-    """How many agents were enrolled into a group, and how many tokens still may be."""
+async def uses(tx: Tx, scope: Scope, group: AgentGroup, now: datetime) -> dict[str, int]:
+    """How many agents that a scope may see were enrolled into a group, and how many tokens still may be."""
     names = (group.id, group.name)
     enrolled = sa.select(sa.func.count()).where(
-        agents.c.tenant_id == scope.tenant_id, agents.c.agent_group.in_(names), agents.c.retired_at.is_(None)
+        catalogue.in_scope(AgentRecord, scope), agents.c.agent_group.in_(names), agents.c.retired_at.is_(None)
     )
     may_enrol = sa.select(sa.func.count()).where(
         enrolment_tokens.c.tenant_id == scope.tenant_id,
@@ -66,7 +59,8 @@ async def uses(tx: Tx, scope: Scope, group: AgentGroup, now: datetime) -> Uses:
         enrolment_tokens.c.used_at.is_(None),
         enrolment_tokens.c.expires_at > now,
     )
-    return Uses(int(await tx.scalar(enrolled)), int(await tx.scalar(may_enrol)))
+    tokens = int(await tx.scalar(may_enrol)) if scope.is_whole else 0
+    return {"agents": int(await tx.scalar(enrolled)), "enrolment_tokens": tokens}
 
 
 async def rename(tx: Tx, scope: Scope, group_id: str, old_name: str) -> None:

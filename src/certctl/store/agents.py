@@ -10,7 +10,10 @@ from msgspec import Struct
 
 from certctl.core.scope import Scope
 from certctl.core.status import LIVE_JOB, AgentStatus, CertificateStatus
-from certctl.core.target import AgentRecord
+from certctl.core.target import AgentRecord, TargetRecord
+from certctl.store import catalogue
+from certctl.store.certificates import in_scope
+from certctl.store.listings import jobs_in_scope
 from certctl.store.schema import agents, certificate_targets, certificates, jobs, targets
 from certctl.store.tx import Tx
 
@@ -38,11 +41,12 @@ class Dependencies(Struct, frozen=True, kw_only=True):
 
 
 async def dependencies(tx: Tx, scope: Scope, agent_id: str) -> Dependencies:
-    """Count what hangs on an agent."""
+    """Count what hangs on an agent, as far as a scope sees it."""
     live = sa.select(sa.func.count()).where(
-        jobs.c.tenant_id == scope.tenant_id, jobs.c.agent_id == agent_id, jobs.c.status.in_(tuple(LIVE_JOB))
+        jobs_in_scope(scope), jobs.c.agent_id == agent_id, jobs.c.status.in_(tuple(LIVE_JOB))
     )
-    served = sa.select(sa.func.count()).select_from(targets).where(_served_by(scope, agent_id))
+    seen = catalogue.in_scope(TargetRecord, scope)
+    served = sa.select(sa.func.count()).select_from(targets).where(seen, _served_by(scope, agent_id))
     return Dependencies(
         active_targets=int(await tx.scalar(served)),
         active_certificates=len(await certificates_of(tx, scope, agent_id)),
@@ -60,7 +64,7 @@ async def certificates_of(tx: Tx, scope: Scope, agent_id: str) -> list[str]:
             sa.and_(mapping.c.tenant_id == certificates.c.tenant_id, mapping.c.certificate_id == certificates.c.id),
         )
         .join(targets, sa.and_(targets.c.tenant_id == mapping.c.tenant_id, targets.c.id == mapping.c.target_id))
-        .where(_served_by(scope, agent_id), certificates.c.status != CertificateStatus.ARCHIVED)
+        .where(in_scope(scope), _served_by(scope, agent_id), certificates.c.status != CertificateStatus.ARCHIVED)
         .distinct()
         .order_by(certificates.c.id)
     )

@@ -18,12 +18,15 @@ from certctl.core.status import OrderStatus, VersionStatus
 from certctl.pki.algorithms import KeyAlgorithm
 from certctl.pki.seal import key_id_of
 from certctl.store import sealed
+from certctl.store.certificates import in_scope
 from certctl.store.schema import (
     ca_certificates,
     ca_intents,
     ca_keys,
+    certificates,
     crls,
     installation,
+    jobs,
     ocsp_responders,
     orders,
     revocations,
@@ -211,7 +214,13 @@ class CaDependencies(Struct, frozen=True, kw_only=True):
 
 
 async def ca_dependencies(tx: Tx, scope: Scope, ca_certificate_id: str, now: datetime) -> CaDependencies:
-    """Count what needs a CA generation."""
+    """Count what needs a CA generation, as far as a scope sees the certificates."""
+    seen_versions: list[sa.ColumnElement[bool]] = []
+    seen_orders: list[sa.ColumnElement[bool]] = []
+    if not scope.is_whole:
+        visible = sa.select(certificates.c.id).where(in_scope(scope))
+        of_them = sa.select(jobs.c.id).where(jobs.c.tenant_id == scope.tenant_id, jobs.c.certificate_id.in_(visible))
+        seen_versions, seen_orders = [versions.c.certificate_id.in_(visible)], [orders.c.job_id.in_(of_them)]
     children = sa.select(sa.func.count()).where(
         ca_certificates.c.tenant_id == scope.tenant_id,
         ca_certificates.c.parent_id == ca_certificate_id,
@@ -222,9 +231,11 @@ async def ca_dependencies(tx: Tx, scope: Scope, ca_certificate_id: str, now: dat
         versions.c.ca_certificate_id == ca_certificate_id,
         versions.c.status != VersionStatus.REVOKED,
         versions.c.not_after > now,
+        *seen_versions,
     )
     under_way = sa.select(sa.func.count()).where(
         orders.c.tenant_id == scope.tenant_id,
+        *seen_orders,
         orders.c.ca_certificate_id == ca_certificate_id,
         orders.c.status.in_((OrderStatus.INTENDED, OrderStatus.PENDING, OrderStatus.ANSWERED)),
     )

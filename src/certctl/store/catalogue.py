@@ -6,6 +6,7 @@ A record's type names its table. Uniqueness violations are Conflict, a miss is N
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -174,15 +175,25 @@ async def _refuse(tx: Tx, table: sa.Table, mine: sa.ColumnElement[bool], name: s
     raise PreconditionFailed(changed_meanwhile(name))
 
 
-async def uses(tx: Tx, scope: Scope, table: sa.Table, column: str, record_id: str) -> int:
-    """How many rows of `table` name this record: what keeps it from being deleted."""
-    return int(
-        await tx.scalar(
-            sa.select(sa.func.count())
-            .select_from(table)
-            .where(table.c.tenant_id == scope.tenant_id, table.c[column] == record_id)
-        )
-    )
+async def uses(tx: Tx, scope: Scope, column: sa.Column[str], record_id: str) -> int:
+    """How many rows that a scope may see name this record in that column: what keeps it from being deleted."""
+    mine = sa.and_(column.table.c.tenant_id == scope.tenant_id, column == record_id)
+    if not scope.is_whole:
+        mine = sa.and_(mine, _SEEN[column.table.name](scope))
+    return int(await tx.scalar(sa.select(sa.func.count()).select_from(column.table).where(mine)))
+
+
+def _of_seen_certificates(scope: Scope) -> sa.ColumnElement[bool]:
+    return schema.versions.c.certificate_id.in_(sa.select(schema.certificates.c.id).where(certificates.in_scope(scope)))
+
+
+# who sees which row of what may name a record
+_SEEN: dict[str, Callable[[Scope], sa.ColumnElement[bool]]] = {
+    schema.certificates.name: certificates.in_scope,
+    schema.versions.name: _of_seen_certificates,
+    schema.owners.name: lambda scope: in_scope(nouns.Owner, scope),
+    schema.renewal_policies.name: lambda scope: in_scope(nouns.RenewalPolicy, scope),
+}
 
 
 async def by_secret_hash(tx: Tx, kind: type[RecordT], column: str, digest: str) -> RecordT | None:

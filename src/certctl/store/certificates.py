@@ -155,12 +155,14 @@ async def targets_of(tx: Tx, scope: Scope, certificate_id: str) -> list[TargetRe
 
 
 async def other_certificates_of(tx: Tx, scope: Scope, certificate_id: str, target_ids: Sequence[str]) -> dict[str, str]:
-    """Which of these targets already carry another living certificate: target id -> that certificate's id."""
+    """Which of these targets already carry another living certificate: target id -> its id, empty when it is out of
+    sight.
+    """
     if not target_ids:
         return {}
     mapping = certificate_targets
     rows = await tx.execute(
-        sa.select(mapping.c.target_id, mapping.c.certificate_id)
+        sa.select(mapping.c.target_id, sa.case((in_scope(scope), mapping.c.certificate_id), else_="").label("seen"))
         .join(
             certificates,
             sa.and_(certificates.c.tenant_id == mapping.c.tenant_id, certificates.c.id == mapping.c.certificate_id),
@@ -172,7 +174,7 @@ async def other_certificates_of(tx: Tx, scope: Scope, certificate_id: str, targe
             certificates.c.status != CertificateStatus.ARCHIVED,
         )
     )
-    return {row.target_id: row.certificate_id for row in rows}
+    return {row.target_id: row.seen for row in rows}
 
 
 async def look_again(tx: Tx, scope: Scope, renewal_policy_id: str, now: datetime) -> None:
@@ -264,6 +266,15 @@ async def version(tx: Tx, scope: Scope, version_id: str) -> Version:
     )
     if found is None:
         raise NotFound(f"no certificate version {version_id}")
+    return found
+
+
+async def version_of(tx: Tx, scope: Scope, certificate_id: str, version_id: str) -> Version:
+    """One version of one certificate; NotFound alike for none, and for one of another certificate."""
+    mine = sa.and_(versions.c.tenant_id == scope.tenant_id, versions.c.certificate_id == certificate_id)
+    found = await tx.one(Version, sa.select(versions).where(mine, versions.c.id == version_id))
+    if found is None:
+        raise NotFound(f"certificate {certificate_id} has no version {version_id}")
     return found
 
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from certctl.core.errors import Conflict, StaleFence
+from certctl.core.errors import Conflict, NotFound, StaleFence
 from certctl.core.ids import new_id
 from certctl.core.job import Job, Step
 from certctl.core.scope import Scope
 from certctl.core.status import JOB, LIVE_JOB, JobStatus, JobType, StepKind, StepStatus, before
+from certctl.store.listings import jobs_in_scope
 from certctl.store.schema import jobs, steps
 from certctl.store.tx import Tx
 from certctl.store.wake import agent_channel, job_channel
@@ -258,6 +259,14 @@ async def jobs_by_id(tx: Tx, scope: Scope, job_ids: Sequence[str]) -> dict[str, 
         return {}
     rows = await tx.all(Job, sa.select(jobs).where(_of(jobs, scope), jobs.c.id.in_(tuple(job_ids))))
     return {job.id: job for job in rows}
+
+
+async def visible_job(tx: Tx, scope: Scope, job_id: str) -> Job:
+    """One job whose certificate the scope may see; NotFound otherwise, by the same one statement."""
+    found = await tx.one(Job, sa.select(jobs).where(jobs_in_scope(scope), jobs.c.id == job_id))
+    if found is None:
+        raise NotFound(f"no job {job_id}")
+    return found
 
 
 async def move_job(tx: Tx, scope: Scope, job_id: str, status: JobStatus, now: datetime, **values: Any) -> None:

@@ -9,11 +9,10 @@ import msgspec
 import sqlalchemy as sa
 
 from certctl.core.certificate import Certificate, Version
-from certctl.core.errors import NotFound
 from certctl.core.job import Job, Step
 from certctl.core.scope import Scope
 from certctl.core.target import Deployment, TargetRecord
-from certctl.store import catalogue, certificates, schema
+from certctl.store import catalogue, certificates, jobs, schema
 from certctl.store.listings import jobs_in_scope
 from certctl.store.lists import Page, Slice
 from certctl.store.tx import Tx
@@ -78,10 +77,7 @@ async def certificate(tx: Tx, scope: Scope, certificate_id: str) -> Certificate:
 async def version(tx: Tx, scope: Scope, certificate_id: str, version_id: str) -> Version:
     """One version of one certificate; NotFound otherwise."""
     await certificates.certificate(tx, scope, certificate_id)
-    found = await certificates.version(tx, scope, version_id)
-    if found.certificate_id != certificate_id:
-        raise NotFound(f"certificate {certificate_id} has no version {version_id}")
-    return found
+    return await certificates.version_of(tx, scope, certificate_id, version_id)
 
 
 async def job_page(
@@ -103,17 +99,7 @@ async def job_page(
 
 async def job(tx: Tx, scope: Scope, job_id: str) -> Job:
     """One job whose certificate the scope may see; NotFound otherwise."""
-    found = await tx.one(
-        Job, sa.select(schema.jobs).where(schema.jobs.c.tenant_id == scope.tenant_id, schema.jobs.c.id == job_id)
-    )
-    if found is None:
-        raise NotFound(f"no job {job_id}")
-    try:
-        await certificates.certificate(tx, scope, found.certificate_id)
-    except NotFound:
-        # says no word of a certificate that the caller may not know of
-        raise NotFound(f"no job {job_id}") from None
-    return found
+    return await jobs.visible_job(tx, scope, job_id)
 
 
 async def steps_of(tx: Tx, scope: Scope, job_id: str) -> list[Step]:

@@ -58,7 +58,9 @@ async def update_agent_group(
 @delete("/agent-groups/{group_id:str}", status_code=204, opt=edits("agent.edit"), summary="Delete an agent group")
 async def delete_agent_group(request: ApiRequest, group_id: FromPath[str]) -> None:
     """One that agents were, or still may be, enrolled into is kept (409)."""
-    await agent_groups.delete(request.ctx, request.visible, request.actor, group_id, request.expected)
+    await agent_groups.delete(
+        request.ctx, request.visible, request.actor, group_id, request.expected, sees=request.seen_by
+    )
 
 
 @get(

@@ -102,7 +102,9 @@ async def _retire(request: ApiRequest, agent_id: str, asked: RetireBody) -> Resp
         before = await catalogue.get(tx, request.visible, AgentRecord, agent_id)
     if before.retired_at is not None:
         return Response(None, status_code=204)
-    agent, found = await retirement.retire(request.ctx, request.actor, agent_id, reason=asked.reason, force=asked.force)
+    agent, found = await retirement.retire(
+        request.ctx, request.actor, agent_id, reason=asked.reason, force=asked.force, sees=request.seen_by
+    )
     counts = shown(DependencyCounts, found)
     answer = RetiredAnswer(
         retired_at=agent.retired_at,

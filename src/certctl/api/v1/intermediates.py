@@ -103,7 +103,13 @@ async def retire_intermediate(
 ) -> RetiredCaAnswer:
     """It issues no more; with `confirm`, once nothing needs it, it is retired. What needs it answers 409."""
     confirmed = await hierarchy.retire(
-        request.ctx, request.visible, request.actor, ca_id, note=data.note, confirm=data.confirm
+        request.ctx,
+        request.visible,
+        request.actor,
+        ca_id,
+        note=data.note,
+        confirm=data.confirm,
+        sees=request.seen_by,
     )
     return RetiredCaAnswer(id=ca_id, decided_by=request.actor.id, confirmed=confirmed)
 

@@ -54,7 +54,7 @@ async def update_issuer(request: ApiRequest, issuer_id: FromPath[str], data: JSO
 @delete("/issuers/{issuer_id:str}", status_code=204, opt=edits("issuer.delete"), summary="Delete an issuer")
 async def delete_issuer(request: ApiRequest, issuer_id: FromPath[str]) -> None:
     """One that has issued, or is named, is kept (409)."""
-    await issuers.delete(request.ctx, request.visible, request.actor, issuer_id, request.expected)
+    await issuers.delete(request.ctx, request.visible, request.actor, issuer_id, request.expected, sees=request.seen_by)
 
 
 @post("/issuers/{issuer_id:str}/test", status_code=200, opt=needs("issuer.edit"), summary="Test an issuer")

@@ -51,7 +51,7 @@ async def update_owner(request: ApiRequest, owner_id: FromPath[str], data: JSONB
 @delete("/owners/{owner_id:str}", status_code=204, opt=edits("owner.delete"), summary="Delete an owner")
 async def delete_owner(request: ApiRequest, owner_id: FromPath[str]) -> None:
     """One that is still named is kept (409)."""
-    await owners.delete(request.ctx, request.visible, request.actor, owner_id, request.expected)
+    await owners.delete(request.ctx, request.visible, request.actor, owner_id, request.expected, sees=request.seen_by)
 
 
 HANDLERS = (list_owners, create_owner, show_owner, update_owner, patched(show_owner, update_owner), delete_owner)

@@ -63,7 +63,9 @@ async def update_profile(request: ApiRequest, profile_id: FromPath[str], data: J
 @delete("/profiles/{profile_id:str}", status_code=204, opt=edits("profile.delete"), summary="Delete a profile")
 async def delete_profile(request: ApiRequest, profile_id: FromPath[str]) -> None:
     """One that is still named is kept (409)."""
-    await profiles.delete(request.ctx, request.visible, request.actor, profile_id, request.expected)
+    await profiles.delete(
+        request.ctx, request.visible, request.actor, profile_id, request.expected, sees=request.seen_by
+    )
 
 
 HANDLERS = (

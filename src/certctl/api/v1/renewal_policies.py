@@ -57,7 +57,9 @@ async def update_policy(
 )
 async def delete_policy(request: ApiRequest, policy_id: FromPath[str]) -> None:
     """One that is still named is kept (409)."""
-    await renewal_policies.delete(request.ctx, request.visible, request.actor, policy_id, request.expected)
+    await renewal_policies.delete(
+        request.ctx, request.visible, request.actor, policy_id, request.expected, sees=request.seen_by
+    )
 
 
 HANDLERS = (

@@ -51,7 +51,7 @@ async def update_team(request: ApiRequest, team_id: FromPath[str], data: JSONBod
 @delete("/teams/{team_id:str}", status_code=204, opt=edits("team.delete"), summary="Delete a team")
 async def delete_team(request: ApiRequest, team_id: FromPath[str]) -> None:
     """One that is still named is kept (409)."""
-    await teams.delete(request.ctx, request.visible, request.actor, team_id, request.expected)
+    await teams.delete(request.ctx, request.visible, request.actor, team_id, request.expected, sees=request.seen_by)
 
 
 HANDLERS = (list_teams, create_team, show_team, update_team, patched(show_team, update_team), delete_team)

@@ -28,11 +28,17 @@ import uvloop
 from certctl import __version__
 from certctl.api.app import create_api
 from certctl.bootstrap import SERVER_OWNER, House, open_house, prepare_database
+from certctl.connectors.validation import Prover
 from certctl.control import batches, own_tls
 from certctl.control.installation import BUILT_IN_ISSUER
 from certctl.core.errors import CertctlError, Misconfigured
+from certctl.doors.edge import Edge
 from certctl.doors.state import AppState
 from certctl.lifecycle import flow
+from certctl.protocols import acme
+from certctl.protocols.acme import AcmeApp
+from certctl.protocols.acme.sweeping import sweep
+from certctl.protocols.acme.validating import Validator
 from certctl.protocols.pki import PkiApp
 from certctl.protocols.pki.facts import LifecycleFacts
 from certctl.settings import Settings
@@ -44,7 +50,7 @@ from certctl.worker.batches import BatchRunner
 from certctl.worker.counting import Counting
 from certctl.worker.runner import Runner
 from certctl.worker.runtime import RuntimeMetrics, time_the_loop
-from certctl.worker.schedule import Schedule, standard_ticks
+from certctl.worker.schedule import Schedule, Tick, standard_ticks
 
 log = structlog.get_logger(__name__)
 
@@ -103,11 +109,15 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
         started_at=ctx.now(),
         rules=settings.doors,
     )
-    tls = uvicorn.Config(_with_pki(create_api(state), pki), **_uvicorn(), ssl_certfile=cert_path, ssl_keyfile=key_path)
+    acme_app = Edge(AcmeApp(state, settings.acme), state, acme.refuse_at_edge)
+    tls = uvicorn.Config(
+        _with_protocols(create_api(state), pki, acme_app), **_uvicorn(), ssl_certfile=cert_path, ssl_keyfile=key_path
+    )
     plain = uvicorn.Config(pki, **_uvicorn())
     runner, schedule = Runner(ctx, house.wakeups), Schedule(ctx, _ticks(settings), state.watch.lease_granted)
     counting = Counting(ctx, tally)
     batch_runner = BatchRunner(ctx, house.wakeups)
+    validator = Validator(ctx, house.wakeups, settings.acme, Prover(settings.acme))
     servers = [(_Server(tls), tls_socket), (_Server(plain), pki_socket)]
     stop = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
@@ -120,6 +130,8 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
         group.create_task(schedule.run(), name="schedule")
         group.create_task(counting.run(), name="counting")
         group.create_task(batch_runner.run(), name="batches")
+        if settings.acme.enabled:
+            group.create_task(validator.run(), name="acme-validation")
         keeper = group.create_task(_keep_own_tls(house, tls, stop), name="own-tls")
         timing = group.create_task(time_the_loop(state.figures), name="loop-timing")
         clock = group.create_task(_keep_clock(house), name="clock")
@@ -132,6 +144,7 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
             server.should_exit = True
         runner.stop()
         batch_runner.stop()
+        validator.stop()
         schedule.stop()
         counting.stop()
         keeper.cancel()
@@ -155,12 +168,13 @@ def _runtime_metrics(
 
 
 def _ticks(settings: Settings) -> Any:
-    return standard_ticks(
+    ticks = standard_ticks(
         renewal=settings.renewal_check_interval,
         agent_health=settings.agent_health_check_interval,
         crl=settings.crl_generation_interval,
         sweep=settings.session_gc_interval,
     )
+    return (*ticks, Tick("acme", settings.acme.gc_interval, sweep)) if settings.acme.enabled else ticks
 
 
 def _uvicorn() -> dict[str, Any]:
@@ -201,10 +215,11 @@ async def _first_ended(tasks: list[asyncio.Task[None]], stop: asyncio.Event) -> 
     stop.set()
 
 
-def _with_pki(api: Any, pki: Any) -> Any:
+def _with_protocols(api: Any, pki: Any, acme_app: Any) -> Any:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         path = scope.get("path", "")
-        await (pki if path.startswith("/.well-known/pki/") else api)(scope, receive, send)
+        chosen = acme_app if acme.serves(path) else pki if path.startswith("/.well-known/pki/") else api
+        await chosen(scope, receive, send)
 
     return app
 

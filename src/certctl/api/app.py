@@ -20,6 +20,7 @@ from certctl.api.guard import SIGNED_IN, guard, known_queries
 from certctl.api.idempotent import creations, replay
 from certctl.api.request import ApiRequest
 from certctl.api.v1 import (
+    acme,
     agent_groups,
     agents,
     approvals,
@@ -55,6 +56,7 @@ from certctl.doors.idempotency import Idempotency
 from certctl.doors.state import AppState
 
 _RESOURCES = (
+    acme,
     agent_groups,
     agents,
     approvals,

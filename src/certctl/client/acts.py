@@ -6,11 +6,12 @@ Pure data, like `calls`; they stand apart from it because a page holds no more.
 from __future__ import annotations
 
 from certctl.client.calls import API, Call, Resource, at
-from certctl.client.models import approvals, batches, certificates, imports, jobs, metrics, system
+from certctl.client.models import acme, approvals, batches, certificates, imports, jobs, metrics, system
 from certctl.client.models.page import PageOf, StatusAnswer
 
 BATCHES = Resource("batches", batches.BatchView)
 APPROVALS = Resource("approvals", approvals.ApprovalView)
+EXTERNAL_KEYS = Resource("acme/external-account-keys", acme.ExternalKeyView)
 
 
 def bulk_renew(body: batches.BulkRenewBody) -> Call[batches.BulkRenewAnswer]:
@@ -126,3 +127,8 @@ def reissue_certificate(
     """New keys; `revoke_old` revokes each old version once its successor is seen served."""
     body = imports.ReissueBody(revoke_old=revoke_old, reason=reason, force=force)
     return Call(method="POST", path=at("certificates", certificate_id, "reissue"), answer=StatusAnswer, body=body)
+
+
+def create_external_key(body: acme.ExternalKeyWrite) -> Call[acme.NewExternalKey]:
+    """A new key of an external account for ACME; its secret is shown this once."""
+    return Call(method="POST", path=f"{API}/acme/external-account-keys", answer=acme.NewExternalKey, body=body)

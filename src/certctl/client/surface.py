@@ -121,6 +121,9 @@ class Surface:
     delete_team = Sent(calls.TEAMS.delete)
 
     test_thing = Sent(calls.test_thing)
+    list_external_keys = Sent(acts.EXTERNAL_KEYS.list)
+    create_external_key = Sent(acts.create_external_key)
+    delete_external_key = Sent(acts.EXTERNAL_KEYS.delete)
     list_keys = Sent(calls.list_keys)
     create_key = Sent(calls.create_key)
     delete_key = Sent(calls.delete_key)

@@ -12,7 +12,7 @@ import msgspec
 from certctl.control.changes import check_name, fault, note
 from certctl.control.usage import Sees, check_unused
 from certctl.core.actor import Actor
-from certctl.core.catalogue import Profile
+from certctl.core.catalogue import IssuerRecord, Profile
 from certctl.core.errors import Malformed
 from certctl.core.events import EventType
 from certctl.core.ids import check_id, new_id
@@ -24,6 +24,7 @@ from certctl.pki.ekus import eku_oid
 from certctl.policy.issuance import choose_key_algorithm
 from certctl.policy.patterns import check_pattern
 from certctl.store import catalogue, schema
+from certctl.store.tx import Tx
 
 _LEAST_BITS = {"RSA": 2048, "ECDSA": 256, "Ed25519": 0}
 _SHORT_LIVED_BELOW = 3600
@@ -45,6 +46,7 @@ async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any
         "must_staple": False,
         "required_csr_attributes": [],
         "acme_auth_mode": "",
+        "acme_issuer_id": "",
         "requires_approval": False,
         "enabled": True,
     }
@@ -62,6 +64,7 @@ async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any
     )
     _check(profile)
     async with ctx.database.begin("config.profile") as tx:
+        await _check_issuer(tx, scope, profile)
         await catalogue.insert(tx, scope, profile)
         await note(tx, ctx, actor, EventType.CONFIG_CREATED, "profile", profile.id)
     return profile
@@ -77,6 +80,8 @@ async def update(
         before = await catalogue.get(tx, scope, Profile, profile_id, expected=expected)
         after = msgspec.structs.replace(before, **changes, version=before.version + 1, updated_at=ctx.now())
         _check(after)
+        if "acme_issuer_id" in changes:
+            await _check_issuer(tx, scope, after)
         await catalogue.change(
             tx,
             scope,
@@ -104,6 +109,11 @@ async def delete(
         await check_unused(tx, scope, "profile", profile_id, named_in, sees)
         await catalogue.remove(tx, scope, Profile, profile_id, expected=expected)
         await note(tx, ctx, actor, EventType.CONFIG_DELETED, "profile", profile_id)
+
+
+async def _check_issuer(tx: Tx, scope: Scope, profile: Profile) -> None:
+    if profile.acme_issuer_id and await catalogue.find(tx, scope, IssuerRecord, id=profile.acme_issuer_id) is None:
+        raise fault("unknown_reference", f"no issuer {profile.acme_issuer_id}", "acme_issuer_id")
 
 
 def _check(profile: Profile) -> None:

@@ -14,6 +14,7 @@ class ActorType(StrEnum):
     SYSTEM = "System"
     AGENT = "Agent"
     API_KEY = "APIKey"
+    ACME_ACCOUNT = "ACMEAccount"
     ANONYMOUS = "Anonymous"
 
 

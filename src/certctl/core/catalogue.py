@@ -49,6 +49,8 @@ class Profile(Struct, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
     row_version: int = 1
+    # who signs what is ordered through ACME; empty: the default issuer
+    acme_issuer_id: str = ""
 
 
 class RenewalPolicy(Struct, frozen=True, kw_only=True):

@@ -80,6 +80,17 @@ class EventType(StrEnum):
     CONFIG_CREATED = "config_created"
     CONFIG_UPDATED = "config_updated"
     CONFIG_DELETED = "config_deleted"
+    ACME_ACCOUNT_CREATED = "acme_account_created"
+    ACME_ACCOUNT_UPDATED = "acme_account_updated"
+    ACME_ACCOUNT_DEACTIVATED = "acme_account_deactivated"
+    ACME_ACCOUNT_KEY_ROLLED = "acme_account_key_rolled"
+    ACME_ORDER_CREATED = "acme_order_created"
+    ACME_ORDER_PROCESSING = "acme_order_processing"
+    ACME_ORDER_FINALIZED = "acme_order_finalized"
+    ACME_ORDER_FAILED = "acme_order_failed"
+    ACME_CHALLENGE_PROCESSING = "acme_challenge_processing"
+    ACME_CHALLENGE_COMPLETED = "acme_challenge_completed"
+    ACME_AUTHORIZATION_DEACTIVATED = "acme_authorization_deactivated"
     CALL_DENIED = "call_denied"
 
 

@@ -113,9 +113,13 @@ async def send_answer(send: Send, status: int, headers: Iterable[tuple[str, str]
 class Edge:
     """Wraps an ASGI app; what is not HTTP passes through."""
 
-    def __init__(self, app: AsgiApp, state: AppState) -> None:
+    def __init__(
+        self, app: AsgiApp, state: AppState, refusing: Callable[[HttpScope, BaseException], Refusal] = refuse
+    ) -> None:
+        """`refusing` makes the answer to what goes wrong out here; other protocols tell it in other words."""
         self._app = app
         self._state = state
+        self._refuse = refusing
         self._denials = Denials(state.ctx)
 
     async def __call__(self, scope: HttpScope, receive: Receive, send: Send) -> None:
@@ -137,7 +141,7 @@ class Edge:
                 await call.send({"type": "http.response.start", "status": 204, "headers": asked_first})
                 await call.send({"type": "http.response.body", "body": b""})
         except Exception as error:
-            answer = refuse(scope, error)
+            answer = self._refuse(scope, error)
             if call.status is None:
                 await send_answer(call.send, answer.status, answer.headers, answer.body)
         finally:

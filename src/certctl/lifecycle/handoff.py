@@ -21,7 +21,8 @@ from certctl.core.target import Deployment, TargetRecord
 from certctl.ledger import append
 from certctl.lifecycle import compliance, facts
 from certctl.lifecycle.context import Context
-from certctl.policy.issuance import choose_key_algorithm, judge_request
+from certctl.pki.csr import read_csr
+from certctl.policy.issuance import choose_key_algorithm, judge_csr, judge_request
 from certctl.store import catalogue, certificates, deployments, jobs
 from certctl.store.tx import Tx
 
@@ -77,6 +78,24 @@ async def request_body(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask)
     )
     await _refuse(tx, ctx, certificate, body, judge_request(facts.issuance_facts(body, profile, issuer)))
     return body
+
+
+async def judge(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask) -> None:
+    """Refuse now what would be refused later: the request by every rule and, when it is there, its CSR."""
+    body = await request_body(tx, ctx, certificate, ask)
+    if not ask.csr_pem:
+        return
+    csr = read_csr(ask.csr_pem)
+    profile = await catalogue.get(tx, ctx.scope, Profile, body.profile_id)
+    issuer = await catalogue.get(tx, ctx.scope, IssuerRecord, body.issuer_id)
+    violations = judge_csr(
+        facts.issuance_facts(body, profile, issuer, csr),
+        csr_common_name=csr.common_name,
+        csr_names=csr.names,
+        asked=parse_names([body.common_name, *body.names]),
+    )
+    if violations:
+        raise PolicyDenied(violations)
 
 
 async def issuance(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask) -> Job:

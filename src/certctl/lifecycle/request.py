@@ -61,25 +61,42 @@ class NewCertificate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def create(ctx: Context, scope: Scope, actor: Actor, wanted: NewCertificate) -> tuple[Certificate, list[Job]]:
-    """Write the certificate and its issuing jobs in one transaction; raises CallerError with every violation."""
-    certificate = _certificate(ctx, wanted)
+    """Write certificate and issuing jobs in one transaction; raises CallerError with every violation."""
     async with ctx.database.begin("request") as tx:
-        _check_scope(scope, certificate)
-        targets = await _check_references(tx, scope, certificate, wanted.target_ids)
-        if wanted.csr_pem:
-            read_csr(wanted.csr_pem)
-            certificate = msgspec.structs.replace(certificate, source=wanted.source)
-        await certificates.insert_certificate(tx, ctx.scope, certificate, wanted.target_ids)
-        await append(
-            tx, ctx.scope, ctx.now(), _event(EventType.CERTIFICATE_CREATED, certificate.id, actor, _told(wanted))
-        )
-        written = await _ask_holders(tx, ctx, certificate, targets, actor, wanted.csr_pem)
-        if not written:
-            # nobody to issue to yet, but what could never be issued is refused now rather than later
-            ask = handoff.Ask(type=JobType.ISSUANCE, holder_id="", idempotency_key="", actor=actor)
-            await handoff.request_body(tx, ctx, certificate, ask)
-        refreshed = (await standing.refresh(tx, ctx, certificate.id)).certificate
-    return refreshed, written
+        return await create_in(tx, ctx, scope, actor, wanted)
+
+
+async def create_in(
+    tx: Tx, ctx: Context, scope: Scope, actor: Actor, wanted: NewCertificate
+) -> tuple[Certificate, list[Job]]:
+    """`create` in the caller's transaction."""
+    certificate = _certificate(ctx, wanted)
+    _check_scope(scope, certificate)
+    targets = await _check_references(tx, scope, certificate, wanted.target_ids)
+    if wanted.csr_pem:
+        read_csr(wanted.csr_pem)
+        certificate = msgspec.structs.replace(certificate, source=wanted.source)
+    await certificates.insert_certificate(tx, ctx.scope, certificate, wanted.target_ids)
+    told = {name: value for name, value in msgspec.to_builtins(wanted).items() if value not in ("", [], {}, None)}
+    await append(tx, ctx.scope, ctx.now(), _event(EventType.CERTIFICATE_CREATED, certificate.id, actor, told))
+    written = await _ask_holders(tx, ctx, certificate, targets, actor, wanted.csr_pem)
+    if not written:
+        # nobody to issue to yet, but what could never be issued is refused now rather than later
+        await _judge(tx, ctx, certificate, actor, "")
+    return (await standing.refresh(tx, ctx, certificate.id)).certificate, written
+
+
+async def judge(tx: Tx, ctx: Context, scope: Scope, actor: Actor, wanted: NewCertificate) -> None:
+    """Refuse what would be refused sooner or later; writes nothing. PolicyDenied with every violation."""
+    certificate = _certificate(ctx, wanted)
+    _check_scope(scope, certificate)
+    await _check_references(tx, scope, certificate, wanted.target_ids)
+    await _judge(tx, ctx, certificate, actor, wanted.csr_pem)
+
+
+async def _judge(tx: Tx, ctx: Context, certificate: Certificate, actor: Actor, csr_pem: str) -> None:
+    ask = handoff.Ask(type=JobType.ISSUANCE, holder_id="", idempotency_key="", actor=actor, csr_pem=csr_pem)
+    await handoff.judge(tx, ctx, certificate, ask)
 
 
 async def _ask_holders(
@@ -107,9 +124,7 @@ async def _ask_holders(
 
 
 async def submit_csr(ctx: Context, scope: Scope, actor: Actor, certificate_id: str, csr_pem: str) -> Job:
-    """A client that holds its own key asks for a (further) version of its certificate; the CSR names the same key
-    once.
-    """
+    """A client that holds its own key asks for a (further) version of its certificate, once a key."""
     csr = read_csr(csr_pem)
     async with ctx.database.begin("request") as tx:
         certificate = await certificates.certificate(tx, scope, certificate_id, lock=True)
@@ -123,17 +138,40 @@ async def submit_csr(ctx: Context, scope: Scope, actor: Actor, certificate_id: s
                 return live
         current = (await certificates.current_versions(tx, ctx.scope, certificate_id)).get(CLIENT_HOLDER)
         stem = f"csr/{certificate_id}/{csr.spki_sha256}/{current.id if current else ''}/"
-        ask = handoff.Ask(
-            type=JobType.RENEWAL if current else JobType.ISSUANCE,
-            holder_id=CLIENT_HOLDER,
-            idempotency_key=f"{stem}{await jobs.ended_badly(tx, ctx.scope, stem)}",
-            actor=actor,
-            replaces_id=current.id if current else "",
-            reason="csr submitted",
-            csr_pem=csr_pem,
-        )
-        job = await handoff.issuance(tx, ctx, certificate, ask)
-        await standing.refresh(tx, ctx, certificate_id)
+        key = f"{stem}{await jobs.ended_badly(tx, ctx.scope, stem)}"
+        return await _ask_client(tx, ctx, certificate, actor, csr_pem, key)
+
+
+async def next_version_in(
+    tx: Tx, ctx: Context, scope: Scope, actor: Actor, certificate_id: str, csr_pem: str, idempotency_key: str
+) -> Job | None:
+    """A client's next version of a certificate of its own, in the caller's transaction, once by `idempotency_key`.
+
+    None when the certificate takes none now: it is revoked, archived, or one is being issued.
+    """
+    read_csr(csr_pem)
+    certificate = await certificates.certificate(tx, scope, certificate_id, lock=True)
+    ended = certificate.is_unclaimed or certificate.status in {CertificateStatus.ARCHIVED, CertificateStatus.REVOKED}
+    if ended or await jobs.live_jobs(tx, ctx.scope, certificate_id, standing.ISSUING):
+        return None
+    return await _ask_client(tx, ctx, certificate, actor, csr_pem, idempotency_key)
+
+
+async def _ask_client(
+    tx: Tx, ctx: Context, certificate: Certificate, actor: Actor, csr_pem: str, idempotency_key: str
+) -> Job:
+    current = (await certificates.current_versions(tx, ctx.scope, certificate.id)).get(CLIENT_HOLDER)
+    ask = handoff.Ask(
+        type=JobType.RENEWAL if current else JobType.ISSUANCE,
+        holder_id=CLIENT_HOLDER,
+        idempotency_key=idempotency_key,
+        actor=actor,
+        replaces_id=current.id if current else "",
+        reason="csr submitted",
+        csr_pem=csr_pem,
+    )
+    job = await handoff.issuance(tx, ctx, certificate, ask)
+    await standing.refresh(tx, ctx, certificate.id)
     return job
 
 
@@ -228,8 +266,7 @@ async def _write_changes(
     _check_scope(scope, after)
     targets = await _check_references(tx, scope, after, wanted)
     if not after.is_unclaimed and (target_ids is not None or not set(given) <= _NOT_JUDGED):
-        ask = handoff.Ask(type=JobType.ISSUANCE, holder_id="", idempotency_key="", actor=actor)
-        await handoff.request_body(tx, ctx, after, ask)
+        await _judge(tx, ctx, after, actor, "")
     await _check_name_is_free(tx, ctx, after)
     if given or target_ids is not None:
         await certificates.change_certificate(tx, ctx.scope, certificate_id, now, **given)
@@ -451,10 +488,6 @@ def _refuse_unclaimed(certificate: Certificate, changes: CertificateChanges) -> 
     changed = {name for name, value in given.items() if value != getattr(certificate, name)}
     if targets or not changed <= _NOT_JUDGED - {"renewal_policy_id"}:
         raise Conflict(_CLAIM_FIRST)
-
-
-def _told(wanted: NewCertificate) -> dict[str, Any]:
-    return {name: value for name, value in msgspec.to_builtins(wanted).items() if value not in ("", [], {}, None)}
 
 
 def _event(kind: EventType, certificate_id: str, actor: Actor, details: dict[str, Any]) -> Event:

@@ -14,9 +14,11 @@ from typing import Any
 
 from msgspec import Struct
 
+from certctl.core.acme import AcmeRules
 from certctl.core.errors import Misconfigured
 from certctl.core.rules import DoorRules
 from certctl.core.secret import Secret
+from certctl.settings.acme import ACME, acme_rules
 from certctl.settings.doors import DOORS, door_rules
 from certctl.settings.elsewhere import OTHER_PROGRAMS, REFERENCE, REFERENCE_PREFIXES
 from certctl.settings.variables import Variable, duration, flag, listed, number, path, secret, text, word
@@ -63,6 +65,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ocsp_responder_grace: timedelta
     session_gc_interval: timedelta
     doors: DoorRules
+    acme: AcmeRules
 
     @property
     def embedded(self) -> bool:
@@ -167,6 +170,7 @@ SECTIONS: dict[str, dict[str, Variable]] = {
         ),
     },
     **DOORS,
+    **ACME,
     "Watching": {
         "log_level": word("CERTCTL_LOG_LEVEL", "the least that is logged", ("info", "debug", "warn", "error")),
         "log_format": word("CERTCTL_LOG_FORMAT", "log lines as", ("json", "text")),
@@ -239,4 +243,5 @@ def _derived(values: dict[str, Any]) -> dict[str, Any]:
     base_url = filled["pki_base_url"] or f"http://{shown}:{filled['pki_http_port']}"
     filled["pki_base_url"] = base_url.rstrip("/")
     filled["doors"] = door_rules(filled, embedded=filled["database_url"].startswith("sqlite:"))
+    filled["acme"] = acme_rules(filled)
     return filled

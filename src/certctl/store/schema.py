@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy import DateTime as SqlDateTime
 from sqlalchemy.dialects.postgresql import JSONB
 
-from certctl.core import status
+from certctl.core import acme, status
 
 metadata = MetaData(
     naming_convention={
@@ -163,6 +163,7 @@ profiles = _table(
     _flag("must_staple"),
     _json("required_csr_attributes"),
     _text("acme_auth_mode"),
+    _reference("acme_issuer_id"),
     _flag("requires_approval"),
     _flag("enabled"),
     _count("row_version", 1),
@@ -941,4 +942,127 @@ counter_totals = Table(
     Column("labels", String(500), nullable=False),
     Column("amount", Float, nullable=False),
     PrimaryKeyConstraint("tenant_id", "name", "labels"),
+)
+
+acme_accounts = _table(
+    "acme_accounts",
+    _reference("profile_id"),
+    _text("jwk"),
+    _text("thumbprint"),
+    _text("status"),
+    _json("contact"),
+    _flag("terms_agreed"),
+    _reference("external_key_id"),
+    _born(),
+    _changed(),
+    UniqueConstraint("tenant_id", "profile_id", "thumbprint"),
+    Index(None, "tenant_id", "created_at", "id"),
+    _one_of("status", acme.AccountStatus),
+)
+
+acme_orders = _table(
+    "acme_orders",
+    _reference("account_id"),
+    _reference("profile_id"),
+    _text("status"),
+    _json("names"),
+    _text("names_key"),
+    _time("not_before"),
+    _time("not_after"),
+    _text("replaces"),
+    _text("profile"),
+    _json("error", nullable=True),
+    _time("expires_at", nullable=False),
+    _reference("certificate_id"),
+    _reference("job_id"),
+    _reference("version_id"),
+    _born(),
+    _changed(),
+    Index(None, "tenant_id", "account_id", "created_at", "id"),
+    Index(None, "tenant_id", "account_id", "names_key"),
+    Index(None, "tenant_id", "status", "expires_at"),
+    Index(None, "tenant_id", "version_id"),
+    # RFC 9773 5: a certificate is replaced once; an order that came to nothing gives it free
+    Index(
+        "ux_acme_orders_replaces",
+        "tenant_id",
+        "replaces",
+        unique=True,
+        sqlite_where=text("replaces <> '' AND status <> 'invalid'"),
+        postgresql_where=text("replaces <> '' AND status <> 'invalid'"),
+    ),
+    # one order, one issuing job
+    Index(
+        "ux_acme_orders_job",
+        "tenant_id",
+        "job_id",
+        unique=True,
+        sqlite_where=text("job_id <> ''"),
+        postgresql_where=text("job_id <> ''"),
+    ),
+    _one_of("status", acme.OrderState),
+)
+
+acme_authorizations = _table(
+    "acme_authorizations",
+    _reference("order_id"),
+    _reference("account_id"),
+    _text("name"),
+    _flag("wildcard"),
+    _text("status"),
+    _time("expires_at", nullable=False),
+    _time("validated_at"),
+    _born(),
+    Index(None, "tenant_id", "order_id"),
+    Index(None, "tenant_id", "account_id", "name"),
+    Index(None, "tenant_id", "status", "expires_at"),
+    _one_of("status", acme.AuthorizationStatus),
+)
+
+acme_challenges = _table(
+    "acme_challenges",
+    _reference("authorization_id"),
+    _reference("account_id"),
+    _text("type"),
+    _text("token"),
+    _text("status"),
+    _time("validated_at"),
+    _json("error", nullable=True),
+    _count("attempts"),
+    _time("run_at", nullable=False),
+    _text("lease_owner"),
+    _time("lease_until"),
+    _born(),
+    Index(None, "tenant_id", "authorization_id"),
+    Index(None, "tenant_id", "status", "run_at"),
+    _one_of("status", acme.ChallengeStatus),
+)
+
+acme_external_keys = _table(
+    "acme_external_keys",
+    _text("name"),
+    _reference("profile_id"),
+    Column("sealed", LargeBinary, nullable=False),
+    _reference("owner_id"),
+    _reference("team_id"),
+    _json("allowed_names"),
+    _flag("reusable"),
+    _time("expires_at"),
+    _text("created_by"),
+    _born(),
+    _reference("bound_account_id"),
+    _time("bound_at"),
+    _time("revoked_at"),
+    UniqueConstraint("tenant_id", "name"),
+)
+
+# nonces that were used: a nonce proves by itself that we made it and when (docs/adr, ACME nonces)
+acme_spent_nonces = Table(
+    "acme_spent_nonces",
+    metadata,
+    _key("tenant_id"),
+    _key("nonce"),
+    _time("expires_at", nullable=False),
+    PrimaryKeyConstraint("tenant_id", "nonce"),
+    Index(None, "tenant_id", "expires_at"),
 )

@@ -37,6 +37,7 @@ class ProfileView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: int = 0
     required_csr_attributes: list[str] = []
     acme_auth_mode: str = ""
+    acme_issuer_id: str = ""
     requires_approval: bool = False
     row_version: int = 0
 
@@ -52,6 +53,7 @@ class ProfileWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
         "spiffe_uri_pattern": "",
         "required_csr_attributes": [],
         "acme_auth_mode": "",
+        "acme_issuer_id": "",
     }
     read_only: ClassVar[frozenset[str]] = frozenset({"row_version", "created_at", "updated_at", "version"})
 
@@ -67,5 +69,6 @@ class ProfileWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     must_staple: bool | None = None
     required_csr_attributes: list[Text] | None = None
     acme_auth_mode: Text | None = None
+    acme_issuer_id: Id | None = None
     requires_approval: bool | None = None
     enabled: bool | None = None

@@ -1,0 +1,184 @@
+"""The ACME server (RFC 8555, 8737, 8738, 9773): a plain ASGI app under `/acme/`, off unless it is switched on.
+
+Every profile has one of its own at `/acme/profile/{id}/`; that of the default profile stands at `/acme/` too. Whoever
+asks is proven by their signature before a route sees them; what goes wrong is told in ACME's own problem documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+from certctl.core.acme import AcmeRules
+from certctl.doors.edge import (
+    HttpScope,
+    Receive,
+    Send,
+    address_of,
+    headers_of,
+    note_refusal,
+    request_id_of,
+    send_answer,
+)
+from certctl.doors.entry import Visit
+from certctl.doors.errors import Refusal
+from certctl.doors.state import AppState
+from certctl.protocols.acme import accounts, authorizations, certificates, directory, finalizing, orders, renewal
+from certctl.protocols.acme.entering import House, enter
+from certctl.protocols.acme.exchange import Place, Reply, header_lines, read_body, refuse
+from certctl.protocols.acme.nonces import Nonces
+from certctl.wire.problem import AcmeRefusal, ProblemType
+
+PREFIX = "/acme"
+_MOST_PATH = 512
+
+Route = Callable[..., Awaitable[Reply]]
+# path after the profile -> (route, who signs: an account, a key, either)
+_POSTS: dict[tuple[str, ...], tuple[Route, bool | None]] = {
+    ("new-account",): (accounts.create, True),
+    ("account", "*"): (accounts.show_or_change, False),
+    ("account", "*", "orders"): (accounts.list_orders, False),
+    ("new-order",): (orders.create, False),
+    ("order", "*"): (orders.show, False),
+    ("order", "*", "finalize"): (finalizing.finalize, False),
+    ("authz", "*"): (authorizations.show_or_give_up, False),
+    ("challenge", "*"): (authorizations.respond, False),
+    ("cert", "*"): (certificates.download, False),
+    ("cert", "*", "*"): (certificates.download, False),
+    ("key-change",): (accounts.change_key, False),
+    ("revoke-cert",): (certificates.revoke_certificate, None),
+}
+_GETS = {"directory", "new-nonce", "renewal-info"}
+
+
+def serves(path: str) -> bool:
+    """Whether a path is ACME's."""
+    return path == PREFIX or path.startswith(f"{PREFIX}/")
+
+
+class AcmeApp:
+    """The ASGI app."""
+
+    def __init__(self, state: AppState, rules: AcmeRules) -> None:
+        self._house = House(state, rules, Nonces(state.ctx.sealer, rules.nonce_ttl))
+
+    async def __call__(self, scope: HttpScope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        if scope["type"] != "http":
+            return
+        place: Place | None = None
+        try:
+            place = self._place(scope)
+            reply = await self._reply(scope, receive, place)
+        except Exception as error:
+            reply = refuse(error, request_id_of(scope))
+        await self._send(scope, send, place, reply)
+
+    async def _send(self, scope: HttpScope, send: Send, place: Place | None, reply: Reply) -> None:
+        method, path = scope["method"], place.path if place is not None else ""
+        fresh = method == "POST" or path == "new-nonce"
+        nonce = self._house.nonces.make(self._house.state.ctx.now()) if fresh and place is not None else ""
+        index = place.at("directory") if place is not None and path != "directory" else ""
+        headers = header_lines(reply, nonce, index)
+        if reply.code:
+            note_refusal(
+                scope,
+                Refusal(
+                    status=reply.status, headers=(), body=reply.body, code=f"acme_{reply.code}", message=reply.message
+                ),
+            )
+        if method == "HEAD":
+            await send({"type": "http.response.start", "status": reply.status, "headers": _raw(headers)})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        await send_answer(send, reply.status, headers, reply.body)
+
+    def _place(self, scope: HttpScope) -> Place:
+        """Where a request stands, by its path and the name that it was sent to."""
+        rules, path = self._house.rules, str(scope["path"])
+        if not rules.enabled:
+            raise AcmeRefusal(ProblemType.MALFORMED, "the ACME server is off (CERTCTL_ACME_SERVER_ENABLED)", status=404)
+        if len(path) > _MOST_PATH or not path.isascii():
+            raise AcmeRefusal(ProblemType.MALFORMED, "there is no such page", status=404)
+        root, rest = self._root(scope), path.removeprefix(PREFIX).removeprefix("/")
+        if rest.startswith("profile/"):
+            profile_id, _, tail = rest.removeprefix("profile/").partition("/")
+            return Place(profile_id, f"{root}{PREFIX}/profile/{profile_id}", tail)
+        if not rules.default_profile_id:
+            detail = "there is no default profile; the addresses are /acme/profile/{id}/..."
+            raise AcmeRefusal(ProblemType.USER_ACTION_REQUIRED, detail)
+        return Place(rules.default_profile_id, f"{root}{PREFIX}", rest)
+
+    def _root(self, scope: HttpScope) -> str:
+        """`https://host`: ours by setting, or the name it was sent to if that is one of ours.
+
+        A request that was signed for another server's address must not be good here because its Host says so.
+        """
+        if self._house.rules.external_url:
+            return self._house.rules.external_url
+        host = headers_of(scope).get("host", "")
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            name = ""
+        if name not in self._house.rules.host_names:
+            detail = "this name is not one of the server's (CERTCTL_SERVER_NAMES, CERTCTL_ACME_SERVER_EXTERNAL_URL)"
+            raise AcmeRefusal(ProblemType.MALFORMED, detail, status=421)
+        return f"https://{host.lower()}"
+
+    async def _reply(self, scope: HttpScope, receive: Receive, place: Place) -> Reply:
+        method, parts = scope["method"], tuple(place.path.split("/"))
+        if parts[0] in _GETS:
+            return await self._read(scope, place, parts)
+        route = _route(parts)
+        if route is None:
+            raise AcmeRefusal(ProblemType.MALFORMED, "there is no such page", status=404)
+        if method != "POST":
+            # RFC 8555 6.3
+            raise _not_allowed("POST")
+        function, by_key, arguments = route
+        body = await read_body(scope, receive)
+        asked = await enter(self._house, scope, place, body, by_key=by_key)
+        return await function(asked, *arguments)
+
+    async def _read(self, scope: HttpScope, place: Place, parts: tuple[str, ...]) -> Reply:
+        """What anybody may read without signing."""
+        if scope["method"] not in {"GET", "HEAD"}:
+            raise _not_allowed("GET, HEAD")
+        await Visit(self._house.state, address_of(scope)).count()
+        if parts == ("directory",):
+            return await directory.show(self._house, place)
+        if parts == ("new-nonce",):
+            await directory.check(self._house, place)
+            # RFC 8555 7.2
+            return Reply(status=200 if scope["method"] == "HEAD" else 204)
+        if len(parts) == 2 and parts[0] == "renewal-info":
+            return await renewal.show(self._house, place, parts[1])
+        raise AcmeRefusal(ProblemType.MALFORMED, "there is no such page", status=404)
+
+
+def _route(parts: tuple[str, ...]) -> tuple[Route, bool | None, list[str]] | None:
+    for pattern, (function, by_key) in _POSTS.items():
+        if len(pattern) == len(parts) and all(each in {"*", part} for each, part in zip(pattern, parts, strict=True)):
+            arguments = [part for each, part in zip(pattern, parts, strict=True) if each == "*"]
+            return (function, by_key, arguments) if all(arguments) else None
+    return None
+
+
+def _not_allowed(methods: str) -> AcmeRefusal:
+    detail = f"this page takes {methods}"
+    return AcmeRefusal(ProblemType.MALFORMED, detail, status=405, headers=(("allow", methods),))
+
+
+def _raw(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+
+def refuse_at_edge(scope: HttpScope, error: BaseException) -> Refusal:
+    """What the edge itself refuses (a body beyond all bounds), in ACME's words."""
+    reply = refuse(error, request_id_of(scope))
+    headers = tuple(header_lines(reply, "", ""))
+    answer = Refusal(
+        status=reply.status, headers=headers, body=reply.body, code=f"acme_{reply.code}", message=reply.message
+    )
+    return note_refusal(scope, answer)

@@ -1,0 +1,195 @@
+"""Who asks (RFC 8555 6): the JWS is read, its key found, its signature judged, its address and nonce checked.
+
+In this order: form, address, key, signature, and last the nonce, so that nobody spends another's. Account and profile
+are read, and the nonce is spent, in one transaction.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import msgspec
+from msgspec import Struct
+
+from certctl.core.acme import AccountStatus, AcmeAccount, AcmeRules
+from certctl.core.actor import Actor, ActorType
+from certctl.core.catalogue import Profile
+from certctl.core.errors import Malformed
+from certctl.core.rules import Rate
+from certctl.doors.edge import HttpScope, address_of, request_id_of
+from certctl.doors.entry import Visit
+from certctl.doors.state import AppState
+from certctl.protocols.acme.exchange import Place
+from certctl.protocols.acme.nonces import Nonces
+from certctl.store import acme, catalogue, rates
+from certctl.store.tx import Tx
+from certctl.wire import jws
+from certctl.wire.jws import Jwk, Jws
+from certctl.wire.problem import AcmeRefusal, ProblemType
+
+_MOST_URL = 2048
+
+
+class House(Struct, frozen=True):
+    """What the routes of the ACME server share."""
+
+    state: AppState
+    rules: AcmeRules
+    nonces: Nonces
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """A request whose sender is proven. `account` is None where its key alone speaks (a new account, a revocation)."""
+
+    house: House
+    place: Place
+    profile: Profile
+    jws: Jws
+    jwk: Jwk
+    account: AcmeAccount | None
+    request_id: str
+    address: str
+    accept: str
+    query: str
+
+    @property
+    def payload(self) -> bytes:
+        """What was signed; empty for POST-as-GET (RFC 8555 6.3)."""
+        return self.jws.payload
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it is a POST-as-GET."""
+        return not self.jws.payload
+
+    @property
+    def mine(self) -> AcmeAccount:
+        """The account, where the route has made sure that there is one."""
+        if self.account is None:
+            raise AssertionError("this route is for accounts")
+        return self.account
+
+    @property
+    def actor(self) -> Actor:
+        """Who does it, as events and jobs name them."""
+        who = f"acme:{self.account.id}" if self.account is not None else f"acme-key:{self.jwk.thumbprint}"
+        return Actor(id=who, type=ActorType.ACME_ACCOUNT, request_id=self.request_id, address=self.address)
+
+
+async def profile_of(tx: Tx, house: House, place: Place) -> Profile:
+    """The profile that a place belongs to."""
+    found = await catalogue.find(tx, house.state.ctx.scope, Profile, id=place.profile_id)
+    if found is None or not found.enabled:
+        raise AcmeRefusal(ProblemType.MALFORMED, f"there is no ACME server for profile {place.profile_id}", status=404)
+    return found
+
+
+async def enter(house: House, scope: HttpScope, place: Place, body: bytes, *, by_key: bool | None = False) -> Asked:
+    """Prove who sent a body. `by_key`: True wants the key itself in the header, False an account, None takes either."""
+    message = jws.read_jws(body)
+    jws.check_algorithm(message)
+    _check_url(message, place, scope)
+    named = {"jwk", "kid"} & message.header.keys()
+    if len(named) != 1:
+        raise AcmeRefusal(ProblemType.MALFORMED, "the protected header has exactly one of jwk and kid")
+    if by_key is not None and named != ({"jwk"} if by_key else {"kid"}):
+        raise AcmeRefusal(ProblemType.MALFORMED, f"this address wants {'jwk' if by_key else 'kid'} in the header")
+    visit = Visit(house.state, address_of(scope))
+    await visit.count()
+    ctx = house.state.ctx
+    async with ctx.database.begin("acme.enter") as tx:
+        profile = await profile_of(tx, house, place)
+        account, jwk = await _sender(tx, house, place, message)
+        if not jws.verify(message, jwk):
+            raise AcmeRefusal(ProblemType.UNAUTHORIZED, "the signature does not verify with this key", status=401)
+        await _spend(tx, house, message)
+        if account is not None and account.status != AccountStatus.VALID:
+            # RFC 8555 7.3.6
+            raise AcmeRefusal(ProblemType.UNAUTHORIZED, f"this account is {account.status}", status=401)
+    if account is not None:
+        visit.forget()
+        limits = house.state.rules.limits
+        if limits.enabled:
+            await house.state.limits.take("caller", f"acme:{account.id}", limits.caller)
+    return Asked(
+        house=house,
+        place=place,
+        profile=profile,
+        jws=message,
+        jwk=jwk,
+        account=account,
+        request_id=request_id_of(scope),
+        address=address_of(scope),
+        accept=_accept(scope),
+        query=scope.get("query_string", b"").decode("latin-1"),
+    )
+
+
+def _accept(scope: HttpScope) -> str:
+    values = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"accept"]
+    return ", ".join(values)
+
+
+def _check_url(message: Jws, place: Place, scope: HttpScope) -> None:
+    """RFC 8555 6.4: what was signed for another address is not taken at this one."""
+    url = message.header.get("url")
+    if not isinstance(url, str) or len(url) > _MOST_URL:
+        raise AcmeRefusal(ProblemType.MALFORMED, "the protected header has no url")
+    query = scope.get("query_string", b"").decode("latin-1")
+    if url != place.at(place.path) + (f"?{query}" if query else ""):
+        detail = f"the url that was signed is not that of this request ({place.at(place.path)})"
+        raise AcmeRefusal(ProblemType.UNAUTHORIZED, detail, status=401)
+
+
+async def _sender(tx: Tx, house: House, place: Place, message: Jws) -> tuple[AcmeAccount | None, Jwk]:
+    if "jwk" in message.header:
+        return None, jws.read_jwk(message.header["jwk"])
+    kid = message.header["kid"]
+    prefix = place.at("account", "")
+    if not isinstance(kid, str) or not kid.startswith(prefix) or len(kid) > _MOST_URL:
+        raise AcmeRefusal(ProblemType.ACCOUNT_DOES_NOT_EXIST, f"kid is the address of an account ({prefix}...)")
+    found = await acme.get(tx, house.state.ctx.scope, AcmeAccount, kid.removeprefix(prefix))
+    if found is None or found.profile_id != place.profile_id:
+        raise AcmeRefusal(ProblemType.ACCOUNT_DOES_NOT_EXIST, "there is no such account here")
+    return found, stored_key(found)
+
+
+def stored_key(account: AcmeAccount) -> Jwk:
+    """The key of an account."""
+    return jws.read_jwk(msgspec.json.decode(account.jwk))
+
+
+async def _spend(tx: Tx, house: House, message: Jws) -> None:
+    ctx, nonce = house.state.ctx, message.header.get("nonce")
+    if not isinstance(nonce, str):
+        raise AcmeRefusal(ProblemType.BAD_NONCE, "the protected header has no nonce")
+    until = house.nonces.until(nonce, ctx.now())
+    if until is None or not await acme.spend_nonce(tx, ctx.scope, nonce, until):
+        raise AcmeRefusal(ProblemType.BAD_NONCE, "this nonce was used, has lapsed or is not ours; take the fresh one")
+
+
+async def count(tx: Tx, house: House, name: str, per_hour: int) -> None:
+    """Count one act against an hourly limit that all replicas share; 0 is no limit. RateLimited refusal otherwise."""
+    if per_hour <= 0:
+        return
+    ctx = house.state.ctx
+    rate = Rate(per_second=per_hour / 3600, burst=per_hour)
+    taken, wait = await rates.take(tx, ctx.scope, f"acme:{name}", rate, 1, ctx.now())
+    if taken < 1:
+        raise limited(f"more than {per_hour} an hour", wait)
+
+
+def limited(what: str, seconds: float) -> AcmeRefusal:
+    """Too many; come back then."""
+    wait = timedelta(seconds=max(1.0, seconds))
+    return AcmeRefusal(ProblemType.RATE_LIMITED, f"{what}; come back later", retry_after=wait)
+
+
+def read_inner(data: object) -> Jws:
+    """A JWS within a payload."""
+    if not isinstance(data, dict):
+        raise Malformed("a JWS is missing")
+    try:
+        return jws.read_jws(data)
+    except msgspec.ValidationError as error:
+        raise Malformed("the inner JWS is no flattened JWS") from error

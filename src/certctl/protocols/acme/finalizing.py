@@ -1,0 +1,146 @@
+"""Finalize (RFC 8555 7.4): the CSR is judged, the request is written once, the flow is driven for a while.
+
+The order's row is locked from the look at its status to the write of its job, and the job's idempotency key is the
+order's: of many finalizes, on whichever replicas, one writes a job and the others find the order no longer ready. A
+process that dies leaves either nothing or an order that is being processed, whose steps another worker runs.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from certctl.core.acme import AcmeAuthorization, AcmeOrder, AuthorizationStatus, ExternalKey, OrderState
+from certctl.core.errors import CertctlError, Malformed, PolicyDenied
+from certctl.core.events import EventType
+from certctl.core.names import Name, parse_name
+from certctl.lifecycle import flow, request
+from certctl.lifecycle.request import DEFAULT_ISSUER
+from certctl.pki.csr import CsrFacts, csr_pem, read_csr
+from certctl.pki.keys import spki_der
+from certctl.protocols.acme import naming
+from certctl.protocols.acme.entering import Asked
+from certctl.protocols.acme.exchange import Reply
+from certctl.protocols.acme.orders import external_key, note, own_order, shown, wish_of
+from certctl.protocols.acme.settling import fail, settled
+from certctl.store import acme, views
+from certctl.store.tx import Tx
+from certctl.telemetry.logging import get_logger
+from certctl.wire import acme as wire
+from certctl.wire import jws
+from certctl.wire.acme import Finalize
+from certctl.wire.problem import AcmeRefusal, ProblemType, Subproblem
+
+log = get_logger(__name__)
+
+BUDGET = timedelta(seconds=2)
+
+
+async def finalize(asked: Asked, order_id: str) -> Reply:
+    """Finalize an order; the reply shows what has come of it within two seconds."""
+    ctx = asked.house.state.ctx
+    order = await settled(ctx, await own_order(asked, order_id), asked.actor)
+    csr = _read(asked, order)
+    order = await _submit(asked, order, csr)
+    try:
+        await flow.drive(ctx, order.job_id, BUDGET)
+    except CertctlError as error:
+        log.warning("acme_job_not_driven", job_id=order.job_id, error=error)
+    return await shown(asked, order)
+
+
+def _read(asked: Asked, order: AcmeOrder) -> CsrFacts:
+    """The CSR, which names exactly what was ordered, of whatever type, and holds another key than the account's."""
+    wanted = wire.read(asked.payload, Finalize)
+    try:
+        csr = read_csr(jws.decode(wanted.csr, "csr"))
+        named = set(csr.names) | ({parse_name(csr.common_name, "csr")} if csr.common_name else set())
+    except Malformed as error:
+        raise AcmeRefusal(ProblemType.BAD_CSR, error.message) from error
+    asked_for = {naming.parse(name) for name in order.names}
+    if named != asked_for:
+        raise AcmeRefusal(ProblemType.BAD_CSR, _difference(named, asked_for))
+    if csr.spki_der == spki_der(asked.jwk.key):
+        raise AcmeRefusal(ProblemType.BAD_CSR, "the CSR holds the account's key; make one of its own")
+    return csr
+
+
+def _difference(named: set[Name], asked_for: set[Name]) -> str:
+    more = ", ".join(sorted(naming.kept(name) for name in named - asked_for))
+    fewer = ", ".join(sorted(naming.kept(name) for name in asked_for - named))
+    told = [f"it also names {more}"] if more else []
+    told += [f"it does not name {fewer}"] if fewer else []
+    return f"the CSR must name exactly what was ordered: {'; '.join(told)}"[:1000]
+
+
+async def _submit(asked: Asked, order: AcmeOrder, csr: CsrFacts) -> AcmeOrder:
+    ctx = asked.house.state.ctx
+    lost: AcmeRefusal | None = None
+    async with ctx.database.begin("acme.finalize") as tx:
+        held = await acme.get(tx, ctx.scope, AcmeOrder, order.id, lock=True)
+        if held is None or held.status != OrderState.READY:
+            status = held.status if held is not None else "gone"
+            raise AcmeRefusal(ProblemType.ORDER_NOT_READY, f"the order is {status}, not ready")
+        lost = await _unauthorized(tx, asked, held)
+        if lost is not None:
+            await fail(tx, ctx, held.id, lost, asked.actor)
+        else:
+            external = await external_key(tx, asked, asked.mine)
+            held = await _write(tx, asked, held, csr, external)
+    if lost is not None:
+        raise lost
+    return held
+
+
+async def _unauthorized(tx: Tx, asked: Asked, order: AcmeOrder) -> AcmeRefusal | None:
+    """Why the order can no longer be finalized: an authorization that was given up or has lapsed."""
+    ctx = asked.house.state.ctx
+    proofs = await acme.authorizations_of(tx, ctx.scope, order.id)
+    if all(_holds(proof, asked) for proof in proofs) and len(proofs) == len(order.names):
+        return None
+    return AcmeRefusal(ProblemType.UNAUTHORIZED, "an authorization of this order is no longer valid")
+
+
+def _holds(proof: AcmeAuthorization, asked: Asked) -> bool:
+    return proof.status == AuthorizationStatus.VALID and proof.expires_at > asked.house.state.ctx.now()
+
+
+async def _write(tx: Tx, asked: Asked, order: AcmeOrder, csr: CsrFacts, external: ExternalKey | None) -> AcmeOrder:
+    """The request itself: the next version of what this account has for these names, else a new certificate."""
+    ctx = asked.house.state.ctx
+    names = [naming.parse(name) for name in order.names]
+    pem = csr_pem(csr.csr_der)
+    wish = wish_of(asked, names, external, f"mc-acme-{order.id.removeprefix('acme-ord-')}", pem)
+    try:
+        await request.judge(tx, ctx, ctx.scope, asked.actor, wish)
+        certificate_id, job_id = await _next_version(tx, asked, order), ""
+        if certificate_id:
+            job = await request.next_version_in(
+                tx, ctx, ctx.scope, asked.actor, certificate_id, pem, f"acme/{order.id}"
+            )
+            job_id = job.id if job is not None else ""
+        if not job_id:
+            made, written = await request.create_in(tx, ctx, ctx.scope, asked.actor, wish)
+            certificate_id, job_id = made.id, written[0].id
+    except PolicyDenied as denied:
+        faults = [Subproblem(ProblemType.BAD_CSR, each.message) for each in denied.violations]
+        more = faults if len(faults) > 1 else []
+        raise AcmeRefusal(ProblemType.BAD_CSR, denied.message, subproblems=more) from denied
+    kept = {"certificate_id": certificate_id, "job_id": job_id, "updated_at": ctx.now()}
+    await acme.move(tx, ctx.scope, AcmeOrder, order.id, OrderState.PROCESSING, **kept)
+    details = {"certificate_id": certificate_id, "job_id": job_id, "spki_sha256": csr.spki_sha256}
+    await note(tx, asked, EventType.ACME_ORDER_PROCESSING, order.id, details)
+    processing = await acme.get(tx, ctx.scope, AcmeOrder, order.id)
+    if processing is None:
+        raise AssertionError("an order stays")
+    return processing
+
+
+async def _next_version(tx: Tx, asked: Asked, order: AcmeOrder) -> str:
+    """The certificate that this account has for these names from the same issuer; empty when there is none."""
+    ctx = asked.house.state.ctx
+    earlier = await acme.earlier_order(tx, ctx.scope, order)
+    if earlier is None:
+        return ""
+    certificate = await views.certificate(tx, ctx.scope, earlier.certificate_id)
+    same = certificate.issuer_id == (asked.profile.acme_issuer_id or DEFAULT_ISSUER)
+    return certificate.id if same and certificate.certificate_profile_id == asked.profile.id else ""

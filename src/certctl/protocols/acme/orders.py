@@ -1,0 +1,292 @@
+"""Orders (RFC 8555 7.4): made and shown. What is issued goes the way of every certificate (`lifecycle.request`).
+
+An order names what it wants before anything is proven; its names are judged at once by whoever vouches for the account
+and by the profile, so that nobody proves control of what would never be issued.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from certctl.core.acme import (
+    DNS_01,
+    HTTP_01,
+    TLS_ALPN_01,
+    TRUST_AUTHENTICATED,
+    AcmeAccount,
+    AcmeAuthorization,
+    AcmeChallenge,
+    AcmeOrder,
+    AuthorizationStatus,
+    ChallengeStatus,
+    ExternalKey,
+    OrderState,
+)
+from certctl.core.errors import Conflict, Malformed
+from certctl.core.events import Event, EventType
+from certctl.core.ids import new_id
+from certctl.core.names import Name, NameKind
+from certctl.ledger import append
+from certctl.lifecycle import request
+from certctl.lifecycle.request import DEFAULT_ISSUER, NewCertificate
+from certctl.protocols.acme import naming, renewal
+from certctl.protocols.acme.entering import Asked, limited
+from certctl.protocols.acme.exchange import Reply, json_reply
+from certctl.protocols.acme.settling import RETRY, settled
+from certctl.store import acme
+from certctl.store.tx import Tx
+from certctl.wire import acme as wire
+from certctl.wire.acme import NewOrder, show_time
+from certctl.wire.problem import AcmeRefusal, ProblemType, Subproblem
+
+_HOUR = timedelta(hours=1)
+_WILD = "*."
+
+
+async def create(asked: Asked) -> Reply:
+    """Make an order (newOrder)."""
+    wanted = wire.read(asked.payload, NewOrder)
+    names = wire.read_identifiers(wanted.identifiers)
+    _refuse_unsupported(asked, wanted)
+    ctx = asked.house.state.ctx
+    async with ctx.database.begin("acme.order") as tx:
+        account = await acme.get(tx, ctx.scope, AcmeAccount, asked.mine.id, lock=True)
+        if account is None:
+            raise AssertionError("an account stays")
+        external = await external_key(tx, asked, account)
+        _check_allowed(names, external)
+        await _judge(tx, asked, names, external)
+        replaces = await renewal.check_replaces(tx, asked, wanted.replaces, names)
+        if not replaces:
+            await _check_limits(tx, asked)
+        order = _order(asked, names, replaces, wanted.profile or "")
+        try:
+            await acme.insert(tx, ctx.scope, order)
+        except Conflict as error:
+            raise AcmeRefusal(ProblemType.ALREADY_REPLACED, "another order replaces this certificate") from error
+        proofs = await _insert_authorizations(tx, asked, order, names)
+        details = {"account_id": account.id, "names": order.names, "status": str(order.status), "replaces": replaces}
+        await note(tx, asked, EventType.ACME_ORDER_CREATED, order.id, details)
+    return json_reply(document(asked, order, proofs), status=201, location=asked.place.at("order", order.id))
+
+
+def _refuse_unsupported(asked: Asked, wanted: NewOrder) -> None:
+    if wanted.profile is not None and wanted.profile != asked.profile.id:
+        detail = f"the profile here is {asked.profile.id}; see the directory's meta"
+        raise AcmeRefusal(ProblemType.INVALID_PROFILE, detail)
+    wire.read_time(wanted.not_before, "notBefore")
+    wire.read_time(wanted.not_after, "notAfter")
+    if wanted.not_before is not None or wanted.not_after is not None:
+        # RFC 8555 7.4: what cannot be fulfilled as it was asked is refused
+        raise Malformed("notBefore and notAfter are not supported: the profile says how long a certificate lives")
+
+
+async def external_key(tx: Tx, asked: Asked, account: AcmeAccount) -> ExternalKey | None:
+    """What vouches for the account; a key that was revoked since vouches for nobody."""
+    if not account.external_key_id:
+        return None
+    scope = asked.house.state.ctx.scope
+    key = await acme.external_key(tx, scope, account.external_key_id)
+    if key is None or key.revoked_at is not None:
+        raise AcmeRefusal(ProblemType.UNAUTHORIZED, "the external account key of this account was revoked")
+    return key
+
+
+def _check_allowed(names: Sequence[Name], external: ExternalKey | None) -> None:
+    if external is None:
+        return
+    faults = [
+        Subproblem(
+            ProblemType.REJECTED_IDENTIFIER,
+            f"{name.value} is not among the names of this external account",
+            (str(name.kind), name.value),
+        )
+        for name in names
+        if not naming.is_allowed(name, external.allowed_names)
+    ]
+    if faults:
+        wire.refuse_identifiers(faults)
+
+
+async def _judge(tx: Tx, asked: Asked, names: Sequence[Name], external: ExternalKey | None) -> None:
+    """What profile and policies would refuse later is refused before anybody proves anything."""
+    ctx = asked.house.state.ctx
+    wish = wish_of(asked, names, external, new_id("mc-acme"), "")
+    await request.judge(tx, ctx, ctx.scope, asked.actor, wish)
+
+
+def wish_of(
+    asked: Asked, names: Sequence[Name], external: ExternalKey | None, certificate_id: str, csr_pem: str
+) -> NewCertificate:
+    """The request that an order comes to."""
+    return NewCertificate(
+        id=certificate_id,
+        name=f"{names[0].value} ({certificate_id})"[:255],
+        common_name=names[0].value,
+        sans=[naming.kept(name) for name in names],
+        owner_id=external.owner_id if external else "",
+        team_id=external.team_id if external else "",
+        issuer_id=asked.profile.acme_issuer_id or DEFAULT_ISSUER,
+        certificate_profile_id=asked.profile.id,
+        tags={"acme_account": asked.mine.id},
+        csr_pem=csr_pem,
+        source="ACME",
+    )
+
+
+async def _check_limits(tx: Tx, asked: Asked) -> None:
+    """Counted in the account's own orders, under its lock: however many replicas, the limit is the limit."""
+    rules, ctx, account_id = asked.house.rules, asked.house.state.ctx, asked.mine.id
+    now = ctx.now()
+    if rules.orders_per_hour:
+        made, first = await acme.recent_orders(tx, ctx.scope, account_id, now - _HOUR)
+        if made >= rules.orders_per_hour and first is not None:
+            raise limited(f"more than {rules.orders_per_hour} orders an hour", (first + _HOUR - now).total_seconds())
+    if rules.concurrent_orders:
+        open_, lapses = await acme.open_orders(tx, ctx.scope, account_id, now)
+        if open_ >= rules.concurrent_orders and lapses is not None:
+            wait = min(lapses - now, timedelta(minutes=1)).total_seconds()
+            raise limited(f"more than {rules.concurrent_orders} orders that have not ended", wait)
+
+
+def _order(asked: Asked, names: Sequence[Name], replaces: str, profile: str) -> AcmeOrder:
+    ctx = asked.house.state.ctx
+    now, kept = ctx.now(), [naming.kept(name) for name in names]
+    return AcmeOrder(
+        tenant_id=ctx.scope.tenant_id,
+        id=new_id("acme-ord"),
+        account_id=asked.mine.id,
+        profile_id=asked.profile.id,
+        status=OrderState.READY if trusts(asked) else OrderState.PENDING,
+        names=kept,
+        names_key=naming.key_of(kept),
+        not_before=None,
+        not_after=None,
+        replaces=replaces,
+        profile=profile,
+        error=None,
+        expires_at=now + asked.house.rules.order_ttl,
+        certificate_id="",
+        job_id="",
+        version_id="",
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def trusts(asked: Asked) -> bool:
+    """Whether this profile takes the word of an account that somebody vouched for."""
+    return (asked.profile.acme_auth_mode or asked.house.rules.default_auth_mode) == TRUST_AUTHENTICATED
+
+
+async def _insert_authorizations(
+    tx: Tx, asked: Asked, order: AcmeOrder, names: Sequence[Name]
+) -> list[AcmeAuthorization]:
+    ctx, trusted = asked.house.state.ctx, trusts(asked)
+    now = ctx.now()
+    proofs, ways = [], []
+    for name in names:
+        wildcard = name.kind is NameKind.DNS and name.value.startswith(_WILD)
+        proof = AcmeAuthorization(
+            tenant_id=ctx.scope.tenant_id,
+            id=new_id("acme-authz"),
+            order_id=order.id,
+            account_id=order.account_id,
+            name=f"{name.kind}:{name.value.removeprefix(_WILD)}",
+            wildcard=wildcard,
+            status=AuthorizationStatus.VALID if trusted else AuthorizationStatus.PENDING,
+            expires_at=now + asked.house.rules.authorization_ttl,
+            validated_at=now if trusted else None,
+            created_at=now,
+        )
+        proofs.append(proof)
+        kinds = _ways(name, wildcard=wildcard)
+        ways += [_challenge(proof, kind, now) for kind in (kinds[:1] if trusted else kinds)]
+    await acme.insert(tx, ctx.scope, *proofs)
+    await acme.insert(tx, ctx.scope, *ways)
+    return proofs
+
+
+def _ways(name: Name, *, wildcard: bool) -> tuple[str, ...]:
+    """RFC 8555 7.1.3, RFC 8737 4, RFC 8738 7: how control of a name may be shown."""
+    if name.kind is NameKind.IP:
+        return (HTTP_01, TLS_ALPN_01)
+    return (DNS_01,) if wildcard else (HTTP_01, DNS_01, TLS_ALPN_01)
+
+
+def _challenge(proof: AcmeAuthorization, kind: str, now: datetime) -> AcmeChallenge:
+    valid = proof.status == AuthorizationStatus.VALID
+    return AcmeChallenge(
+        tenant_id=proof.tenant_id,
+        id=new_id("acme-chall"),
+        authorization_id=proof.id,
+        account_id=proof.account_id,
+        type=kind,
+        token=secrets.token_urlsafe(32),
+        status=ChallengeStatus.VALID if valid else ChallengeStatus.PENDING,
+        validated_at=proof.validated_at,
+        error=None,
+        attempts=0,
+        run_at=now,
+        lease_owner="",
+        lease_until=None,
+        created_at=now,
+    )
+
+
+def document(asked: Asked, order: AcmeOrder, proofs: Sequence[AcmeAuthorization]) -> dict[str, Any]:
+    """The order object (RFC 8555 7.1.3)."""
+    place = asked.place
+    told: dict[str, Any] = {
+        "status": order.status,
+        "expires": show_time(order.expires_at),
+        "identifiers": [naming.identifier(name) for name in order.names],
+        "authorizations": [place.at("authz", proof.id) for proof in proofs],
+        "finalize": place.at("order", order.id, "finalize"),
+    }
+    if order.version_id:
+        told["certificate"] = place.at("cert", order.version_id)
+    if order.error is not None:
+        told["error"] = order.error
+    if order.replaces:
+        told["replaces"] = order.replaces
+    if order.profile:
+        told["profile"] = order.profile
+    return told
+
+
+async def show(asked: Asked, order_id: str) -> Reply:
+    """An order, as it stands by now."""
+    if not asked.is_read:
+        raise Malformed("an order is read with POST-as-GET: an empty payload")
+    return await shown(asked, await own_order(asked, order_id))
+
+
+async def shown(asked: Asked, order: AcmeOrder) -> Reply:
+    """The reply that shows an order as it stands by now."""
+    ctx = asked.house.state.ctx
+    order = await settled(ctx, order, asked.actor)
+    async with ctx.database.read() as tx:
+        proofs = await acme.authorizations_of(tx, ctx.scope, order.id)
+    wait = RETRY if order.status == OrderState.PROCESSING else None
+    address = asked.place.at("order", order.id)
+    return json_reply(document(asked, order, proofs), location=address, retry_after=wait)
+
+
+async def own_order(asked: Asked, order_id: str) -> AcmeOrder:
+    """An order of this account. Another's reads as if it were not there."""
+    ctx = asked.house.state.ctx
+    async with ctx.database.read() as tx:
+        order = await acme.get(tx, ctx.scope, AcmeOrder, order_id)
+    if order is None or order.account_id != asked.mine.id:
+        raise AcmeRefusal(ProblemType.MALFORMED, "there is no such order", status=404)
+    return order
+
+
+async def note(tx: Tx, asked: Asked, kind: EventType, order_id: str, details: dict[str, Any]) -> None:
+    """Write an event about an order."""
+    event = Event(type=kind, subject_type="acme_order", subject_id=order_id, actor=asked.actor, details=details)
+    await append(tx, asked.house.state.ctx.scope, asked.house.state.ctx.now(), event)

@@ -1,0 +1,195 @@
+"""The ACME server's core (RFC 8555), request by request, on both databases."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from certctl.wire.jws import encode
+from protocol.acme_house import BASE, csr_for, jwk_of, new_key, open_acme, problem, sign
+
+INDEX = f'<{BASE}/directory>;rel="index"'
+
+
+@pytest.fixture
+async def house(tmp_path, database_url):
+    async with open_acme(tmp_path / "data", database_url) as opened:
+        yield opened
+
+
+async def test_one_life_from_binding_to_revocation(house):
+    client = await house.known(allowed_names=["corp.example"])
+    made = await client.order("shop.corp.example", "*.shop.corp.example")
+    assert (made.status_code, made.json()["status"]) == (201, "ready")
+    order = made.json()
+    assert [each["value"] for each in order["identifiers"]] == ["shop.corp.example", "*.shop.corp.example"]
+    proof = (await client.post(order["authorizations"][1])).json()
+    assert proof["status"] == "valid"
+    assert (proof["wildcard"], proof["identifier"]["value"]) == (True, "shop.corp.example")
+    key = new_key()
+    names = ["shop.corp.example", "*.shop.corp.example"]
+    done = await client.post(order["finalize"], {"csr": csr_for(names, key)})
+    assert done.json()["status"] == "valid", done.text
+    chain = await client.post(done.json()["certificate"], accept="application/pem-certificate-chain")
+    assert chain.headers["content-type"] == "application/pem-certificate-chain"
+    leaf, *above = x509.load_pem_x509_certificates(chain.content)
+    san = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert sorted(san.get_values_for_type(x509.DNSName)) == sorted(names)
+    assert leaf.public_key() == key.public_key()
+    leaf.verify_directly_issued_by(above[0])
+    # in the inventory, asked for by the account
+    shown = (await house.api.get("/api/v1/certificates?q=shop.corp.example"))["data"][0]
+    assert (shown["source"], shown["status"]) == ("ACME", "Active")
+    jobs = (await house.api.get(f"/api/v1/jobs?certificate_id={shown['id']}"))["data"]
+    account = client.kid.rpartition("/")[2]
+    async with house.api.house.database.read() as tx:
+        from certctl.store import views
+
+        assert (await views.job(tx, house.api.house.ctx.scope, jobs[0]["id"])).requested_by == f"acme:{account}"
+    der = encode(leaf.public_bytes(Encoding.DER))
+    assert (await client.post("revoke-cert", {"certificate": der, "reason": 1})).status_code == 200
+    again = await client.post("revoke-cert", {"certificate": der})
+    assert (again.status_code, problem(again)) == (400, "alreadyRevoked")
+    assert (await house.api.get(f"/api/v1/certificates/{shown['id']}"))["status"] == "Revoked"
+
+
+async def test_every_answer_carries_what_it_should(house):
+    directory = await house.http.get(f"{BASE}/directory")
+    assert directory.json()["meta"]["externalAccountRequired"] is True
+    assert directory.json()["meta"]["profiles"] == {
+        "prof-default": directory.json()["meta"]["profiles"]["prof-default"]
+    }
+    assert "link" not in directory.headers
+    for method, status in (("HEAD", 200), ("GET", 204)):
+        answer = await house.http.request(method, f"{BASE}/new-nonce")
+        assert (answer.status_code, answer.headers["cache-control"]) == (status, "no-store")
+        assert len(answer.headers["replay-nonce"]) > 22
+        assert answer.headers["link"] == INDEX
+    client = await house.known()
+    order = await client.order("a.example")
+    assert order.headers["location"].startswith(f"{BASE}/order/acme-ord-")
+    proof = await client.post(order.json()["authorizations"][0])
+    way = await client.post(proof.json()["challenges"][0]["url"])
+    assert f'<{order.json()["authorizations"][0]}>;rel="up"' in way.headers["link"]
+    for answer in (order, proof, way, await client.post("new-order", {}), await client.post("order/nothing")):
+        assert answer.headers["replay-nonce"]
+        assert INDEX in answer.headers["link"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        new_key(), ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP521R1()),
+        rsa.generate_private_key(public_exponent=65537, key_size=2048), ed25519.Ed25519PrivateKey.generate(),
+    ],
+    ids=["P-256", "P-384", "P-521", "RSA", "Ed25519"],
+)  # fmt: skip
+async def test_every_kind_of_key_registers_and_is_found_again(tmp_path, key):
+    async with open_acme(tmp_path / "data") as house:
+        client = house.client(key=key)
+        made = await client.register(await house.eab(), contact=["mailto:ops@example.com"])
+        assert (made.status_code, made.json()["contact"]) == (201, ["mailto:ops@example.com"])
+        again = await client.post("new-account", {"onlyReturnExisting": True}, by_key=True)
+        assert (again.status_code, again.headers["location"]) == (200, client.kid)
+
+
+async def test_an_account_is_changed_its_key_rolled_and_given_up(house):
+    client = await house.known()
+    changed = await client.post(client.kid, {"contact": ["mailto:new@example.com"], "orders": "ignored"})
+    assert changed.json()["contact"] == ["mailto:new@example.com"]
+    assert problem(await client.post(client.kid, {"contact": ["tel:+1"]})) == "unsupportedContact"
+    assert (
+        problem(await client.post(client.kid, {"contact": ["mailto:a@b.example?cc=c@d.example"]})) == "invalidContact"
+    )
+    order = (await client.order("a.example")).headers["location"]
+    listed = await client.post((await client.post(client.kid)).json()["orders"])
+    assert listed.json()["orders"] == [order]
+
+    fresh, url = new_key(), f"{BASE}/key-change"
+    inner = {"account": client.kid, "oldKey": jwk_of(client.key)}
+
+    def rolled(**more):
+        header = {"alg": "ES256", "jwk": jwk_of(fresh), "url": url} | more
+        return sign(fresh, header, __import__("json").dumps(inner).encode())
+
+    assert problem(await client.post(url, rolled(url=BASE))) == "malformed"
+    assert problem(await client.post(url, rolled(nonce="x"))) == "malformed"
+    assert (await client.post(url, rolled())).status_code == 200
+    assert problem(await client.post(client.kid)) == "unauthorized", "the old key opens nothing any more"
+    client.key = fresh
+    assert (await client.post(client.kid)).status_code == 200
+    other = await house.known()
+    inner = {"account": other.kid, "oldKey": jwk_of(other.key)}
+    taken = await other.post(url, rolled())
+    assert (taken.status_code, taken.headers["location"]) == (409, client.kid)
+
+    gone = await client.post(client.kid, {"status": "deactivated"})
+    assert gone.json()["status"] == "deactivated"
+    refused = await client.post(order)
+    assert (refused.status_code, problem(refused)) == (401, "unauthorized")
+    assert (await client.post("new-account", {}, by_key=True)).status_code == 401
+
+
+async def test_renewal_is_a_version_of_the_same_certificate_and_replaces_once(house):
+    client = await house.known()
+    first, pem = await client.issued("a.example", "b.example")
+    leaf = x509.load_pem_x509_certificate(pem.encode())
+    aki = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    serial = leaf.serial_number.to_bytes(leaf.serial_number.bit_length() // 8 + 1, "big")
+    name = f"{encode(aki)}.{encode(serial)}"
+    told = await house.http.get(f"{BASE}/renewal-info/{name}")
+    assert (told.status_code, told.headers["retry-after"]) == (200, "21600")
+    window = told.json()["suggestedWindow"]
+    start, end = (datetime.fromisoformat(window[name]) for name in ("start", "end"))
+    assert leaf.not_valid_before_utc < start < end < leaf.not_valid_after_utc
+    second, _ = await client.issued("b.example", "a.example", replaces=name)
+    assert second["replaces"] == name
+    again = await client.order("a.example", replaces=name)
+    assert (again.status_code, problem(again)) == (409, "alreadyReplaced")
+    assert problem(await client.order("c.example", replaces=name)) == "malformed"
+    found = (await house.api.get("/api/v1/certificates?q=a.example"))["data"]
+    assert len(found) == 1
+    assert (await house.api.get(f"/api/v1/certificates/{found[0]['id']}/versions"))["total"] == 2
+    der = encode(leaf.public_bytes(Encoding.DER))
+    assert (await client.post("revoke-cert", {"certificate": der, "reason": 4})).status_code == 200
+    moved = (await house.http.get(f"{BASE}/renewal-info/{name}")).json()["suggestedWindow"]
+    assert datetime.fromisoformat(moved["end"]) <= house.api.clock.now(), "its window lies behind it: renew at once"
+    assert first["certificate"] != second["certificate"]
+
+
+async def test_a_certificate_s_own_key_revokes_it_and_no_other_does(house):
+    client, stranger = await house.known(), await house.known()
+    key = new_key()
+    _, pem = await client.issued("a.example", key=key)
+    der = encode(x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER))
+    assert problem(await stranger.post("revoke-cert", {"certificate": der})) == "unauthorized"
+    assert problem(await house.client().post("revoke-cert", {"certificate": der})) == "unauthorized"
+    owner = house.client(key=key)
+    assert problem(await owner.post("revoke-cert", {"certificate": der, "reason": 6})) == "badRevocationReason"
+    assert problem(await owner.post("revoke-cert", {"certificate": encode(b"no certificate")})) == "malformed"
+    assert (await owner.post("revoke-cert", {"certificate": der, "reason": 1})).status_code == 200
+
+
+async def test_the_alternate_chain_ends_in_the_root(house):
+    client = await house.known()
+    order, pem = await client.issued("a.example")
+    chain = await client.post(order["certificate"])
+    assert f'<{order["certificate"]}/1>;rel="alternate"' in chain.headers["link"]
+    longer = await client.post(f"{order['certificate']}/1")
+    default, whole = x509.load_pem_x509_certificates(pem.encode()), x509.load_pem_x509_certificates(longer.content)
+    assert whole[: len(default)] == default
+    assert whole[-1].issuer == whole[-1].subject
+    assert f'<{order["certificate"]}>;rel="alternate"' in longer.headers["link"]
+    der = await client.post(order["certificate"], accept="application/pkix-cert")
+    assert x509.load_der_x509_certificate(der.content) == default[0]
+    assert 'rel="up"' in der.headers["link"]
+    assert (await client.post(order["certificate"], accept="text/plain")).status_code == 406
+    stranger = await house.known()
+    assert (await stranger.post(order["certificate"])).status_code == 404
+    assert (await stranger.post(order["url"])).status_code == 404
+    assert (await stranger.post(order["authorizations"][0])).status_code == 404
+    assert (await client.post(f"{order['certificate']}/2")).status_code == 404

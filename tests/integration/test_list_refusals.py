@@ -59,6 +59,7 @@ async def fill(api: Api) -> dict[str, str]:
         team = await api.made("/api/v1/teams", {"name": f"team {word}"})
         await api.made("/api/v1/owners", {"name": f"owner {word}", "team_id": team["id"]})
         await api.made("/api/v1/profiles", {"name": f"profile {word}"})
+        await api.made("/api/v1/acme/external-account-keys", {"name": f"eab {word}", "profile_id": "prof-default"})
         await api.made("/api/v1/renewal-policies", {"name": f"policy {word}"})
         group = await api.made("/api/v1/agent-groups", {"name": f"group {word}", "match_os": "linux"})
         agent = await api.agent(f"host-{word}")

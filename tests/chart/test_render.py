@@ -392,6 +392,31 @@ def test_agents_rights_are_those_that_were_given():
     assert of(manifests, "RoleBinding")["subjects"][0]["name"] == template["serviceAccountName"]
 
 
+def test_each_process_has_a_page_of_its_own_that_prometheus_alone_reaches():
+    sets = ("monitoring.enabled=true", "monitoring.serviceMonitor.enabled=true", "networkPolicy.enabled=true")
+    ports = [("runtime-0", 9100), ("runtime-1", 9101)]
+    manifests = render("monitoring.runtimeMetrics.port=9100", "server.processes=2", *sets)
+    pod = of(manifests, "Deployment", "certctl-server")["spec"]["template"]["spec"]["containers"][0]
+    assert [(each["name"], each["containerPort"]) for each in pod["ports"] if "runtime" in each["name"]] == ports
+    config = of(manifests, "ConfigMap", "certctl-server")["data"]
+    assert (config["CERTCTL_RUNTIME_METRICS_HOST"], config["CERTCTL_RUNTIME_METRICS_PORT"]) == ("0.0.0.0", "9100")
+    scraped = of(manifests, "ServiceMonitor")["spec"]["endpoints"]
+    assert [(each["targetPort"], each["path"]) for each in scraped[1:]] == [(name, "/metrics") for name, _ in ports]
+    service = of(manifests, "Service", "certctl-server")["spec"]["ports"]
+    assert {each["name"] for each in service} == {"https", "pki"}, "without a key, so in no Service"
+    rules = of(manifests, "NetworkPolicy", "certctl-server")["spec"]["ingress"]
+    (runtime,) = [rule for rule in rules if {"port": "runtime-0"} in rule["ports"]]
+    assert runtime["ports"] == [{"port": name} for name, _ in ports]
+    assert [peer["namespaceSelector"]["matchLabels"] for peer in runtime["from"]] == [
+        {"kubernetes.io/metadata.name": "monitoring"}
+    ]
+    named = {"networkPolicy": {"peers": {"prometheus": []}}}
+    nobody = render("monitoring.runtimeMetrics.port=9100", *sets, values=named)
+    for rule in of(nobody, "NetworkPolicy", "certctl-server")["spec"]["ingress"]:
+        assert {"port": "runtime-0"} not in rule["ports"], "no peer named is nobody, not everybody"
+    assert "runtime" not in str(render(*sets))
+
+
 # -- no value that nothing uses -----------------------------------------------------------------------------------------
 
 # what has to be on for a value to matter, by the longest prefix
@@ -423,6 +448,7 @@ CONTEXT: dict[str, tuple[str, ...]] = {
     "monitoring.serviceMonitor.enabled": ("monitoring.enabled=true",),
     "monitoring.prometheusRules.": ("monitoring.prometheusRules.enabled=true",),
     "monitoring.prometheusRules.enabled": (),
+    "monitoring.runtimeMetrics.": (),
     "migrations.": ("migrations.viaHook=true",),
     "externalDatabase.": ("postgresql.enabled=false", "externalDatabase.existingSecret=d"),
     "externalDatabase.url": ("postgresql.enabled=false", "externalDatabase.url=postgres://other.example/x"),

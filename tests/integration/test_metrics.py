@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
+from unittest import mock
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from certctl.bootstrap import open_house
+from certctl.connectors.issuers.local import LocalIssuer
+from certctl.core.errors import Rejected
+from certctl.lifecycle import renew
 from certctl.store import counters
 from certctl.telemetry import metrics
 from certctl.telemetry.metrics import Kind, Place
@@ -99,8 +103,6 @@ async def test_soon_and_online_are_counted_to_the_second(api):
     await issue(api, agent, target_id)
     await agent.call("POST", f"/api/v1/agents/{agent.id}/heartbeat", {"boot_id": agent.boot_id})
     expires = (await api.get("/api/v1/certificates/mc-shop"))["expires_at"]
-    from datetime import datetime
-
     end, beaten = datetime.fromisoformat(expires), api.clock.moment
     for moment, online in ((beaten + timedelta(minutes=5), 1), (beaten + timedelta(minutes=5, seconds=1), 0)):
         api.clock.moment = moment
@@ -202,6 +204,46 @@ async def test_metrics_need_their_permission_and_the_whole_fleet(api):
     for path in ("/api/v1/metrics", "/api/v1/metrics/prometheus"):
         assert (await api.call("GET", path, key=limited)).status_code == 403, "no foreign count"
         assert (await api.call("GET", path, key="")).status_code == 401
+
+
+async def test_what_the_texts_of_the_alerts_point_at_says_what_failed(api):
+    """`/issuers` says how many failed there and when, `/jobs?status=failed` which and why, for what one may see."""
+    assert (await api.get("/api/v1/issuers/iss-local")).get("recent_failures", 0) == 0
+    team = (await api.made("/api/v1/teams", {"name": "web"}))["id"]
+    agent = await api.agent()
+    target_id = await api.target(agent)
+    with mock.patch.object(LocalIssuer, "submit", side_effect=Rejected("the CA says no")):
+        body = {"id": "mc-1", "common_name": "one.example", "target_ids": [target_id]}
+        await api.made("/api/v1/certificates", body)
+        await agent.csr((await agent.work())[0])
+    (failed,) = (await api.get("/api/v1/jobs?status=failed"))["data"]
+    assert failed["certificate_id"] == "mc-1"
+    assert "the CA says no" in failed["last_error"]
+    (issuer,) = (await api.get("/api/v1/issuers"))["data"]
+    assert issuer["recent_failures"] == 1
+    assert datetime.fromisoformat(issuer["last_failure_at"]) == api.clock.moment
+    assert await api.get("/api/v1/issuers/iss-local") == issuer
+    (found,) = (await api.get("/api/v1/issuers?fields=id,recent_failures"))["data"]
+    assert found == {"id": "iss-local", "recent_failures": 1}
+    limited = await api.key("r-viewer", teams=[team])
+    (theirs,) = (await api.get("/api/v1/issuers", key=limited))["data"]
+    assert theirs.get("recent_failures", 0) == 0, "no foreign count"
+    seen = await scrape(api)
+    assert seen["certctl_job_failed_total", ()] == 1
+    api.clock.moment += timedelta(hours=25)
+    assert (await api.get("/api/v1/issuers/iss-local")).get("recent_failures", 0) == 0
+
+    second = await api.target(agent, "second")
+    body = {"id": "mc-2", "common_name": "two.example", "target_ids": [second], "renewal_policy_id": "rp-manual"}
+    await api.made("/api/v1/certificates", body)
+    await agent.serve()
+    end = datetime.fromisoformat((await api.get("/api/v1/certificates/mc-2"))["expires_at"])
+    api.clock.moment = end - timedelta(days=1)
+    assert (await scrape(api))["certctl_certificate_expiring_soon", ()] == 1
+    while await renew.tick(api.house.ctx):
+        pass
+    expiring = (await api.get("/api/v1/certificates?status=expiring"))["data"]
+    assert [each["id"] for each in expiring] == ["mc-2"]
 
 
 async def test_every_declared_fleet_metric_is_told(api):

@@ -18,7 +18,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from certctl.core.actor import SYSTEM
-from certctl.core.certificate import CLIENT_HOLDER, Version
+from certctl.core.certificate import CLIENT_HOLDER, OWN_TLS_SOURCE, Version
 from certctl.core.errors import CertctlError, Misconfigured, NotFound, Temporary
 from certctl.core.names import parse_names
 from certctl.lifecycle import flow, request
@@ -131,7 +131,7 @@ async def _issue(ctx: Context, certificate_id: str, csr: str, names: tuple[str, 
             validity_seconds=int(_LIFE.total_seconds()),
             renewal_policy_id="rp-manual",
             csr_pem=csr,
-            source="own-tls",
+            source=OWN_TLS_SOURCE,
             tags={"purpose": "control plane TLS"},
         )
         _, (job,) = await request.create(ctx, ctx.scope, SYSTEM, wanted)

@@ -17,6 +17,8 @@ CLIENT_HOLDER = "client"
 # of an imported certificate nobody we know holds the key, and no CA of ours signed it: OCSP and CRL never speak of it
 EXTERNAL_HOLDER = "external"
 EXTERNAL_PREFIX = "external:"
+# where the control plane's own TLS certificates come from; no caller can say so of theirs
+OWN_TLS_SOURCE = "own-tls"
 
 
 class Certificate(Struct, frozen=True, kw_only=True):
@@ -137,3 +139,5 @@ class RequestBody(Struct, frozen=True, kw_only=True):
     replaces_id: str = ""
     reason: str = ""
     extra: dict[str, Any] = {}
+    # asked by the control plane for the certificate of its own listener (ADR 5)
+    own_tls: bool = False

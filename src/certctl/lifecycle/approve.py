@@ -53,7 +53,7 @@ async def _approve(tx: Tx, ctx: Context, step: Step, job: Job, rules: Sequence[R
         certificate = await certificates.certificate(tx, ctx.scope, job.certificate_id)
         found = await compliance.judge_request(tx, ctx, rules, certificate, body)
         await compliance.record(tx, ctx, rules, certificate, found)
-        violations += compliance.blocking(found)
+        violations += compliance.blocking(found, body)
     if violations:
         raise PolicyDenied(violations)
     now = ctx.now()
@@ -185,7 +185,7 @@ async def _check_unchanged(tx: Tx, ctx: Context, job: Job, approval: Approval, d
         raise Conflict(message)
     certificate = await certificates.certificate(tx, ctx.scope, job.certificate_id)
     rules = await compliance.rules_in_force(tx, ctx)
-    broken = compliance.blocking(await compliance.judge_request(tx, ctx, rules, certificate, body))
+    broken = compliance.blocking(await compliance.judge_request(tx, ctx, rules, certificate, body), body)
     if broken:
         raise PolicyDenied(broken)
 

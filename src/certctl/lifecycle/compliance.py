@@ -78,8 +78,14 @@ async def judge_request(
     return judge(rules, subject)
 
 
-def blocking(found: Sequence[Found]) -> tuple[Violation, ...]:
-    """What keeps a certificate from being issued: every violation of a rule that is no mere warning."""
+def blocking(found: Sequence[Found], body: RequestBody) -> tuple[Violation, ...]:
+    """What keeps a certificate from being issued: every violation of a rule that is no mere warning.
+
+    Nothing keeps the control plane from the certificate of its own listener: whoever forbids that could never be told
+    so, nor undo it. What it breaks is recorded and shown like anybody's.
+    """
+    if body.own_tls:
+        return ()
     return tuple(each.violation for each in found if each.rule.severity in BLOCKING)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from certctl.core.actor import Actor
+from certctl.core.actor import Actor, ActorType
 from certctl.core.catalogue import IssuerRecord, Profile
-from certctl.core.certificate import CLIENT_HOLDER, Certificate, RequestBody, Version
+from certctl.core.certificate import CLIENT_HOLDER, OWN_TLS_SOURCE, Certificate, RequestBody, Version
 from certctl.core.errors import Malformed, PolicyDenied, Violation
 from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
@@ -51,7 +51,7 @@ async def _refuse(
     """Tell at once everything that profile, issuer and the organisation's rules have against it."""
     rules = await compliance.rules_in_force(tx, ctx)
     found = await compliance.judge_request(tx, ctx, rules, certificate, body)
-    violations = (*broken, *compliance.blocking(found))
+    violations = (*broken, *compliance.blocking(found, body))
     if violations:
         raise PolicyDenied(violations)
 
@@ -75,6 +75,7 @@ async def request_body(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask)
         replaces_id=ask.replaces_id,
         reason=ask.reason,
         extra=ask.extra,
+        own_tls=certificate.source == OWN_TLS_SOURCE and ask.actor.type is ActorType.SYSTEM,
     )
     await _refuse(tx, ctx, certificate, body, judge_request(facts.issuance_facts(body, profile, issuer)))
     return body

@@ -5,6 +5,7 @@ A day begins at 00:00:00 UTC and belongs to whoever ends, or is made, before the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from certctl.core.scope import Scope
-from certctl.core.status import AgentStatus, CertificateStatus, JobStatus
+from certctl.core.status import AgentStatus, CertificateStatus, JobStatus, JobType
 from certctl.core.target import AgentRecord
 from certctl.store import catalogue, certificates, schema
 from certctl.store.tx import Tx
@@ -189,3 +190,32 @@ def _between(column: sa.ColumnElement[datetime], first: date, days: int) -> tupl
 
 def _days(first: date, days: int) -> list[date]:
     return [first + timedelta(days=number) for number in range(days)]
+
+
+class IssuerFailures(Struct, frozen=True):
+    """How many issuing jobs of one issuer ended in failure, and when the last one did."""
+
+    number: int = 0
+    last_at: datetime | None = None
+
+
+async def issuer_failures(
+    tx: Tx, scope: Scope, issuer_ids: Sequence[str], since: datetime
+) -> dict[str, IssuerFailures]:
+    """Failed issuances and renewals of these issuers since a moment, among the certificates that a scope may see."""
+    jobs, owned = schema.jobs.c, schema.certificates.c
+    together = sa.and_(owned.tenant_id == jobs.tenant_id, owned.id == jobs.certificate_id)
+    rows = await tx.execute(
+        sa.select(owned.issuer_id, sa.func.count().label("number"), sa.func.max(jobs.completed_at).label("last_at"))
+        .select_from(schema.jobs.join(schema.certificates, together))
+        .where(
+            jobs.tenant_id == scope.tenant_id,
+            jobs.status == JobStatus.FAILED,
+            jobs.completed_at > since,
+            jobs.type.in_((JobType.ISSUANCE, JobType.RENEWAL)),
+            certificates.in_scope(scope),
+            owned.issuer_id.in_(tuple(issuer_ids)),
+        )
+        .group_by(owned.issuer_id)
+    )
+    return {row.issuer_id: IssuerFailures(row.number, row.last_at) for row in rows}

@@ -172,8 +172,10 @@ OCSP_LABELS = (
     "request_success",
     "request_invalid",
     "issuer_not_found",
+    "cert_not_found",
     "signing_failed",
     "nonce_echoed",
+    "nonce_malformed",
 )
 
 

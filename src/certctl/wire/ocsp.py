@@ -13,7 +13,7 @@ from enum import IntEnum
 
 from msgspec import Struct
 
-from certctl.core.errors import Malformed
+from certctl.core.errors import Malformed, Violation
 from certctl.pki import der
 from certctl.pki.algorithms import SignatureAlgorithm
 from certctl.pki.der import Reader
@@ -22,6 +22,9 @@ MAX_REQUEST_OCTETS = 64 * 1024
 MAX_CERT_IDS = 50
 MAX_NONCE_OCTETS = 128  # RFC 9654 2.1; RFC 8954 had 32
 _MAX_SERIAL_OCTETS = 64  # RFC 5280 4.1.2.2 allows 20; a request may ask about anything
+
+# the rule of a violation: whatever else a request holds, its nonce cannot be echoed
+NONCE_IS_MALFORMED = "nonce_is_malformed"
 
 SHA1_OID = "1.3.14.3.2.26"
 SHA256_OID = "2.16.840.1.101.3.4.2.1"
@@ -174,11 +177,16 @@ def _read_extensions(outer: Reader | None) -> dict[str, bytes]:
 
 
 def _read_nonce(value_der: bytes) -> bytes:
-    reader = Reader(value_der)
-    nonce = reader.octet_string()
-    reader.end()
+    message = f"a nonce is an OCTET STRING of 1 to {MAX_NONCE_OCTETS} octets"
+    wrong = Malformed(message, violations=(Violation(NONCE_IS_MALFORMED, message, "nonce"),))
+    try:
+        reader = Reader(value_der)
+        nonce = reader.octet_string()
+        reader.end()
+    except Malformed as error:
+        raise wrong from error
     if not 1 <= len(nonce) <= MAX_NONCE_OCTETS:
-        raise Malformed(f"a nonce has 1 to {MAX_NONCE_OCTETS} octets")
+        raise wrong
     return nonce
 
 
@@ -257,6 +265,26 @@ def basic_response(
 def error_response(status: ResponseStatus) -> bytes:
     """An unsigned OCSPResponse that only tells what is wrong."""
     return der.sequence(der.enumerated(status))
+
+
+def count_unknown(response_der: bytes) -> int:
+    """How many certificates a successful OCSPResponse answers unknown for. Raises Malformed."""
+    outer = Reader(response_der).enter(der.SEQUENCE)
+    outer.next(der.ENUMERATED)
+    holder = outer.enter(der.context_tag(0, constructed=True)).enter(der.SEQUENCE)
+    holder.oid()
+    data = Reader(holder.octet_string()).enter(der.SEQUENCE).enter(der.SEQUENCE)
+    data.optional(der.context_tag(0, constructed=True))
+    for number in (1, 2):
+        data.optional(der.context_tag(number, constructed=True))
+    data.next(der.GENERALIZED_TIME)
+    unknown_tag, number_of = der.context_tag(2, constructed=False), 0
+    singles = data.enter(der.SEQUENCE)
+    while singles.peek() is not None:
+        single = singles.enter(der.SEQUENCE)
+        single.next(der.SEQUENCE)
+        number_of += single.peek() == unknown_tag
+    return number_of
 
 
 def read_response_status(response_der: bytes) -> ResponseStatus:

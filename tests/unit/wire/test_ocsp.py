@@ -227,3 +227,31 @@ def test_unknown_response_status_is_refused() -> None:
 def test_other_hashes_are_refused() -> None:
     with pytest.raises(Malformed):
         ocsp.issuer_hashes("2.16.840.1.101.3.4.2.2", b"", spki_der(issuer()[1]))
+
+
+def response_of(*statuses: bytes) -> bytes:
+    key_hash = ocsp.responder_key_hash(spki_der(issuer()[1]))
+    singles = [ocsp.single_response(ONE, status, NOW, NOW + timedelta(hours=1)) for status in statuses]
+    tbs = ocsp.response_data(key_hash, NOW, singles, b"nonce")
+    return ocsp.basic_response(tbs, SignatureAlgorithm.ECDSA_SHA256, b"signature")
+
+
+@given(st.lists(st.sampled_from([ocsp.good(), ocsp.unknown(), ocsp.revoked(NOW, None), ocsp.revoked(NOW, 1)])))
+def test_unknown_answers_are_counted(statuses: list[bytes]) -> None:
+    assert ocsp.count_unknown(response_of(*statuses)) == statuses.count(ocsp.unknown())
+
+
+ANSWER = response_of(ocsp.unknown(), ocsp.good())
+
+
+@given(st.integers(0, len(ANSWER) - 1), st.binary(max_size=4), st.integers(0, 4))
+def test_counting_in_mutations_gives_nothing_but_malformed(at: int, inserted: bytes, cut: int) -> None:
+    with contextlib.suppress(Malformed):
+        ocsp.count_unknown(ANSWER[:at] + inserted + ANSWER[at + cut :])
+
+
+def test_a_nonce_that_cannot_be_echoed_is_told_by_its_name() -> None:
+    for nonce in (b"", b"x" * (ocsp.MAX_NONCE_OCTETS + 1)):
+        with pytest.raises(Malformed) as told:
+            ocsp.read_request(ocsp.write_request((ONE,), nonce))
+        assert [violation.rule for violation in told.value.violations] == [ocsp.NONCE_IS_MALFORMED]

@@ -188,12 +188,27 @@ CERTCTL_CA_COMMON_NAME: {{ .Values.server.caCommonName | quote }}
 CERTCTL_DATABASE_MAX_CONNS: {{ .Values.server.database.maxConnections | quote }}
 CERTCTL_DATABASE_WAIT: {{ .Values.server.database.wait | quote }}
 CERTCTL_MIGRATIONS_VIA_HOOK: {{ .Values.migrations.viaHook | quote }}
+{{- if .Values.monitoring.runtimeMetrics.port }}
+CERTCTL_RUNTIME_METRICS_HOST: 0.0.0.0
+CERTCTL_RUNTIME_METRICS_PORT: {{ .Values.monitoring.runtimeMetrics.port | quote }}
+{{- end }}
 CERTCTL_LOG_LEVEL: {{ .Values.server.logging.level | quote }}
 CERTCTL_LOG_FORMAT: {{ .Values.server.logging.format | quote }}
 {{- end -}}
 
 {{- define "certctl.serverConfig" -}}
 {{ merge (dict) .Values.server.env (include "certctl.serverVariables" . | fromYaml) | toYaml }}
+{{- end -}}
+
+{{/* a port of the pod for each server process's own figures, if they are wanted */}}
+{{- define "certctl.runtimePorts" -}}
+{{- $ports := list }}
+{{- if .Values.monitoring.runtimeMetrics.port }}
+{{- range $index := until (int .Values.server.processes) }}
+{{- $ports = append $ports (dict "name" (printf "runtime-%d" $index) "containerPort" (add $.Values.monitoring.runtimeMetrics.port $index)) }}
+{{- end }}
+{{- end }}
+{{- toYaml $ports }}
 {{- end -}}
 
 {{/* CERTCTL_* that are secrets: the root, and the Secrets to take them from (a hook brings its own) */}}

@@ -26,6 +26,9 @@ class IssuerView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     source: str = ""
     hierarchy_mode: str = ""
     row_version: int = 0
+    # of issuances and renewals that ended in failure within 24 hours, among the jobs that the caller may see
+    recent_failures: int = 0
+    last_failure_at: datetime | None = None
 
 
 class IssuerWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -35,6 +38,7 @@ class IssuerWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cleared: ClassVar[Mapping[str, Any]] = {"config": {}}
     read_only: ClassVar[frozenset[str]] = frozenset(
         {"row_version", "created_at", "updated_at", "last_tested_at", "test_status", "source", "hierarchy_mode"}
+        | {"recent_failures", "last_failure_at"}
     )
 
     id: Id | None = None

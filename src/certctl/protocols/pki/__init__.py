@@ -212,13 +212,17 @@ class PkiApp:
         """From the bytes themselves: what was asked, and what the signed answer says of it."""
         try:
             asked = ocsp.read_request(request_der)
-        except Malformed:
+        except Malformed as error:
             self._count("request_invalid")
+            if any(violation.rule == ocsp.NONCE_IS_MALFORMED for violation in error.violations):
+                self._count("nonce_malformed")
             return
         if ocsp.read_response_status(response_der) is not ResponseStatus.SUCCESSFUL:
             self._count("request_invalid")
             return
         self._count("request_success")
+        for _ in range(ocsp.count_unknown(response_der)):
+            self._count("cert_not_found")
         if asked.nonce is not None:
             self._count("nonce_echoed")
 

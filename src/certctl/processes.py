@@ -46,6 +46,7 @@ from certctl.store.database_clock import DatabaseClock
 from certctl.store.wake import listening
 from certctl.telemetry.process import ProcessFigures
 from certctl.telemetry.tally import Tally
+from certctl.web.app import create_web, with_web
 from certctl.worker.batches import BatchRunner
 from certctl.worker.counting import Counting
 from certctl.worker.runner import Runner
@@ -110,9 +111,8 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
         rules=settings.doors,
     )
     acme_app = Edge(AcmeApp(state, settings.acme), state, acme.refuse_at_edge)
-    tls = uvicorn.Config(
-        _with_protocols(create_api(state), pki, acme_app), **_uvicorn(), ssl_certfile=cert_path, ssl_keyfile=key_path
-    )
+    doors = _with_protocols(with_web(create_api(state), create_web(state)), pki, acme_app)
+    tls = uvicorn.Config(doors, **_uvicorn(), ssl_certfile=cert_path, ssl_keyfile=key_path)
     plain = uvicorn.Config(pki, **_uvicorn())
     runner, schedule = Runner(ctx, house.wakeups), Schedule(ctx, _ticks(settings), state.watch.lease_granted)
     counting = Counting(ctx, tally)

@@ -13,12 +13,13 @@ from unittest import mock
 import httpx
 
 from certctl import settings as settings_module
-from certctl.api import agent_protocol, driving
+from certctl.api import agent_protocol
 from certctl.api.app import create_api
 from certctl.bootstrap import House, open_house
 from certctl.core.names import parse_names
 from certctl.core.rules import DoorRules
 from certctl.core.secret import Secret
+from certctl.doors import driving
 from certctl.doors.state import AppState
 from certctl.pki.algorithms import KeyAlgorithm
 from certctl.pki.csr import build_csr, csr_pem

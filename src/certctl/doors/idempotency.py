@@ -166,7 +166,7 @@ class Idempotency:
         slot = Slot(self._state.ctx)
         scope[_SLOT] = slot
         held = _Held()
-        with _witnessed(slot):
+        with witnessed(slot):
             try:
                 await self._app(scope, receive, held.send)
             except BaseException:
@@ -195,7 +195,8 @@ def slot_of(scope: HttpScope) -> Slot | None:
 
 
 @contextlib.contextmanager
-def _witnessed(slot: Slot) -> Iterator[None]:
+def witnessed(slot: Slot) -> Iterator[None]:
+    """While this lasts, each commit notes that the slot's claim has acted."""
     before = WITNESS.set(slot.witness)
     try:
         yield

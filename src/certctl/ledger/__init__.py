@@ -63,6 +63,13 @@ async def follow(tx: Tx, scope: Scope, after: tuple[int, int], limit: int) -> li
     return await audit.events_after(tx, scope, after, limit)
 
 
+async def recent(
+    tx: Tx, scope: Scope, limit: int, *, subject_id: str = "", before: int | None = None
+) -> list[EventRow]:
+    """What happened last, newest first, of everything or of one subject; what may be shown of it the caller judges."""
+    return await audit.newest_events(tx, scope, limit, subject_id=subject_id, before=before)
+
+
 def _row(event: Event, now: datetime) -> dict[str, Any]:
     for name, value in event.details.items():
         if isinstance(value, Secret):

@@ -61,6 +61,18 @@ async def events_after(tx: Tx, scope: Scope, after: tuple[int, int], limit: int)
     return await tx.all(EventRow, statement.limit(limit))
 
 
+async def newest_events(
+    tx: Tx, scope: Scope, limit: int, *, subject_id: str = "", before: int | None = None
+) -> list[EventRow]:
+    """The newest events, newest first; those of one subject when it is named, those before a sequence number."""
+    statement = sa.select(events).where(events.c.tenant_id == scope.tenant_id)
+    if subject_id:
+        statement = statement.where(events.c.subject_id == subject_id)
+    if before is not None:
+        statement = statement.where(events.c.seq < before)
+    return await tx.all(EventRow, statement.order_by(events.c.seq.desc()).limit(limit))
+
+
 async def newest_position(tx: Tx, scope: Scope) -> tuple[int, int]:
     """The cursor behind the newest event that nothing can overtake any more; (0, 0) in an empty log."""
     c = events.c

@@ -5,7 +5,6 @@ from __future__ import annotations
 from litestar import get, post
 from litestar.params import FromPath, JSONBody
 
-from certctl.api.driving import drive
 from certctl.api.guard import needs
 from certctl.api.lists import answer_list, listed
 from certctl.api.request import ApiRequest
@@ -14,6 +13,7 @@ from certctl.client.models.approvals import ApprovalView, DecisionAnswer, Decisi
 from certctl.client.models.page import PageOf, StatusAnswer
 from certctl.control import approvals as control
 from certctl.core.approval import Approval
+from certctl.doors.driving import drive
 from certctl.lifecycle.approve import Decision
 from certctl.store import approvals as store
 from certctl.store.act_listings import APPROVALS

@@ -8,7 +8,6 @@ from litestar import Response, delete, get, post, put
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody
 
-from certctl.api.driving import drive, drive_pending, ids
 from certctl.api.guard import edits, needs
 from certctl.api.lists import answer_list, listed
 from certctl.api.patching import patched
@@ -33,6 +32,7 @@ from certctl.control import exports
 from certctl.core.certificate import Certificate
 from certctl.core.errors import Malformed, Violation
 from certctl.core.scope import Scope
+from certctl.doors.driving import drive, drive_pending, ids
 from certctl.lifecycle import deploy, plan, renew, revoke
 from certctl.lifecycle import request as request_stage
 from certctl.pki.pem import certificate_pem

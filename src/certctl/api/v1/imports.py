@@ -5,7 +5,6 @@ from __future__ import annotations
 from litestar import post
 from litestar.params import FromPath, JSONBody
 
-from certctl.api.driving import drive, drive_pending, ids
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
 from certctl.api.shown import given, shown
@@ -13,6 +12,7 @@ from certctl.client.models.certificates import CertificateView
 from certctl.client.models.imports import ClaimBody, ImportAnswer, ImportBody, ImportItem, ImportResult, ReissueBody
 from certctl.client.models.page import StatusAnswer
 from certctl.core.errors import CallerError, Malformed, Violation
+from certctl.doors.driving import drive, drive_pending, ids
 from certctl.doors.identity import authorise
 from certctl.lifecycle import adopt, renew
 from certctl.lifecycle import request as request_stage

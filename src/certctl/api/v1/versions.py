@@ -7,7 +7,6 @@ import asyncio
 from litestar import Response, get, post
 from litestar.params import FromPath, JSONBody
 
-from certctl.api.driving import ids
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
 from certctl.api.shown import shown
@@ -15,6 +14,7 @@ from certctl.client.models.certificates import Pkcs12Body, VersionView
 from certctl.client.models.page import StatusAnswer
 from certctl.control import exports
 from certctl.core.certificate import Version
+from certctl.doors.driving import ids
 from certctl.lifecycle import deploy
 from certctl.pki.csr import csr_pem
 from certctl.pki.pem import certificate_pem, read_certificates

@@ -1,0 +1,128 @@
+"""/find: the command palette, and the same as a page without script: certificates, places, pages."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from litestar import Response, get
+from msgspec import Struct
+
+from certctl.core.scope import Scope
+from certctl.store.listings import CERTIFICATES, TARGETS
+from certctl.store.lists import Asked, read_list
+from certctl.web import marks
+from certctl.web.entries import entries
+from certctl.web.guard import needs
+from certctl.web.marks import Mark
+from certctl.web.pages import render
+from certctl.web.request import WebRequest
+from certctl.web.rows import gather
+from certctl.web.words import gettext as _
+
+_MOST = 6
+_LONGEST = 256
+
+
+class Option(Struct, frozen=True, kw_only=True):
+    """One thing found."""
+
+    href: str
+    icon: str
+    kind: str
+    text: str
+    more: str
+    end: str
+
+
+class Shelf(Struct, frozen=True, kw_only=True):
+    """Things of one sort."""
+
+    heading: str
+    options: list[Option]
+
+
+@get("/find", opt=needs("cert.read"))
+async def show(request: WebRequest) -> Response[str]:
+    """What fits; `>` looks for pages alone, `#` for serial numbers and fingerprints, `@` for places."""
+    typed = request.query_params.get("q", "").strip()[:_LONGEST]
+    sign, word = (typed[:1], typed[1:].strip()) if typed[:1] in {">", "#", "@"} else ("", typed)
+    shelves = []
+    if word and sign in {"", "#"}:
+        shelves.append(await _certificates(request, word))
+    if word and sign in {"", "@"} and request.may("target.read"):
+        shelves.append(await _places(request, request.seen_by("target.read"), word))
+    if sign in {"", ">"}:
+        shelves.append(_pages(request, word))
+    return await render(request, "find.html", q=typed, shelves=[shelf for shelf in shelves if shelf.options])
+
+
+async def _certificates(request: WebRequest, word: str) -> Shelf:
+    asked = Asked(q=word, sort="expiresAt", limit=_MOST)
+    now = request.ctx.now()
+    async with request.ctx.database.read() as tx:
+        found = await read_list(tx, request.visible, CERTIFICATES, asked)
+        gathered = await gather(tx, request.visible, found.data, now)
+    options = []
+    for facts in gathered:
+        mark: Mark = marks.mark(facts)
+        end = facts.certificate.expires_at
+        options.append(
+            Option(
+                href=f"/certificates/{facts.certificate.id}",
+                icon=mark.shape,
+                kind=mark.kind,
+                text=facts.certificate.name,
+                more=mark.word,
+                end=end.strftime("%Y-%m-%d") if end else "",
+            )
+        )
+    total = f"{found.total:,}{'+' if found.estimated else ''}"
+    heading = _("Certificates, {shown} of {total}").format(shown=len(options), total=total)
+    if found.total > len(options):
+        options.append(
+            Option(
+                href=f"/certificates?q={_quoted(word)}",
+                icon="i-search",
+                kind="",
+                text=_("Show all {total} in Certificates").format(total=total),
+                more="",
+                end="",
+            )
+        )
+    return Shelf(heading=heading, options=options)
+
+
+def _quoted(word: str) -> str:
+    return quote(word, safe="")
+
+
+async def _places(request: WebRequest, scope: Scope, word: str) -> Shelf:
+    async with request.ctx.database.read() as tx:
+        found = await read_list(tx, scope, TARGETS, Asked(q=word, sort="name", limit=_MOST))
+        mapped = {row.id: row for row in found.data}
+    options = [
+        Option(
+            href=f"/certificates?target_id={_quoted(row.id)}",
+            icon="i-target",
+            kind="",
+            text=row.name,
+            more=row.type,
+            end="",
+        )
+        for row in mapped.values()
+    ]
+    return Shelf(heading=_("Places"), options=options)
+
+
+def _pages(request: WebRequest, word: str) -> Shelf:
+    wanted = word.lower()
+    options = [
+        Option(href=entry.path, icon=entry.icon, kind="", text=entry.text, more="", end="")
+        for _heading, listed in entries(None)
+        for entry in listed
+        if (not entry.permission or request.may(entry.permission)) and wanted in entry.text.lower()
+    ]
+    return Shelf(heading=_("Pages"), options=options)
+
+
+HANDLERS = (show,)

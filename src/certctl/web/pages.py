@@ -1,0 +1,165 @@
+"""Makes pages: templates filled strictly, the same head and navigation on each, our policy in every header.
+
+Everything in a template is escaped; no page has inline script or style. Must never put a secret on a page.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from litestar import Response
+from litestar.datastructures import Cookie
+from markupsafe import Markup, escape
+
+from certctl import __version__
+from certctl.store.stats import Summary
+from certctl.web import words
+from certctl.web.assets import address
+from certctl.web.entries import Group, entries
+from certctl.web.request import CSRF_FIELD, ONCE_FIELD, WebRequest
+from certctl.web.words import gettext as _
+
+_TEMPLATES = Path(__file__).parent / "templates"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    # forms have to say where they come from
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+THEME_COOKIE = "certctl_theme"
+THEMES = ("light", "dark")
+_MOST_BREAKS = 64
+# control, direction and zero-width characters change how the text around them reads
+_UNSEEN = re.compile("[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+
+
+@lru_cache(maxsize=1)
+def templates() -> jinja2.Environment:
+    """The templates, read once; an unknown name in one is an error, not an empty place."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+        extensions=["jinja2.ext.i18n"],
+    )
+    translations: Any = environment
+    translations.install_gettext_callables(words.gettext, words.ngettext, newstyle=True)
+    environment.globals |= {"static": address, "csrf_field": CSRF_FIELD, "once_field": ONCE_FIELD}
+    environment.filters |= {
+        "shown": shown,
+        "broken": broken,
+        "span": words.span,
+        "exact": words.exact,
+        "number": words.number,
+    }
+    return environment
+
+
+def shown(text: str) -> str:
+    """Text of others with what cannot be seen made visible, as code points."""
+    return _UNSEEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", str(text))
+
+
+def broken(name: str) -> Markup:
+    """A name that may break after its dots, isolated from the direction of what stands around it."""
+    parts = shown(name).split(".")
+    head, rest = parts[:_MOST_BREAKS], parts[_MOST_BREAKS:]
+    text = Markup(".<wbr>").join(escape(part) for part in head)
+    return Markup("<bdi>") + text + (Markup(".") + escape(".".join(rest)) if rest else Markup("")) + Markup("</bdi>")
+
+
+async def render(
+    request: WebRequest,
+    template: str,
+    *,
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+    cookies: list[Cookie] | None = None,
+    **values: Any,
+) -> Response[str]:
+    """A page, or the part of it that htmx asks for (it picks the part itself)."""
+    words.speak(request.headers.get("accept-language", ""))
+    body = templates().get_template(template).render(await _around(request) | values)
+    return Response(
+        body,
+        status_code=status,
+        media_type="text/html",
+        headers=HEADERS | (headers or {}),
+        cookies=cookies or [],
+    )
+
+
+async def _around(request: WebRequest) -> dict[str, Any]:
+    """What every page has."""
+    now: datetime = request.ctx.now()
+    theme = request.cookies.get(THEME_COOKIE, "")
+
+    def when(moment: datetime) -> str:
+        return words.relative(moment, now)
+
+    return {
+        "now": now,
+        "when": when,
+        "day": lambda moment: words.day(moment, now),
+        "language": words.language(),
+        "theme": theme if theme in THEMES else "",
+        "version": __version__,
+        "here": request.here,
+        "path": request.scope["path"],
+        "csrf": request.csrf,
+        "once": lambda: secrets.token_hex(16),
+        "me": request.known.actor.id if request.known is not None else "",
+        "may": request.may,
+        "groups": await navigation(request) if request.known is not None else [],
+        "done": DONE.get(request.query_params.get("done", ""), lambda: "")(),
+    }
+
+
+async def navigation(request: WebRequest) -> list[Group]:
+    """What the caller may open; what is not built does not appear."""
+    counts = await _counts(request)
+    groups = []
+    for heading, listed in entries(counts):
+        allowed = [entry for entry in listed if not entry.permission or request.may(entry.permission)]
+        if allowed:
+            groups.append(Group(heading=heading, entries=allowed))
+    return groups
+
+
+async def _counts(request: WebRequest) -> Summary | None:
+    if not request.may("stats.read"):
+        return None
+    return await request.door.summaries.of(request.ctx, request.seen_by("stats.read"))
+
+
+# what a form did, told on the page where it leads; the word stands in the address, so the text is never the caller's
+DONE: dict[str, Any] = {
+    "renewal": lambda: _("Renewal has begun. Each step shows below as it is done."),
+    "deployment": lambda: _("Deployment has begun. A place is proven when it is seen serving the version."),
+    "rollback": lambda: _("The older version is on its way back to its places."),
+    "revoked": lambda: _("Revoked. OCSP and CRL say so from now on."),
+    "archived": lambda: _("Archived. What was issued stays valid until it ends or is revoked."),
+    "requested": lambda: _("Requested. Each step shows below as it is done."),
+    "approved": lambda: _("Approved. The work goes on by itself."),
+    "rejected": lambda: _("Rejected. The job is cancelled."),
+    "cancelled": lambda: _("Cancelled. A result that comes later is refused."),
+    "ended": lambda: _("The session has ended."),
+    "saved": lambda: _("Saved."),
+    "retired": lambda: _("Retired."),
+    "batch": lambda: _("The batch has begun."),
+    "signed-out": lambda: _("You are signed out."),
+}

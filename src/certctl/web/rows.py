@@ -1,0 +1,130 @@
+"""Gathers what pages show of many certificates at once: a few queries for a whole page, never one a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+
+from certctl.core.catalogue import IssuerRecord, RenewalPolicy, Team
+from certctl.core.certificate import CLIENT_HOLDER, EXTERNAL_HOLDER, Certificate
+from certctl.core.scope import Scope
+from certctl.core.status import CertificateStatus
+from certctl.policy.renewal import RenewalFacts, RenewalPolicyFacts, renew_at
+from certctl.store import catalogue, truths
+from certctl.store.truths import Leaf
+from certctl.store.tx import Tx
+from certctl.web import marks
+from certctl.web.axis import Axis, Life, life
+from certctl.web.marks import Facts, Mark, Truth
+
+_ENDED = frozenset({CertificateStatus.REVOKED, CertificateStatus.ARCHIVED})
+# whoever holds such a key has to come with a new request
+_NOT_OURS = frozenset({CLIENT_HOLDER, EXTERNAL_HOLDER})
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """One certificate of a list."""
+
+    facts: Facts
+    mark: Mark
+    truths: tuple[Truth, Truth, Truth, Truth]
+    spoken: str
+    life: Life
+    renews: datetime | None
+    issuer: str
+    team: str
+    more_names: int
+
+
+class Names(Struct, frozen=True, kw_only=True):
+    """The names of what certificates point at, by id."""
+
+    issuers: Mapping[str, str]
+    teams: Mapping[str, str]
+    policies: Mapping[str, RenewalPolicy]
+
+
+async def gather(tx: Tx, scope: Scope, found: Sequence[Certificate], now: datetime) -> list[Facts]:
+    """The facts of certificates that the scope may see."""
+    ids = [each.id for each in found]
+    leaves = await truths.leaves(tx, scope, ids)
+    places = await truths.places(tx, scope, ids)
+    jobs = await truths.underway(tx, scope, ids)
+    return [
+        Facts(certificate=each, leaves=leaves[each.id], places=places[each.id], jobs=jobs[each.id], now=now)
+        for each in found
+    ]
+
+
+async def names_of(tx: Tx, scope: Scope, found: Sequence[Certificate]) -> Names:
+    """What the certificates' ids stand for; what is gone keeps its id."""
+    policies = {}
+    for policy_id in {each.renewal_policy_id for each in found if each.renewal_policy_id}:
+        policy = await catalogue.find(tx, Scope.whole(scope.tenant_id), RenewalPolicy, id=policy_id)
+        if policy is not None:
+            policies[policy_id] = policy
+    whole = Scope.whole(scope.tenant_id)
+    return Names(
+        issuers=await truths.named(tx, whole, IssuerRecord, [each.issuer_id for each in found]),
+        teams=await truths.named(tx, whole, Team, [each.team_id for each in found]),
+        policies=policies,
+    )
+
+
+def rows(gathered: Sequence[Facts], names: Names, axis: Axis) -> list[Row]:
+    """How they are shown."""
+    return [_row(facts, names, axis) for facts in gathered]
+
+
+def _row(facts: Facts, names: Names, axis: Axis) -> Row:
+    certificate = facts.certificate
+    four = marks.truths(facts)
+    shown = marks.mark(facts)
+    renews = planned(facts, names.policies.get(certificate.renewal_policy_id))
+    begin = min((leaf.not_before for leaf in facts.leaves), default=None)
+    end = certificate.expires_at if facts.leaves or certificate.status in _ENDED else None
+    return Row(
+        facts=facts,
+        mark=shown,
+        truths=four,
+        spoken=marks.spoken(four),
+        life=life(axis, begin, end, renews, shown.kind if shown.kind in {"bad", "warn"} else ""),
+        renews=renews,
+        issuer=names.issuers.get(certificate.issuer_id, certificate.issuer_id),
+        team=names.teams.get(certificate.team_id, certificate.team_id),
+        more_names=max(0, len(set(certificate.sans) - {certificate.common_name})),
+    )
+
+
+def planned(facts: Facts, policy: RenewalPolicy | None) -> datetime | None:
+    """When the first of its versions falls due by its policy; None when nothing renews it by itself."""
+    certificate = facts.certificate
+    if policy is None or not policy.auto_renew or certificate.status in _ENDED:
+        return None
+    return min((_due(facts, leaf, policy) for leaf in facts.leaves if leaf.holder_id not in _NOT_OURS), default=None)
+
+
+def _due(facts: Facts, leaf: Leaf, policy: RenewalPolicy) -> datetime:
+    certificate = facts.certificate
+    return renew_at(
+        RenewalFacts(
+            version_id=leaf.id,
+            not_before=leaf.not_before,
+            not_after=leaf.not_after,
+            issued_at=leaf.created_at,
+            policy=RenewalPolicyFacts(
+                window_days=policy.renewal_window_days,
+                window_fraction=policy.renewal_window_fraction,
+                auto_renew=policy.auto_renew,
+                max_retries=policy.max_retries,
+                retry_interval=timedelta(seconds=policy.retry_interval_seconds),
+            ),
+            failures=certificate.failures,
+            last_failure_at=certificate.last_failure_at,
+            live_job=facts.issuing() is not None,
+            status=certificate.status,
+            now=facts.now,
+        )
+    )

@@ -1,0 +1,188 @@
+"""What people do here, by clicks, by keyboard and without script; two at once; a session that ends, a server that goes."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import expect
+
+from browser.site import Host, client_csr
+
+PATIENT = 60_000
+
+
+def made(site, name: str, **more) -> str:
+    body = {"common_name": name} | ({} if "target_ids" in more else {"csr_pem": client_csr(name)}) | more
+    return site.call("POST", "/api/v1/certificates", body)["id"]
+
+
+def test_somebody_signs_in_looks_around_and_signs_out(site, window):
+    opened = window(signed_in=False)
+    page = opened.go("/certificates?q=shop")
+    assert page.url.endswith("/login?then=/certificates%3Fq%3Dshop")
+    page.get_by_label("API key").fill(site.admin)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/certificates?q=shop")
+    page.reload()
+    expect(page.get_by_role("heading", name="Certificates")).to_be_visible()
+    page.get_by_role("link", name="Overview").click()
+    expect(page.locator(".verdict h1")).to_contain_text("break")
+    page.get_by_role("button", name="Switch theme").click()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.reload()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_text("You are signed out.")).to_be_visible()
+    opened.go("/certificates")
+    assert "/login" in page.url
+
+
+def test_a_certificate_is_requested_and_watched_until_it_is_served_without_a_reload(site, window):
+    host = Host(site, "web-07")
+    host.target("web-07 :443")
+    page = window().go("/request")
+    page.get_by_label("Name", exact=True).fill("hello.example.com")
+    page.get_by_label("web-07 :443").check()
+    page.get_by_role("button", name="Request it").click()
+    expect(page.get_by_text("Requested. Each step shows below")).to_be_visible()
+    page.evaluate("window.here = true")
+    host.serve()
+    expect(page.locator(".head .st")).to_have_text("Proven", timeout=PATIENT)
+    expect(page.locator(".story")).to_contain_text("Seen served, by web-07", timeout=PATIENT)
+    assert page.evaluate("window.here"), "the page was not loaded anew"
+    page.get_by_role("button", name="Renew").click()
+    expect(page.locator(".head .st")).to_have_text(re.compile("Renewing"), timeout=PATIENT)
+    host.serve()
+    expect(page.locator(".thread")).to_contain_text("Version 2", timeout=PATIENT)
+    page.get_by_role("link", name="Put back version 1").click()
+    page.get_by_role("button", name="Put it back").click()
+    host.serve()
+    expect(page.locator(".story")).to_contain_text("puts an older version back", timeout=PATIENT)
+    expect(page.locator(".thread")).to_contain_text("Version 1", timeout=PATIENT)
+
+
+def test_a_fault_is_said_at_its_field_and_what_was_typed_stays(site, window):
+    page = window(quiet=False).go("/request")
+    page.get_by_label("Name", exact=True).fill("not a name")
+    page.get_by_label("More names").fill("fine.example.com")
+    page.get_by_role("button", name="Request it").click()
+    expect(page.locator("[aria-invalid], .note.bad").first).to_be_visible()
+    assert page.get_by_label("Name", exact=True).input_value() == "not a name"
+    assert page.get_by_label("More names").input_value() == "fine.example.com"
+
+
+def test_one_of_many_is_found_by_keyboard_alone(site, window):
+    page = window().go("/certificates")
+    page.keyboard.press("/")
+    page.keyboard.type("ldap.internal")
+    expect(page.locator("#list .name")).to_have_count(1, timeout=PATIENT)
+    assert page.url.endswith("q=ldap.internal")
+    page.keyboard.press("Control+k")
+    expect(page.locator("#palette")).to_be_visible()
+    page.keyboard.type("shop.example")
+    expect(page.locator("#palette [aria-selected=true]")).to_contain_text("shop.example.com", timeout=PATIENT)
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/certificates/{site.ids['shop']}")
+    page.keyboard.press("Control+k")
+    page.keyboard.press("Escape")
+    expect(page.locator("#palette")).to_be_hidden()
+    page = page.context.pages[0]
+    page.goto(site.url + "/certificates")
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Skip to content")).to_be_focused()
+    page.keyboard.press("j")
+    expect(page.locator("#list .name").first).to_be_focused()
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/certificates/*")
+
+
+def test_revoking_asks_for_the_name_and_then_says_what_it_did(site, window):
+    certificate = made(site, "revoke-me.example.com")
+    page = window().go(f"/certificates/{certificate}")
+    page.get_by_role("link", name="Revoke").click()
+    button = page.get_by_role("button", name="Revoke revoke-me.example.com")
+    expect(button).to_be_disabled()
+    page.get_by_label("Reason").select_option("keyCompromise")
+    page.get_by_label("Type the name").fill("revoke-me.example.org")
+    expect(button).to_be_disabled()
+    page.get_by_label("Type the name").fill("revoke-me.example.com")
+    button.click()
+    expect(page.get_by_text("OCSP and CRL say so")).to_be_visible()
+    expect(page.locator(".head .st")).to_contain_text("Revoked")
+    assert site.call("GET", f"/api/v1/certificates/{certificate}")["revocation_reason"] == "keyCompromise"
+
+
+def test_everything_that_is_a_form_works_without_script(site, window):
+    opened = window(java_script_enabled=False)
+    page = opened.go("/certificates")
+    page.get_by_label("Search certificates").fill("client.example.com")
+    page.get_by_label("Search certificates").press("Enter")
+    expect(page.locator("#list .name")).to_have_count(1)
+    page.locator("summary", has_text="Filter").click()
+    page.get_by_label("State").select_option("Revoked")
+    page.get_by_role("button", name="Show", exact=True).click()
+    assert "status=Revoked" in page.url
+    certificate = made(site, "scriptless.example.com")
+    opened.go(f"/certificates/{certificate}/archive")
+    page.get_by_label("Type the name").fill("scriptless.example.com")
+    page.get_by_role("button", name="Archive scriptless").click()
+    expect(page.get_by_text("Archived. What was issued stays valid")).to_be_visible()
+    opened.go("/find?q=shop.example.com")
+    page.locator("#found a").first.click()
+    assert "/certificates/" in page.url
+    page.get_by_role("button", name="Switch theme").click()
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+    page.get_by_role("button", name="Sign out").click()
+    assert "/login" in page.url
+
+
+def test_two_people_act_on_one_certificate_at_once(site, window):
+    host = Host(site, "both-1")
+    target = host.target("both-1 :443")
+    certificate = made(site, "both.example.com", target_ids=[target])
+    host.serve()
+    first, second = window(), window(key=site.key("otto", "r-operator"), quiet=False)
+    one, two = first.go(f"/certificates/{certificate}"), second.go(f"/certificates/{certificate}")
+    one.get_by_role("button", name="Renew").click()
+    expect(one.get_by_text("Renewal has begun.")).to_be_visible()
+    expect(two.locator(".head .st")).to_contain_text("Renewing", timeout=PATIENT)
+    two.get_by_role("button", name="Renew").click()
+    expect(two.get_by_role("heading", name="The state of things does not allow this")).to_be_visible()
+    expect(two.locator("main")).to_contain_text("already under way")
+    two.get_by_role("link", name="Go back").click()
+    host.serve()
+    for page in (one, two):
+        expect(page.locator(".thread")).to_contain_text("Version 2", timeout=PATIENT)
+
+
+def test_a_session_that_ends_says_so_and_the_form_is_sent_afterwards(site, window):
+    key = site.key("sara", "r-operator")
+    opened = window(key=key, quiet=False)
+    page = opened.go("/request")
+    page.get_by_label("Name", exact=True).fill("kept.example.com")
+    for session in site.call("GET", "/api/v1/auth/sessions?actor_id=sara")["sessions"]:
+        site.call("DELETE", f"/api/v1/auth/sessions/{session['id']}")
+    page.get_by_role("button", name="Request it").click()
+    expect(page.locator(".note")).to_contain_text("session")
+    page.get_by_label("API key").fill(key)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator("dl")).to_contain_text("kept.example.com")
+    page.get_by_role("button", name="Send it now").click()
+    expect(page.locator("h1")).to_have_text("kept.example.com")
+
+
+def test_a_server_that_is_gone_is_told_and_nothing_typed_is_lost(site, window):
+    opened = window(quiet=False)
+    page = opened.go("/request")
+    page.get_by_label("Name", exact=True).fill("patience.example.com")
+    site.stop()
+    try:
+        expect(page.locator("#notes")).to_contain_text("No answer from the server", timeout=PATIENT)
+        page.get_by_role("button", name="Request it").click()
+        assert page.get_by_label("Name", exact=True).input_value() == "patience.example.com"
+    finally:
+        site.start()
+    expect(page.locator("#notes")).not_to_contain_text("No answer", timeout=PATIENT)
+    page.get_by_role("button", name="Request it").click()
+    expect(page.locator("h1")).to_have_text("patience.example.com", timeout=PATIENT)

@@ -1,0 +1,304 @@
+"""The dashboard's doors under attack, and its pages on both databases, without a browser."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+import pytest
+
+from certctl.api.app import create_api
+from certctl.core.names import parse_names
+from certctl.core.rules import BreakglassRules, DoorRules
+from certctl.core.status import CertificateStatus
+from certctl.doors.cookies import CSRF_COOKIE, SESSION_COOKIE
+from certctl.pki.algorithms import KeyAlgorithm
+from certctl.pki.csr import build_csr, csr_pem
+from certctl.pki.keys import generate_private_key
+from certctl.web.app import create_web, page_list, with_web
+from certctl.web.guard import PERMISSION
+from integration.api_house import Api, hours, open_api
+
+OURS = {"Sec-Fetch-Site": "same-origin"}
+HOSTILE = '<script>alert(1)</script>"><b>'
+
+
+class Visitor:
+    """A browser, as far as cookies, forms and redirects go."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        self.http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(
+                with_web(create_api(api.state), create_web(api.state)), raise_app_exceptions=False
+            ),
+            base_url="https://certctl.test",
+            headers={"Accept": "text/html"},
+        )
+
+    async def get(self, path: str, **more) -> httpx.Response:
+        return await self.http.get(path, **more)
+
+    async def send(self, path: str, fields: dict[str, str], *, csrf: str | None = None, **more) -> httpx.Response:
+        token = self.http.cookies.get(CSRF_COOKIE, "") if csrf is None else csrf
+        headers = OURS | more.pop("headers", {})
+        return await self.http.post(path, data={"csrf": token} | fields, headers=headers, **more)
+
+    async def sign_in(self, key: str, then: str = "/") -> httpx.Response:
+        return await self.send("/login", {"api_key": key, "by": "key", "then": then})
+
+    async def once(self, path: str) -> str:
+        """The token of the first form of a page."""
+        return re.search(r'name="once" value="([0-9a-f]+)"', (await self.get(path)).text)[1]
+
+
+@pytest.fixture
+async def api(tmp_path):
+    rules = DoorRules(breakglass=BreakglassRules(enabled=True))
+    async with open_api(tmp_path / "data", "", rules) as fresh:
+        yield fresh
+
+
+@pytest.fixture
+async def visitor(api):
+    found = Visitor(api)
+    assert (await found.sign_in(api.admin)).status_code == 303
+    yield found
+    await found.http.aclose()
+
+
+def csr(name: str) -> str:
+    return csr_pem(build_csr(generate_private_key(KeyAlgorithm.ECDSA_P256), name, parse_names([name]), False))
+
+
+async def issued(api: Api, common_name: str, **more) -> str:
+    return (await api.made("/api/v1/certificates", {"common_name": common_name, "csr_pem": csr(common_name)} | more))[
+        "id"
+    ]
+
+
+async def test_pages_show_what_there_is_on_both_databases_and_hostile_names_harmlessly(tmp_path, database_url):
+    async with open_api(tmp_path / "data", database_url) as api:
+        visitor = Visitor(api)
+        await visitor.sign_in(api.admin)
+        await _look_at_every_page(api, visitor)
+        await visitor.http.aclose()
+
+
+async def _look_at_every_page(api, visitor):
+    agent = await api.agent("edge-1")
+    target = await api.target(agent)
+    shop = (await api.made("/api/v1/certificates", {"common_name": "shop.example.com", "target_ids": [target]}))["id"]
+    await agent.serve()
+    held = await issued(api, "held.example.com", name=HOSTILE)
+    pages = ["/", "/certificates", f"/certificates/{shop}", f"/certificates/{held}", f"/certificates/{held}/revoke"]
+    for path in [
+        *pages,
+        f"/certificates/{held}/archive",
+        "/request",
+        "/find?q=shop",
+        "/find?q=%3E",
+        "/certificates?q=shop",
+    ]:
+        answer = await visitor.get(path)
+        assert answer.status_code == 200, (path, answer.text)
+        assert "<script>alert" not in answer.text
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert "unsafe" not in answer.headers["content-security-policy"]
+        assert " style=" not in answer.text
+        assert "onclick" not in answer.text
+    listed = (await visitor.get("/certificates")).text
+    assert "Proven" in listed
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in listed
+    page = (await visitor.get(f"/certificates/{shop}")).text
+    assert "Version 1" in page
+    assert "Seen served, by edge-1" in page
+    assert "1 of 1 place" in page
+
+
+async def test_no_page_opens_to_strangers_and_each_leads_back_where_they_were(api):
+    stranger = Visitor(api)
+    for handler in page_list():
+        for path in handler.paths:
+            for method in handler.http_methods - {"HEAD", "OPTIONS"}:
+                asked = re.sub(r"\{[^}]+\}", "x", path)
+                answer = await stranger.http.request(
+                    method, asked, headers=OURS, data={"a": "b"} if method == "POST" else None
+                )
+                if handler.opt[PERMISSION] == "public":
+                    continue
+                if method == "GET":
+                    assert answer.status_code == 303, asked
+                    assert answer.headers["location"].startswith("/login?then=/"), asked
+                else:
+                    assert answer.status_code == 401, asked
+    for away in ("//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "/login"):
+        answer = await stranger.sign_in(api.admin, then=away)
+        assert answer.headers["location"] == "/", away
+    assert (await stranger.sign_in(api.admin, then="/certificates?q=a")).headers["location"] == "/certificates?q=a"
+    for cookie in answer.headers.get_list("set-cookie"):
+        assert "Secure" in cookie
+        assert ("HttpOnly" in cookie) == cookie.startswith(SESSION_COOKIE)
+    await stranger.http.aclose()
+
+
+async def test_a_form_of_another_site_does_nothing(api, visitor):
+    certificate = await issued(api, "held.example.com")
+    path, once = f"/certificates/{certificate}/archive", "a" * 32
+    said = {"once": once, "typed": "held.example.com"}
+    for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Sec-Fetch-Site": ""}):
+        assert (await visitor.send(path, said, headers=headers)).status_code == 403
+    for headers in ({}, {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": "http://certctl.test"}):
+        token = visitor.http.cookies.get(CSRF_COOKIE)
+        answer = await visitor.http.post(path, data={"csrf": token} | said, headers=headers)
+        assert answer.status_code == 403, headers
+    for csrf in ("", "x" * 43, visitor.http.cookies.get(SESSION_COOKIE)):
+        assert (await visitor.send(path, said, csrf=csrf)).status_code == 403
+    bare = await visitor.http.post(path, json=said, headers=OURS)
+    assert bare.status_code == 415
+    foreign = await Visitor(api).send(
+        "/login", {"api_key": api.admin, "by": "key"}, headers={"Sec-Fetch-Site": "none "}
+    )
+    assert foreign.status_code == 403
+    assert (await api.get(f"/api/v1/certificates/{certificate}"))["status"] == "Active"
+    assert (await visitor.send(path, said)).status_code == 303
+    assert (await api.get(f"/api/v1/certificates/{certificate}"))["status"] == "Archived"
+
+
+async def test_a_form_that_is_sent_twice_acts_once(api, visitor):
+    agent = await api.agent()
+    body = {"common_name": "shop.example.com", "target_ids": [await api.target(agent)]}
+    shop = (await api.made("/api/v1/certificates", body))["id"]
+    await agent.serve()
+    once = await visitor.once(f"/certificates/{shop}")
+    answers = [await visitor.send(f"/certificates/{shop}/renew", {"once": once}) for _ in range(3)]
+    assert {answer.headers["location"] for answer in answers} == {f"/certificates/{shop}?done=renewal"}
+    assert len(await api.events("renewal_triggered")) == 1
+    again = await visitor.send(f"/certificates/{shop}/renew", {"once": await visitor.once(f"/certificates/{shop}")})
+    assert again.status_code == 409
+    assert "already under way" in again.text
+    for bad in ("", "short", "x" * 65, "../" * 8):
+        assert (await visitor.send(f"/certificates/{shop}/deploy", {"once": bad})).status_code == 400
+
+
+async def test_what_cannot_be_undone_wants_the_typed_name(api, visitor):
+    certificate = await issued(api, "held.example.com")
+    path = f"/certificates/{certificate}/revoke"
+    said = {"once": "b" * 32, "reason": "superseded", "typed": "held.example.com"}
+    for change in ({"typed": ""}, {"typed": "held.example.org"}, {"reason": ""}, {"typed": "HELD.example.com"}):
+        answer = await visitor.send(path, said | change)
+        assert answer.status_code == 400, change
+    assert (await visitor.send(path, said | {"reason": "boredom"})).status_code == 400
+    assert (await api.get(f"/api/v1/certificates/{certificate}"))["status"] == "Active"
+    assert (await visitor.send(path, said)).headers["location"] == f"/certificates/{certificate}?done=revoked"
+    shown = await api.get(f"/api/v1/certificates/{certificate}")
+    assert (shown["status"], shown["revocation_reason"]) == (CertificateStatus.REVOKED, "superseded")
+
+
+async def test_permissions_and_their_reach_decide_what_is_shown_and_done(api):
+    mine = (await api.made("/api/v1/teams", {"name": "mine"}))["id"]
+    theirs = (await api.made("/api/v1/teams", {"name": "theirs"}))["id"]
+    own = await issued(api, "own.example.com", team_id=mine)
+    other = await issued(api, "other.example.com", team_id=theirs)
+    viewer, auditor = Visitor(api), Visitor(api)
+    await viewer.sign_in(await api.key("r-viewer", teams=[mine]))
+    await auditor.sign_in(await api.key("r-auditor"))
+    listed = (await viewer.get("/certificates")).text
+    assert "own." in listed
+    assert "other." not in listed
+    assert "/request" not in listed
+    for path in (f"/certificates/{other}", f"/certificates/{other}?version=x", "/certificates/nothing"):
+        assert (await viewer.get(path)).status_code == 404, path
+    assert "other." not in (await viewer.get("/find?q=other")).text
+    assert "other." not in (await viewer.get("/")).text
+    page = (await viewer.get(f"/certificates/{own}")).text
+    assert "/revoke" not in page
+    assert "/archive" not in page
+    for path in ("/request", f"/certificates/{own}/revoke", f"/certificates/{own}/archive"):
+        refused = await viewer.get(path)
+        assert refused.status_code == 403, path
+        assert "You may not do this" in refused.text
+        assert (await viewer.send(path, {"once": "c" * 32, "typed": "own.example.com"})).status_code == 403
+    assert (await auditor.get("/certificates")).status_code == 403
+    home = await auditor.get("/")
+    assert home.status_code == 200
+    assert "/certificates" not in home.text
+    assert (await api.get(f"/api/v1/certificates/{own}"))["status"] == "Active"
+
+
+async def test_a_session_that_ended_keeps_what_was_filled_in(api, visitor):
+    once = await visitor.once("/request")
+    api.clock.moment += hours(2)
+    asked = {"once": once, "common_name": "late.example.com", "sans": "www.late.example.com"}
+    kept = await visitor.send("/request", asked)
+    assert kept.status_code == 401
+    assert "late.example.com" in kept.text
+    fields = dict(re.findall(r'name="(kept[^"]*)" value="([^"]*)"', kept.text))
+    assert fields["kept_for"] == "/request"
+    resumed = await visitor.send("/login", {"api_key": api.admin, "by": "key"} | fields)
+    assert resumed.status_code == 200
+    csrf = re.search(r'name="csrf" value="([^"]+)"', resumed.text)[1]
+    again = re.search(r'name="once" value="([0-9a-f]+)"', resumed.text)[1]
+    done = await visitor.send("/request", asked | {"once": again}, csrf=csrf)
+    assert done.status_code == 303, done.text
+    assert "done=requested" in done.headers["location"]
+    api.clock.moment += hours(2)
+    gone = await visitor.get("/certificates?q=x")
+    assert gone.headers["location"] == "/login?then=/certificates%3Fq%3Dx&over=1"
+    part = await visitor.get("/certificates", headers={"HX-Request": "true"})
+    assert part.status_code == 401
+
+
+async def test_wrong_credentials_read_the_same_and_are_counted(api):
+    stranger = Visitor(api)
+    body = {"actor_id": "olga", "password": "correct horse battery staple"}
+    await api.made("/api/v1/auth/breakglass/credentials", body)
+    answers = [
+        await stranger.send("/login", {"actor_id": name, "password": "wrong", "by": "password"})
+        for name in ("olga", "nobody")
+    ]
+    assert {answer.status_code for answer in answers} == {401}
+    assert {"actor or password is wrong" in answer.text.lower() for answer in answers} == {True}
+    assert (await stranger.send("/login", body | {"by": "password"})).status_code == 303
+    assert (await stranger.get("/certificates")).status_code == 200
+    again = Visitor(api)
+    for _ in range(6):
+        last = await again.send("/login", {"actor_id": "olga", "password": "a wrong one", "by": "password"})
+    assert last.status_code == 429
+    assert "a wrong one" not in last.text
+    by_key = await again.send("/login", {"api_key": "ctk_nothing", "by": "key"})
+    assert by_key.status_code == 401
+    assert "ctk_nothing" not in by_key.text
+
+
+async def test_pages_never_stand_in_the_way_of_other_doors(api, visitor):
+    for path in ("/api/v1/nothing", "/auth/nothing", "/acme/x", "/.well-known/nothing", "/health/x"):
+        answer = await visitor.get(path)
+        assert answer.status_code == 404, path
+        assert answer.headers["content-type"] == "application/problem+json", path
+    assert (await visitor.get("/health")).headers["content-type"].startswith("application/json")
+    nowhere = await visitor.get("/nowhere")
+    assert nowhere.status_code == 404
+    assert nowhere.headers["content-type"].startswith("text/html")
+    asked = await visitor.get("/nowhere", headers={"Accept": "application/json"})
+    assert asked.headers["content-type"] == "application/problem+json"
+    assert (await visitor.get("/static/0000/certctl.css")).status_code == 404
+    assert (await visitor.get("/static/%2e%2e/app.py")).status_code == 404
+
+
+async def test_a_wrong_filter_is_told_and_pages_go_by_cursor(api, visitor):
+    for number in range(5):
+        await issued(api, f"n{number}.example.com")
+    seen: list[str] = []
+    path = "/certificates?page_size=2&amp;q=example.com"
+    for _ in range(3):
+        page = (await visitor.get(path.replace("&amp;", "&"))).text
+        seen += re.findall(r"n\d\.<wbr>example", page)
+        found = re.search(r'href="([^"]+)" rel="next"', page)
+        path = found[1] if found else ""
+    assert len(seen) == len(set(seen)) == 5
+    assert not path
+    for query in ("colour=red", "status=Purple", "sort=length", "expires_before=tomorrow", "cursor=abc"):
+        answer = await visitor.get(f"/certificates?{query}")
+        assert answer.status_code == 400, query
+        assert "This cannot be understood" in answer.text

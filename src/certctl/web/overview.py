@@ -28,7 +28,7 @@ from certctl.web.pages import render
 from certctl.web.reasons import Cure
 from certctl.web.request import WebRequest
 from certctl.web.rows import gather, names_of
-from certctl.web.story import Told, actors, story
+from certctl.web.story import NOTEWORTHY, Told, actors, story
 from certctl.web.words import gettext as _
 from certctl.web.words import months, ngettext, number, span, weekdays
 
@@ -294,8 +294,8 @@ async def _silent(tx: Tx, scope: Scope) -> list[Quiet]:
 
 
 async def _latest(tx: Tx, request: WebRequest) -> list[Told]:
-    rows = await ledger.recent(tx, request.ctx.scope, 60)
-    seen = [row for row in await feed.seen_by(tx, request.caller, rows) if row.subject_type == "certificate"][:_FEW]
+    rows = await ledger.recent(tx, request.ctx.scope, 100)
+    seen = [row for row in await feed.seen_by(tx, request.caller, rows) if row.type in NOTEWORTHY][:_FEW]
     names = await truths.named_certificates(tx, request.seen_by("cert.read"), [row.subject_id for row in seen])
     return story(seen, names, await actors(tx, request, seen))
 

@@ -20,6 +20,14 @@ from certctl.web.words import gettext as _
 _LONGEST = 300
 
 
+# what is told on the overview: an outcome, or a person's decision, never a step on the way
+NOTEWORTHY = frozenset({
+    E.CERTIFICATE_IMPORTED, E.CERTIFICATE_CLAIMED, E.CERTIFICATE_ARCHIVED, E.CERTIFICATE_ISSUED, E.CERTIFICATE_REVOKED,
+    E.CERTIFICATE_EXPIRED, E.ISSUANCE_FAILED, E.RENEWAL_JOB_FAILED, E.REQUEST_DENIED, E.ROLLBACK_TRIGGERED,
+    E.DEPLOYMENT_VERIFIED, E.DEPLOYMENT_FAILED, E.DEPLOYMENT_DRIFTED, E.REVOCATION_FAILED, E.POLICY_VIOLATED,
+})  # fmt: skip
+
+
 class Told(Struct, frozen=True, kw_only=True):
     """One line of a story."""
 

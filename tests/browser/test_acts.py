@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from browser.site import Host, client_csr
 
+# one control plane and one browser for all of them
+pytestmark = pytest.mark.xdist_group("browser")
 PATIENT = 60_000
 
 

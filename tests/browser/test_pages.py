@@ -9,6 +9,8 @@ import pytest
 from browser.conftest import SCREENSHOTS
 from browser.site import HOSTILE, LONG
 
+# one control plane and one browser for all of them
+pytestmark = pytest.mark.xdist_group("browser")
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 LOOKS = {

@@ -9,12 +9,22 @@ import os
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from certctl.cli import main, output
+from certctl.core.names import parse_names
+from certctl.pki.algorithms import KeyAlgorithm
+from certctl.pki.csr import build_csr, csr_pem
+from certctl.pki.keys import generate_private_key
 from peers.fleet import fleet
 
 EVIL = '=HYPERLINK("https://evil.example","x")'
@@ -249,3 +259,77 @@ def test_roles_are_made_granted_and_taken_back_and_keys_rotate(certctl):
     certctl("roles", "delete", "cli-reader", "--yes")
     assert "no role" in certctl("roles", "show", "cli-reader", code=3)
     assert "--only takes" in certctl("roles", "allow", "r-viewer", "cert.read", "--only", "everything", code=2)
+
+
+def test_people_and_their_sessions(certctl, tmp_path):
+    for form in ("json", "yaml", "csv", "table"):
+        certctl("sessions", "list", "--actor", "*", "-o", form)
+        certctl("users", "list", "-q", "nobody", "-o", form)
+        certctl("settings", "-o", form)
+        certctl("roles", "permissions", "-o", form)
+    assert "CERTCTL_AUTH_TYPE" in certctl("settings")
+    assert "no session" in certctl("sessions", "revoke", "ses-nowhere", code=3)
+    assert json.loads(certctl("sessions", "revoke-all", "--yes", "--json")) == {"revoked_count": 0}
+    assert "no user" in certctl("users", "deactivate", "u-nowhere", "--yes", code=3)
+    assert "no user" in certctl("users", "reactivate", "u-nowhere", code=3)
+    # switched off, the password door is not there
+    assert certctl("breakglass", "list", code=3)
+    password = tmp_path / "password"
+    password.write_text("correct horse battery staple\n")
+    assert certctl("breakglass", "set", "anna", "--password-file", str(password), code=3)
+    assert certctl("breakglass", "unlock", "anna", code=3)
+    assert certctl("breakglass", "delete", "anna", "--yes", code=3)
+    assert "never an argument" in certctl("breakglass", "set", "anna", code=2)
+    assert json.loads(certctl("roles", "remove-demo-grants", "--json")) == {"removed": 0}
+    role = json.loads(certctl("roles", "create", "readers", "--json"))
+    certctl("roles", "update", "readers", "--description", "they read")
+    assert "they read" in certctl("roles", "show", role["id"])
+    assert "give --name" in certctl("roles", "update", "readers", code=2)
+
+
+def test_certificates_from_elsewhere(certctl, tmp_path):
+    pem, der, broken, key = (tmp_path / name for name in ("a.pem", "b.der", "c.pem", "d.pem"))
+    first, second = (self_signed(name) for name in ("a.example", "b.example"))
+    pem.write_bytes(first.public_bytes(Encoding.PEM))
+    der.write_bytes(second.public_bytes(Encoding.DER))
+    answer = json.loads(certctl("certs", "import", str(pem), str(der), "--tag", "from=cli", "--json"))
+    assert [row["status"] for row in answer["results"]] == ["imported", "imported"]
+    assert "known" in certctl("certs", "import", str(pem))
+    broken.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    assert "cannot be read" in certctl("certs", "import", str(broken), code=4)
+    key.write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+    assert "private key" in certctl("certs", "import", str(key), code=2)
+    assert "cannot be read" in certctl("certs", "import", str(tmp_path / "none"), code=2)
+    certificate_id = answer["results"][0]["certificate_id"]
+    claimed = json.loads(certctl("certs", "claim", certificate_id, "--profile", "prof-default", "--json"))
+    assert claimed["id"] == certificate_id
+    certctl("certs", "update", certificate_id, "--set", "environment=staging")
+    assert "staging" in certctl("certs", "show", certificate_id)
+    request = tmp_path / "own.csr"
+    request.write_text(own_csr("a.example"))
+    assert "status" in json.loads(certctl("certs", "submit-csr", certificate_id, str(request), "--json"))
+    assert certctl("certs", "reissue", "nowhere", code=3)
+    tried = certctl("policies", "try", "--set", "type=RequiredMetadata", "--set", 'config={"required_keys":["cost"]}')
+    assert "violations" in tried
+
+
+def self_signed(name: str) -> x509.Certificate:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=90))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def own_csr(name: str) -> str:
+    key = generate_private_key(KeyAlgorithm.ECDSA_P256)
+    return csr_pem(build_csr(key, name, parse_names([name]), False))

@@ -50,6 +50,7 @@ from certctl.api.v1 import (
 )
 from certctl.core.errors import CertctlError, Malformed, Violation
 from certctl.doors.conditional import Conditional
+from certctl.doors.cookies import CSRF_COOKIE, SESSION_COOKIE
 from certctl.doors.edge import AsgiApp, Edge, HttpScope, Receive, Send, note_refusal, refuse, request_id_of
 from certctl.doors.errors import Refusal, plain_refusal
 from certctl.doors.idempotency import Idempotency
@@ -133,7 +134,19 @@ def _openapi() -> OpenAPIConfig:
             security_schemes={
                 "bearer": SecurityScheme(
                     type="http", scheme="bearer", description="an API key, or an agent's credential"
-                )
+                ),
+                "session": SecurityScheme(
+                    type="apiKey",
+                    security_scheme_in="cookie",
+                    name=SESSION_COOKIE,
+                    description="a browser's session, begun at /auth/login; an Authorization header wins over it",
+                ),
+                "csrf": SecurityScheme(
+                    type="apiKey",
+                    security_scheme_in="header",
+                    name="X-CSRF-Token",
+                    description=f"with a session, on whatever changes something: the value of the cookie {CSRF_COOKIE}",
+                ),
             }
         ),
         security=[{"bearer": []}],

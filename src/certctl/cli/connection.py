@@ -7,6 +7,7 @@ other users of a machine can read those.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,3 +92,17 @@ def connect(profile: Profile | None = None) -> Client:
     known = profile or load_profile()
     ca_path = Path(known.ca_bundle).expanduser() if known.ca_bundle else None
     return Client(known.server_url, Secret(known.api_key), ca_path)
+
+
+def read_secret(word: str, *, file: Path | None, stdin: bool, spaces: bool = False) -> str:
+    """A secret by standard input or from a file: one line, without spaces unless they may be in it."""
+    if stdin == (file is not None):
+        raise UsageFault(f"give the {word} by standard input or by a file, one of the two: it is never an argument")
+    try:
+        text = file.read_text() if file is not None else sys.stdin.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageFault(f"the {word} cannot be read: {error}") from error
+    value = text.removesuffix("\n").removesuffix("\r") if spaces else text.strip()
+    if not value or any(not char.isprintable() or (char.isspace() and not spaces) for char in value):
+        raise UsageFault(f"the {word} must be one line{'' if spaces else ' without spaces'}")
+    return value

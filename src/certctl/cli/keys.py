@@ -58,7 +58,7 @@ def create(
     wish = KeyWrite(
         name=name,
         role_ids=role,
-        expires_at=_end(valid),
+        expires_at=end_of(valid),
         teams=team or None,
         profiles=profile or None,
         issuers=issuer or None,
@@ -73,7 +73,8 @@ def create(
     sys.stderr.write(f"This is the key of {tables.safe(made.name)} ({made.id}); keep it, it is not shown again.\n")
 
 
-def _end(valid: str) -> datetime | None:
+def end_of(valid: str) -> datetime | None:
+    """When what lasts so long from now ends; None for ever."""
     from certctl.cli.exits import UsageFault
     from certctl.connectors.base.config import parse_duration
 
@@ -139,7 +140,7 @@ def grant(
     scope_type, scope_id = roles.reach_of(only)
     with connect() as client:
         role_id = roles.find(client, role)
-        wish = GrantWrite(role_id=role_id, scope_type=scope_type, scope_id=scope_id or None, expires_at=_end(valid))
+        wish = GrantWrite(role_id=role_id, scope_type=scope_type, scope_id=scope_id or None, expires_at=end_of(valid))
         client.assign_role(key, wish)
     sys.stdout.write(f"{tables.safe(key)} now has the role {tables.safe(role)}\n")
 

@@ -15,22 +15,25 @@ import typer
 
 from certctl import __version__
 from certctl.cli import (
+    adopting,
     agents,
     approvals,
     batches,
     certs,
     events,
+    external_keys,
     hierarchy,
     jobs,
     keys,
     options,
     output,
     overview,
+    people,
     records,
     roles,
     tables,
 )
-from certctl.cli.connection import Profile, connect, load_profile, profile_path, save_profile
+from certctl.cli.connection import Profile, connect, load_profile, profile_path, read_secret, save_profile
 from certctl.cli.exits import EXITS, UsageFault, exit_code, sentence
 from certctl.core.errors import CertctlError
 
@@ -52,7 +55,19 @@ app.add_typer(batches.app, name="batches")
 app.add_typer(overview.app, name="stats")
 app.add_typer(hierarchy.app, name="intermediates")
 app.add_typer(events.app, name="events")
+app.add_typer(external_keys.app, name="external-keys")
+app.add_typer(people.sessions, name="sessions")
+app.add_typer(people.users, name="users")
+app.add_typer(people.breakglass, name="breakglass")
 app.command("metrics")(overview.metrics)
+app.command("settings")(people.settings)
+certs.app.command("import")(adopting.import_files)
+certs.app.command("claim")(adopting.claim)
+certs.app.command("reissue")(adopting.reissue)
+certs.app.command("submit-csr")(adopting.submit_csr)
+certs.app.command("update", help="Change a certificate's record: what is not given stays.")(
+    records.updater_of_certificates()
+)
 certs.app.command("bulk-renew")(batches.bulk_renew)
 certs.app.command("bulk-revoke")(batches.bulk_revoke)
 certs.app.command("bulk-reassign")(batches.bulk_reassign)
@@ -98,26 +113,13 @@ KeyStdin = Annotated[bool, typer.Option("--key-stdin", help="Read the API key fr
 @app.command()
 def login(server: Server, key_stdin: KeyStdin = False, key_file: KeyFile = None, ca_bundle: CaBundle = None) -> None:
     """Sign in: try the key, then save server and key for this user (mode 0600)."""
-    value = _secret(key_stdin, key_file, "API key")
+    value = read_secret("API key", file=key_file, stdin=key_stdin)
     profile = Profile(server_url=server.rstrip("/"), api_key=value, ca_bundle=_absolute(ca_bundle))
     with connect(profile) as client:
         me = client.get_me()
     path = save_profile(profile)
     sys.stdout.write(f"signed in to {profile.server_url} as {tables.safe(me.actor_id)} ({', '.join(me.roles)})\n")
     sys.stderr.write(f"saved in {path}\n")
-
-
-def _secret(from_stdin: bool, path: Path | None, word: str) -> str:
-    if from_stdin == (path is not None):
-        raise UsageFault(f"give the {word} by standard input or by a file, one of the two: it is never an argument")
-    try:
-        text = path.read_text() if path is not None else sys.stdin.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageFault(f"the {word} cannot be read: {error}") from error
-    value = text.strip()
-    if not value or any(not char.isprintable() or char.isspace() for char in value):
-        raise UsageFault(f"the {word} must be one line without spaces")
-    return value
 
 
 def _absolute(path: Path | None) -> str:
@@ -134,7 +136,7 @@ def bootstrap(
     json: options.Json = False,
 ) -> None:
     """Make the first administrator's key, once, and sign in with it."""
-    token = _secret(token_stdin, token_file, "bootstrap token")
+    token = read_secret("bootstrap token", file=token_file, stdin=token_stdin)
     anonymous = Profile(server_url=server.rstrip("/"), api_key="", ca_bundle=_absolute(ca_bundle))
     with connect(anonymous) as client:
         made = client.bootstrap(token, name)

@@ -56,6 +56,9 @@ KINDS: dict[str, Kind] = {
     "teams": Kind("team", "TEAMS", "people.TeamWrite", ("name", "description", "id")),
 }
 
+# the rest of what is done with certificates has commands of its own
+CERTIFICATE = Kind("certificate", "CERTIFICATES", "certificates.CertificateWrite", ())
+
 Which = Annotated[str, typer.Argument(metavar="ID", help="Id or name.")]
 Settings = Annotated[
     list[str] | None,
@@ -83,6 +86,7 @@ def app_of(kind_name: str) -> typer.Typer:
     if kind_name == "policies":
         commands.append(("violations", "Certificates that break a policy.", _violations(kind)))
         commands.append(("evaluate", "What a policy finds this moment.", _evaluator(kind)))
+        commands.append(("try", "What a policy would find, before it is written: --set type=... or --file.", _trier()))
     if kind_name == "issuers":
         commands.append(("intermediates", "Every CA generation of an issuer.", _intermediates(kind)))
     if kind_name == "agent-groups":
@@ -208,6 +212,35 @@ def _updater(kind: Kind) -> Callable[..., None]:
     return update
 
 
+def updater_of_certificates() -> Callable[..., None]:
+    """`certs update`: the same as of any other record."""
+    return _updater(CERTIFICATE)
+
+
+def _trier() -> Callable[..., None]:
+    def try_it(settings: Settings = None, file: Body = None, json: options.Json = False) -> None:
+        from certctl.client.models.policies import DryRunBody
+
+        values = _values(settings or [], file)
+        try:
+            body = msgspec.convert(values, DryRunBody)
+        except msgspec.ValidationError as error:
+            raise UsageFault(str(error).replace("`", "")) from error
+        with connect() as client:
+            found = client.try_policy(body)
+        _print_evaluation(found, json=json)
+
+    return try_it
+
+
+def _print_evaluation(found: Any, *, json: bool) -> None:
+    if json:
+        output.print_data(found)
+        return
+    tables.print_facts([("looked at", str(found.looked_at)), ("violations", str(found.violations))])
+    print_rows(found.offenders, ("certificate_id", "name", "message"), "None.")
+
+
 def _members(kind: Kind) -> Callable[..., None]:
     def members(thing: Which, json: options.Json = False) -> None:
         from certctl.client import calls
@@ -247,11 +280,7 @@ def _evaluator(kind: Kind) -> Callable[..., None]:
     def evaluate(thing: Which, json: options.Json = False) -> None:
         with connect() as client:
             found = client.evaluate_policy(find_id(client, _calls(kind), thing, kind.word))
-        if json:
-            output.print_data(found)
-            return
-        tables.print_facts([("looked at", str(found.looked_at)), ("violations", str(found.violations))])
-        print_rows(found.offenders, ("certificate_id", "name", "message"), "None.")
+        _print_evaluation(found, json=json)
 
     return evaluate
 

@@ -112,3 +112,39 @@ def reach_of(only: str) -> tuple[str, str]:
     if scope_type not in {"team", "profile", "issuer"} or not colon or not scope_id:
         raise UsageFault(f"--only takes team:ID, profile:ID or issuer:ID, not {only!r}")
     return scope_type, scope_id
+
+
+@app.command()
+def update(
+    role: Which,
+    name: Annotated[str, typer.Option("--name", help="Another name.")] = "",
+    description: Annotated[str, typer.Option("--description", help="What it is for.")] = "",
+    json: options.Json = False,
+) -> None:
+    """Change a role's name or description."""
+    from certctl.client.models.auth import RoleWrite
+
+    if not name and not description:
+        raise UsageFault("give --name or --description")
+    with connect() as client:
+        changed = client.update_role(find(client, role), RoleWrite(name=name or None, description=description or None))
+    records.print_record(changed, json=json)
+
+
+@app.command("remove-demo-grants")
+def remove_demo_grants(json: options.Json = False) -> None:
+    """Remove grants of the reference product's demo actor from a migrated database."""
+    with connect() as client:
+        answer = client.remove_demo_grants()
+    records.print_record(answer, json=json)
+
+
+@app.command()
+def permissions(json: options.Json = False) -> None:
+    """The catalogue: every permission that a role may hold, and by what a grant of it may be limited."""
+    with connect() as client:
+        answer = client.list_permissions()
+    if json:
+        output.print_data(answer)
+        return
+    records.print_rows(answer.permissions, ("name", "namespace", "limited_by"), "None.")

@@ -105,9 +105,11 @@ AGENT_GROUPS = Resource("agent-groups", agent_groups.AgentGroupView)
 RETIRED_AGENTS = Resource("agents/retired", agents.AgentView)
 
 
-def list_versions(certificate_id: str, page: int = 1, per_page: int = 500) -> Call[PageOf[certificates.VersionView]]:
+def list_versions(
+    certificate_id: str, page: int = 1, per_page: int = 500, **more: str
+) -> Call[PageOf[certificates.VersionView]]:
     """Versions, newest first."""
-    query = {"page": str(page), "per_page": str(per_page)}
+    query = {"page": str(page), "per_page": str(per_page)} | more
     path = at("certificates", certificate_id, "versions")
     return Call(method="GET", path=path, answer=PageOf[certificates.VersionView], query=query)
 
@@ -184,18 +186,18 @@ def retire_agent(agent_id: str, *, reason: str = "", force: bool = False) -> Cal
     return Call(method="DELETE", path=at("agents", agent_id), answer=answer, query=query)
 
 
-def list_members(group_id: str, page: int = 1, per_page: int = 500) -> Call[PageOf[agents.AgentView]]:
+def list_members(group_id: str, page: int = 1, per_page: int = 500, **more: str) -> Call[PageOf[agents.AgentView]]:
     """Who belongs to an agent group."""
-    query = {"page": str(page), "per_page": str(per_page)}
+    query = {"page": str(page), "per_page": str(per_page)} | more
     path = at("agent-groups", group_id, "members")
     return Call(method="GET", path=path, answer=PageOf[agents.AgentView], query=query)
 
 
 def list_violations(
-    policy_id: str, page: int = 1, per_page: int = 500, *, resolved: bool = False
+    policy_id: str, page: int = 1, per_page: int = 500, *, resolved: bool = False, **more: str
 ) -> Call[PageOf[rules.ViolationView]]:
     """Who breaks a policy, or did."""
-    query = {"page": str(page), "per_page": str(per_page)} | ({"resolved": "true"} if resolved else {})
+    query = {"page": str(page), "per_page": str(per_page)} | ({"resolved": "true"} if resolved else {}) | more
     path = at("policies", policy_id, "violations")
     return Call(method="GET", path=path, answer=PageOf[rules.ViolationView], query=query)
 
@@ -246,9 +248,10 @@ def get_me() -> Call[auth.MeView]:
     return Call(method="GET", path=f"{API}/auth/me", answer=auth.MeView)
 
 
-def list_keys() -> Call[auth.KeysAnswer]:
-    """All API keys."""
-    return Call(method="GET", path=f"{API}/auth/keys", answer=auth.KeysAnswer)
+def list_keys(**query: str) -> Call[auth.KeysAnswer]:
+    """API keys: `q`, `sort`, filters, `page_size` and `cursor`; all of them when nothing is asked."""
+    shown = {name: value for name, value in query.items() if value}
+    return Call(method="GET", path=f"{API}/auth/keys", answer=auth.KeysAnswer, query=shown)
 
 
 def create_key(body: auth.KeyWrite) -> Call[auth.NewKeyAnswer]:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from certctl.client import acts, calls
+from certctl.client import acts, calls, identity
 from certctl.client.calls import Call
 
 if TYPE_CHECKING:
@@ -192,3 +192,20 @@ class Surface:
     claim_certificate = Sent(acts.claim_certificate)
     reissue_certificate = Sent(acts.reissue_certificate)
     get_health = Sent(acts.get_health)
+
+    check = Sent(identity.check)
+    get_auth_info = Sent(identity.get_auth_info)
+    get_bootstrap = Sent(identity.get_bootstrap)
+    patch_role = Sent(identity.patch_role)
+    remove_demo_grants = Sent(identity.remove_demo_grants)
+    list_sessions = Sent(identity.list_sessions)
+    revoke_session = Sent(identity.revoke_session)
+    revoke_sessions = Sent(identity.revoke_sessions)
+    list_users = Sent(identity.list_users)
+    deactivate_user = Sent(identity.deactivate_user)
+    reactivate_user = Sent(identity.reactivate_user)
+    list_breakglass_credentials = Sent(identity.list_breakglass_credentials)
+    set_breakglass_password = Sent(identity.set_breakglass_password)
+    unlock_breakglass_credential = Sent(identity.unlock_breakglass_credential)
+    delete_breakglass_credential = Sent(identity.delete_breakglass_credential)
+    get_runtime_config = Sent(identity.get_runtime_config)

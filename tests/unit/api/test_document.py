@@ -16,6 +16,8 @@ from certctl.api.app import openapi_document
 from certctl.api.document import page
 from certctl.client.models.problem import Problem
 from certctl.core.permissions import PERMISSIONS
+from certctl.doors.body import MERGE_PATCH
+from certctl.doors.cookies import CSRF_HEADER, SESSION_COOKIE
 from certctl.doors.errors import STATUSES
 
 DOCUMENT = openapi_document()
@@ -50,6 +52,36 @@ def test_it_says_what_it_does_and_who_may():
         asked = operation["x-permission"]
         assert asked in PERMISSIONS | {"public", "authenticated"}
         assert (operation.get("security") == []) == (asked == "public")
+
+
+def test_it_says_how_a_caller_is_known():
+    schemes = DOCUMENT["components"]["securitySchemes"]
+    assert schemes["session"] == schemes["session"] | {"type": "apiKey", "in": "cookie", "name": SESSION_COOKIE}
+    assert schemes["csrf"]["in"] == "header" and schemes["csrf"]["name"].lower() == CSRF_HEADER
+    for path, method, operation in OPERATIONS:
+        if operation["x-permission"] == "public":
+            continue
+        known = [sorted(each) for each in operation.get("security", DOCUMENT["security"])]
+        if operation["tags"] == ["agent protocol"]:
+            assert known == [["bearer"]], path
+        else:
+            assert known == [["bearer"], ["session"] if method == "get" else ["csrf", "session"]], path
+
+
+def test_every_patch_is_a_merge_patch():
+    for path, method, operation in OPERATIONS:
+        told = set(operation.get("requestBody", {}).get("content", {}))
+        assert (MERGE_PATCH in told) == (method == "patch"), path
+        assert "application/json" in told or not told, path
+
+
+def test_every_body_and_answer_has_an_example():
+    """But files; what has neither a body nor an answer has nothing to show."""
+    for path, _method, operation in OPERATIONS:
+        for told in (operation.get("requestBody", {}), *operation["responses"].values()):
+            for media_type, content in told.get("content", {}).items():
+                if content["schema"].get("format") != "binary":
+                    assert "example" in content, (path, media_type)
 
 
 def test_every_parameter_is_described():

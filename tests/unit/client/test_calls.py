@@ -16,32 +16,12 @@ from certctl.client.surface import Sent, Surface
 NOT_THE_CLIENTS = {"agent protocol"}
 WITHOUT_A_CALL = {
     # operation: why the client has no method for it
-    "show_auth_info": "told to browsers that are to sign in",
-    "show_bootstrap": "bootstrap itself says whether it is open",
-    "check": "the older form of get_me",
     "follow_events": "a stream: `follow` of both clients",
     "retire_agent_by_post": "retire_agent says the same by DELETE",
-} | dict.fromkeys(
-    [
-        "deactivate_user",
-        "patch_role",
-        "delete_breakglass_credential",
-        "list_breakglass_credentials",
-        "list_sessions",
-        "list_users",
-        "reactivate_user",
-        "remove_demo_grants",
-        "revoke_session",
-        "revoke_sessions",
-        "set_breakglass_password",
-        "show_runtime_config",
-        "sign_in",
-        "sign_in_by_password",
-        "sign_out",
-        "unlock_breakglass_credential",
-    ],
-    "identity: the client is to learn it with the routes",
-)
+    "sign_in": "begins a browser's session by cookies; a client has its key",
+    "sign_in_by_password": "begins a browser's session by cookies",
+    "sign_out": "ends this browser's session; revoke_session ends any other",
+}
 
 
 def sample(annotation, document):

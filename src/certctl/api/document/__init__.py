@@ -23,6 +23,7 @@ from certctl.api.lists import list_parameters
 from certctl.client.models.problem import Problem
 
 PERMISSION = "x-permission"
+_SAFE = {"get", "head", "options"}
 # what the document calls a route that asks for a key alone
 AUTHENTICATED = "authenticated"
 
@@ -58,8 +59,8 @@ def _exemplify(document: dict[str, Any]) -> None:
     for item in document["paths"].values():
         for operation in item.values():
             for told in (operation.get("requestBody", {}), *operation["responses"].values()):
-                for content in told.get("content", {}).values():
-                    example = example_of_schema(content["schema"], schemas)
+                for media_type, content in told.get("content", {}).items():
+                    example = example_of_schema(content["schema"], schemas, media_type)
                     if example is not None:
                         content["example"] = example
 
@@ -95,9 +96,13 @@ def _operation(told: Operation, path: str, method: str, handler: HTTPRouteHandle
     )
     if method == "get" and not public:
         operation["responses"]["304"] = {"description": "Nothing has changed since the answer with this ETag"}
-    if public:
-        operation["security"] = []
+    operation["security"] = [] if public else _security(method)
     return operation
+
+
+def _security(method: str) -> list[dict[str, list[str]]]:
+    """Ways to be known: a bearer key, or a browser's session, whose changes prove that our own page sent them."""
+    return [{"bearer": []}, {"session": []} if method in _SAFE else {"session": [], "csrf": []}]
 
 
 def _conditions(method: str, handler: HTTPRouteHandler, *, public: bool) -> list[dict[str, Any]]:

@@ -13,13 +13,17 @@ from litestar import Response
 from litestar.handlers import HTTPRouteHandler
 
 from certctl.api.document.schemas import Schemas
+from certctl.api.request import SHOWN_BY
+from certctl.doors.body import MERGE_PATCH
 
 JSON = "application/json"
 _NOTHING = type(None)
 
 
 def request_body(handler: HTTPRouteHandler, schemas: Schemas) -> dict[str, Any] | None:
-    """The body that the handler takes; one that may be None may be left out."""
+    """The body that the handler takes; one that may be None may be left out. A merge patch has a media type of its own
+    (RFC 7396), and is taken as plain JSON too.
+    """
     field = handler.parsed_data_field
     if field is None:
         return None
@@ -28,7 +32,8 @@ def request_body(handler: HTTPRouteHandler, schemas: Schemas) -> dict[str, Any] 
     if not structs:
         return {"required": True, "content": {JSON: {"schema": schemas.of(field.annotation)}}}
     needed = not (field.is_optional or field.has_default)
-    return {"required": needed, "content": {JSON: {"schema": schemas.of_body(structs[0])}}}
+    media_types = (MERGE_PATCH, JSON) if SHOWN_BY in handler.opt else (JSON,)
+    return {"required": needed, "content": {each: {"schema": schemas.of_body(structs[0])} for each in media_types}}
 
 
 def good(handler: HTTPRouteHandler, schemas: Schemas) -> dict[str, Any]:

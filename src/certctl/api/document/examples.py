@@ -16,6 +16,14 @@ _PEM = "-----BEGIN CERTIFICATE-----\nMIIB4TCCAYegAwIBAgIUQ1Yk...\n-----END CERTI
 _CSR = "-----BEGIN CERTIFICATE REQUEST-----\nMIHyMIGZAgEAMBsxGTAX...\n-----END CERTIFICATE REQUEST-----\n"
 _FINGERPRINT = "5e8f6c0a1b7d4f2ea93c5d18b0e47f6621c9a8d35b4f0e7c6a1d2938475665f0"
 
+# what is no JSON, by its media type
+_TEXTS = {
+    "text/event-stream": f'id: 42\nevent: certificate_issued\ndata: {{"subject_id": "mc-{_UUID}"}}\n\n',
+    "text/plain": "# TYPE certctl_certificate_total gauge\ncertctl_certificate_total 12\n",
+    "text/html": "<!doctype html><title>certctl</title>",
+    "text/css": "body { margin: 2rem }",
+}
+
 # struct -> what its own `id` begins with
 _PREFIXES = {
     "Agent": "ag",
@@ -193,8 +201,10 @@ def example_of(name: str, schemas: Mapping[str, Schema]) -> Any:
     return _struct(name, schemas, frozenset())
 
 
-def example_of_schema(schema: Schema, schemas: Mapping[str, Schema]) -> Any:
-    """An example of what a body or an answer holds; None where it is no struct (text, a file)."""
+def example_of_schema(schema: Schema, schemas: Mapping[str, Schema], media_type: str = "application/json") -> Any:
+    """An example of what a body or an answer holds; None for a file."""
+    if schema.get("type") == "string" and schema.get("format") != "binary":
+        return _TEXTS.get(media_type.partition(";")[0])
     if "anyOf" in schema or "$ref" in schema or "items" in schema:
         return _value(schema, schemas, frozenset())
     return None

@@ -113,7 +113,7 @@ class Client:
             return nonce
         return (await self.http.head(f"{self.base}/new-nonce")).headers["replay-nonce"]
 
-    async def header(self, url: str, *, by_key: bool = False, **more: Any) -> dict[str, Any]:
+    async def header(self, url: str, /, *, by_key: bool = False, **more: Any) -> dict[str, Any]:
         named = {"jwk": jwk_of(self.key)} if by_key or not self.kid else {"kid": self.kid}
         header = {"alg": algorithm_of(self.key), "nonce": "", "url": url, **named} | more
         if header["nonce"] == "":
@@ -135,7 +135,7 @@ class Client:
         self.nonce = answer.headers.get("replay-nonce", "")
         return answer
 
-    def binding(self, kid: str, secret: bytes, url: str = "", **more: Any) -> dict[str, str]:
+    def binding(self, kid: str, secret: bytes, url: str = "", /, **more: Any) -> dict[str, str]:
         header = {"alg": "HS256", "kid": kid, "url": url or f"{self.base}/new-account"} | more
         return sign(secret, header, json.dumps(jwk_of(self.key)).encode())
 

@@ -22,9 +22,9 @@ ACME_IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")
 
 
 class Web:
-    """`pages` are path -> body, or (status, headers, body)."""
+    """`pages` are path -> body, or (status, headers, body); what is not among them is looked for in `folder`, by its name."""
 
-    def __init__(self, address: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(self, address: str = "127.0.0.1", port: int = 0, folder: Path | None = None) -> None:
         self.pages: dict[str, Any] = {}
         self.asked: list[tuple[str, str]] = []
         web = self
@@ -33,6 +33,8 @@ class Web:
             def do_GET(self) -> None:
                 web.asked.append((self.headers.get("host", ""), self.path))
                 page = web.pages.get(self.path, (404, {}, b"not here"))
+                if folder is not None and (found := folder / self.path.rpartition("/")[2]).is_file():
+                    page = found.read_bytes()
                 status, headers, body = page if isinstance(page, tuple) else (200, {}, page)
                 self.send_response(status)
                 for name, value in headers.items():

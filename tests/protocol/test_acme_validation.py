@@ -92,7 +92,7 @@ async def test_http_01_is_fetched_from_the_name_and_makes_the_order_ready(tmp_pa
         assert (early.status_code, problem(early)) == (403, "orderNotReady")
         web.pages[f"/.well-known/acme-challenge/{way['token']}"] = f"{content}\n".encode()
         begun = await client.post(way["url"], {})
-        assert (begun.json()["status"], begun.headers["retry-after"]) == ("processing", "3")
+        assert (begun.json()["status"], begun.headers["retry-after"]) == ("processing", "1")
         found = await decided(house, client, url)
         assert found["status"] == "valid", found
         assert [each["type"] for each in found["challenges"]] == ["http-01"]

@@ -20,7 +20,7 @@ from certctl.store import acme
 from certctl.store.tx import Tx
 from certctl.wire.problem import AcmeRefusal, ProblemType
 
-RETRY = timedelta(seconds=3)
+RETRY = timedelta(seconds=1)
 _OPEN = (OrderState.PENDING, OrderState.READY)
 # what a job failed of, as ACME tells it
 _KINDS = {"policy_denied": ProblemType.BAD_CSR, "malformed": ProblemType.BAD_CSR, "rejected": ProblemType.UNAUTHORIZED}

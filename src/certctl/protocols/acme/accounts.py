@@ -65,7 +65,14 @@ async def create(asked: Asked) -> Reply:
         contact = check_contacts(wanted.contact)
         _check_terms(asked, wanted)
         account_id = new_id("acme-acc")
-        bound = await _bind(tx, asked, wanted, account_id)
+        try:
+            bound = await _bind(tx, asked, wanted, account_id)
+        except AcmeRefusal:
+            # the same key came twice at once, and the other one has just used the binding
+            known = await acme.account_by_key(tx, ctx.scope, asked.profile.id, asked.jwk.thumbprint)
+            if known is None:
+                raise
+            return _found(asked, known)
         account = AcmeAccount(
             tenant_id=ctx.scope.tenant_id,
             id=account_id,

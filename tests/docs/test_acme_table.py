@@ -1,0 +1,16 @@
+"""docs/reference/acme.md names tests; each of them is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_test_of_the_table_is_there():
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/reference/acme.md").read_text()))
+    written = "".join(path.read_text() for path in (ROOT / "tests/protocol").glob("test_acme_*.py"))
+    there = set(re.findall(r"^(?:async )?def (test_\w+)", written, re.MULTILINE))
+    assert named - there == set()
+    assert len(named) > 30

@@ -78,7 +78,8 @@ async def _measure(url: str, count: int, rounds: int) -> dict[str, float]:
                 async with database.read() as tx:
                     found = await stats.summary(tx, scope, now)
                 took.append(time.perf_counter() - started)
-            if found.total_certificates != count // (1 if name == "whole" else 50):
+            # a tenth was put away, and no certificate of that team
+            if found.total_certificates != (count * 9 // 10 if name == "whole" else count // 50):
                 raise RuntimeError(f"counted {found.total_certificates}")
             figures[f"{name}_p50_ms"] = round(1000 * statistics.median(took), 2)
             figures[f"{name}_worst_ms"] = round(1000 * max(took), 2)

@@ -173,6 +173,7 @@ def _ticks(settings: Settings) -> Any:
         agent_health=settings.agent_health_check_interval,
         crl=settings.crl_generation_interval,
         sweep=settings.session_gc_interval,
+        batches_kept=settings.batch_retention,
     )
     return (*ticks, Tick("acme", settings.acme.gc_interval, sweep)) if settings.acme.enabled else ticks
 

@@ -142,7 +142,7 @@ async def test_the_summary_counts_what_is(database):
     async with database.read() as tx:
         found = await stats.summary(tx, WHOLE, NOW)
     assert found == stats.Summary(
-        as_of=NOW, total_certificates=8, expiring_certificates=2, expired_certificates=2, revoked_certificates=1,
+        as_of=NOW, total_certificates=7, expiring_certificates=2, expired_certificates=2, revoked_certificates=1,
         active_agents=1, offline_agents=1, total_agents=2, pending_jobs=1, awaiting_csr_jobs=1,
         awaiting_approval_jobs=1, running_jobs=1, failed_jobs=2, complete_jobs=1, notifications_dead=1,
     )  # fmt: skip
@@ -199,6 +199,17 @@ async def test_scopes_share_no_summary(tmp_path):
         whole = await api.get("/api/v1/stats/summary")
         part = await api.get("/api/v1/stats/summary", key=key)
         assert (whole["total_certificates"], part["total_certificates"]) == (2, 1)
+
+
+async def test_summary_and_metric_count_the_same(tmp_path):
+    """What was put away counts in neither."""
+    async with open_api(tmp_path / "data") as api:
+        for name in ("one", "two"):
+            await api.made("/api/v1/certificates", {"id": f"mc-{name}", "common_name": f"{name}.example"})
+        assert (await api.call("DELETE", "/api/v1/certificates/mc-two")).status_code == 204
+        summary = await api.get("/api/v1/stats/summary")
+        metrics = await api.get("/api/v1/metrics")
+        assert summary["total_certificates"] == metrics["gauge"]["certificate_total"] == 1
 
 
 async def test_days_out_of_range_are_named(tmp_path):

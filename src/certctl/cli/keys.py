@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from certctl.cli import options, output, roles, tables
+from certctl.cli import options, output, records, roles, tables
 from certctl.cli.connection import connect
 
 app = typer.Typer(no_args_is_help=True, help="Make, list, rotate and revoke API keys; grant roles to who holds them.")
@@ -39,6 +39,13 @@ def list_keys(json: options.Json = False) -> None:
 
 
 @app.command()
+def show(key: Annotated[str, typer.Argument(help="Id or name of the key.")], json: options.Json = False) -> None:
+    """One API key, never its value."""
+    with connect() as client:
+        records.print_record(client.get_key(key), json=json)
+
+
+@app.command()
 def create(
     name: Annotated[str, typer.Argument(help="Who will hold it; the audit log names it so.")],
     role: Annotated[
@@ -49,6 +56,7 @@ def create(
     profile: Annotated[list[str] | None, typer.Option("--profile", help="Limit it to a profile.")] = None,
     issuer: Annotated[list[str] | None, typer.Option("--issuer", help="Limit it to an issuer.")] = None,
     agent: Annotated[str, typer.Option("--agent", help="Id of the one agent it is for (role r-agent alone).")] = "",
+    person: Annotated[str, typer.Option("--person", help="Whose it is, if not yours; they rotate it first.")] = "",
     json: options.Json = False,
 ) -> None:
     """Make an API key. Its value is shown this once."""
@@ -63,6 +71,7 @@ def create(
         profiles=profile or None,
         issuers=issuer or None,
         agent_id=agent,
+        person=person,
     )
     with connect() as client:
         made = client.send(calls.create_key(wish))

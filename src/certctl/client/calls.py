@@ -254,6 +254,11 @@ def list_keys(**query: str) -> Call[auth.KeysAnswer]:
     return Call(method="GET", path=f"{API}/auth/keys", answer=auth.KeysAnswer, query=shown)
 
 
+def get_key(key_id: str) -> Call[auth.KeyView]:
+    """One API key, by id or name."""
+    return Call(method="GET", path=at("auth", "keys", key_id), answer=auth.KeyView)
+
+
 def create_key(body: auth.KeyWrite) -> Call[auth.NewKeyAnswer]:
     """A new API key, shown this once."""
     return Call(method="POST", path=f"{API}/auth/keys", answer=auth.NewKeyAnswer, body=body)
@@ -299,9 +304,10 @@ def create_role(body: auth.RoleWrite) -> Call[auth.RoleView]:
     return Call(method="POST", path=f"{API}/auth/roles", answer=auth.RoleView, body=body)
 
 
-def update_role(role_id: str, body: auth.RoleWrite) -> Call[auth.RoleView]:
+def update_role(role_id: str, body: auth.RoleWrite, if_match: str = "") -> Call[auth.RoleView]:
     """Change a role's name or description."""
-    return Call(method="PUT", path=at("auth", "roles", role_id), answer=auth.RoleView, body=body)
+    path = at("auth", "roles", role_id)
+    return Call(method="PUT", path=path, answer=auth.RoleView, body=body, if_match=if_match)
 
 
 def delete_role(role_id: str) -> Call[None]:
@@ -320,9 +326,9 @@ def remove_permission(role_id: str, permission: str, scope_type: str = "", scope
     return Call(method="DELETE", path=path, answer=type(None), query=_scope_query(scope_type, scope_id))
 
 
-def delete_key(key_id: str) -> Call[None]:
+def delete_key(key_id: str, if_match: str = "") -> Call[None]:
     """Revoke an API key."""
-    return Call(method="DELETE", path=at("auth", "keys", key_id), answer=type(None))
+    return Call(method="DELETE", path=at("auth", "keys", key_id), answer=type(None), if_match=if_match)
 
 
 def get_version() -> Call[system.VersionInfo]:

@@ -125,6 +125,7 @@ class Surface:
     create_external_key = Sent(acts.create_external_key)
     delete_external_key = Sent(acts.EXTERNAL_KEYS.delete)
     list_keys = Sent(calls.list_keys)
+    get_key = Sent(calls.get_key)
     create_key = Sent(calls.create_key)
     delete_key = Sent(calls.delete_key)
     rotate_key = Sent(calls.rotate_key)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -34,6 +35,7 @@ log = structlog.get_logger(__name__)
 MOST_IDS = 10_000
 _CHUNK = 50
 _NO_FENCE = 0
+_PURGED_AT_ONCE = 5000
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -307,3 +309,13 @@ def _sums(batch: Batch) -> dict[str, Any]:
 
 def _event(kind: EventType, batch_id: str, actor: Actor, details: dict[str, Any]) -> Event:
     return Event(type=kind, subject_type="batch", subject_id=batch_id, actor=actor, details=details)
+
+
+async def purge(ctx: Context, kept: timedelta) -> int:
+    """Delete batches that ended longer ago than `kept`, with their items; how many rows. The event log keeps theirs."""
+    before, gone, last = ctx.now() - kept, 0, _PURGED_AT_ONCE
+    while last >= _PURGED_AT_ONCE:
+        async with ctx.database.begin("batch.purge") as tx:
+            last = await batches.purge(tx, ctx.scope, before, _PURGED_AT_ONCE)
+        gone += last
+    return gone

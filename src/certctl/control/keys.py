@@ -20,11 +20,12 @@ from certctl.control.changes import check_name, fault, note
 from certctl.control.enrolment import digest
 from certctl.core.actor import Actor, ActorType
 from certctl.core.catalogue import ApiKey
-from certctl.core.errors import Conflict, Gone, NotAuthenticated, NotFound
+from certctl.core.errors import Conflict, Gone, NotAllowed, NotAuthenticated, NotFound, PreconditionFailed
 from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
 from certctl.core.keyvalue import PREFIX, new_value
 from certctl.core.permissions import AGENT_ROLE, RESERVED_ACTOR
+from certctl.core.revision import Expected, changed_meanwhile
 from certctl.core.scope import Scope
 from certctl.core.secret import Secret
 from certctl.core.target import AgentRecord
@@ -52,6 +53,7 @@ class KeyWish(Struct, frozen=True, kw_only=True):
     profiles: Sequence[str] | None = None
     issuers: Sequence[str] | None = None
     agent_id: str = ""
+    person: str = ""
 
 
 async def create(ctx: Context, giver: Giver, wish: KeyWish) -> tuple[ApiKey, Secret]:
@@ -60,6 +62,7 @@ async def create(ctx: Context, giver: Giver, wish: KeyWish) -> tuple[ApiKey, Sec
     if not wish.role_ids:
         raise fault("unknown_role", "role_ids are one or more roles", "role_ids")
     check_end(ctx, wish.expires_at)
+    _check_person(giver, wish)
     key, value = _make(ctx, name, giver.actor.id, wish)
     async with ctx.database.begin("key.create") as tx:
         for role_id in wish.role_ids:
@@ -69,8 +72,23 @@ async def create(ctx: Context, giver: Giver, wish: KeyWish) -> tuple[ApiKey, Sec
         given = await access.of_roles(tx, ctx.scope, wish.role_ids, access.reach_of(key))
         giver.check_gives(given, wish.expires_at)
         await catalogue.insert(tx, ctx.scope, key)
-        await note(tx, ctx, giver.actor, EventType.CONFIG_CREATED, "api_key", key.id, wish.role_ids)
+        await note(tx, ctx, giver.actor, EventType.CONFIG_CREATED, "api_key", key.id, _told(wish))
     return key, value
+
+
+def _told(wish: KeyWish) -> tuple[str, ...]:
+    return (*wish.role_ids, f"person {wish.person}") if wish.person else tuple(wish.role_ids)
+
+
+def _check_person(giver: Giver, wish: KeyWish) -> None:
+    """Who else a key stands for is said by an administrator alone: two people may decide what one may not."""
+    if not wish.person:
+        return
+    check_name(wish.person)
+    if wish.agent_id:
+        raise fault("agent_key_is_no_person", "a key bound to an agent is no person's", "person")
+    if not access.is_admin(giver.permissions):
+        raise NotAllowed("only an administrator without limits says whose a key is")
 
 
 def check_end(ctx: Context, expires_at: datetime | None) -> None:
@@ -133,6 +151,8 @@ async def rotate(
             "previous_hash": key.key_hash if overlap else None,
             "previous_until": now + overlap if overlap else None,
             "expires_at": ends,
+            "shown_to": giver.actor.id,
+            "shown_at": now + overlap,
         }
         await catalogue.change(tx, ctx.scope, ApiKey, key.id, **fresh)
         event = Event(
@@ -146,14 +166,16 @@ async def rotate(
     return msgspec.structs.replace(key, **fresh), value
 
 
-async def revoke(ctx: Context, giver: Giver, key_id: str) -> None:
+async def revoke(ctx: Context, giver: Giver, key_id: str, expected: Expected = None) -> None:
     """Revoke a key at once; twice is once. Conflict for the last administrator's: nobody could get in again."""
     async with ctx.database.begin("key.revoke") as tx, access.keeping_an_admin(tx, ctx):
         key = await find(tx, ctx, giver, "auth.key.delete", key_id)
+        if expected is not None and key.row_version not in expected:
+            raise PreconditionFailed(changed_meanwhile(f"API key {key.name}"))
         if key.revoked_at is not None:
             return
         ended: dict[str, Any] = {"revoked_at": ctx.now(), "previous_hash": None, "previous_until": None}
-        await catalogue.change(tx, ctx.scope, ApiKey, key.id, **ended)
+        await catalogue.change(tx, ctx.scope, ApiKey, key.id, expected=expected, **ended)
         await note(tx, ctx, giver.actor, EventType.CONFIG_DELETED, "api_key", key.id)
 
 
@@ -223,6 +245,7 @@ def _make(ctx: Context, name: str, created_by: str, wish: KeyWish) -> tuple[ApiK
         last_used_at=None,
         revoked_at=None,
         agent_id=wish.agent_id,
+        person=wish.person,
     )
     return key, value
 

@@ -13,6 +13,7 @@ from certctl.core.errors import Conflict, NotFound
 from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
 from certctl.core.permissions import BUILT_IN_SINCE, PERMISSIONS, ROLES, limited, limits_of
+from certctl.core.revision import Expected
 from certctl.core.scope import GLOBAL, Scope
 from certctl.ledger import append
 from certctl.lifecycle.context import Context
@@ -32,6 +33,7 @@ def built_in(scope: Scope, role_id: str) -> Role | None:
         description=role.description,
         created_at=BUILT_IN_SINCE,
         updated_at=BUILT_IN_SINCE,
+        row_version=0,
     )
 
 
@@ -66,24 +68,24 @@ async def create(ctx: Context, actor: Actor, name: str, description: str) -> Rol
     return role
 
 
-async def update(ctx: Context, actor: Actor, role_id: str, changes: dict[str, Any]) -> Role:
+async def update(ctx: Context, actor: Actor, role_id: str, changes: dict[str, Any], expected: Expected = None) -> Role:
     """Change `name` or `description`; absent fields stay."""
     _refuse_built_in(role_id)
     changes = {name: "" if value is None else value for name, value in changes.items()}
     if "name" in changes:
         changes = changes | {"name": _check_role_name(changes["name"])}
     async with ctx.database.begin("role.change") as tx:
-        await catalogue.change(tx, ctx.scope, Role, role_id, updated_at=ctx.now(), **changes)
+        await catalogue.change(tx, ctx.scope, Role, role_id, expected=expected, updated_at=ctx.now(), **changes)
         await note(tx, ctx, actor, EventType.CONFIG_UPDATED, "role", role_id, changes)
         return await catalogue.get(tx, ctx.scope, Role, role_id)
 
 
-async def delete(ctx: Context, actor: Actor, role_id: str) -> None:
+async def delete(ctx: Context, actor: Actor, role_id: str, expected: Expected = None) -> None:
     """Delete a role that nobody has; Conflict otherwise."""
     _refuse_built_in(role_id)
     async with ctx.database.begin("role.change") as tx:
         await identity.lock(tx)
-        await catalogue.get(tx, ctx.scope, Role, role_id)
+        await catalogue.get(tx, ctx.scope, Role, role_id, expected=expected)
         count = await identity.holders(tx, ctx.scope, role_id)
         if count:
             raise Conflict(f"role {role_id} is still held; take it away from its holders first")
@@ -115,12 +117,18 @@ async def add_permission(
 
 
 async def remove_permission(
-    ctx: Context, actor: Actor, role_id: str, permission: str, scope_type: str, scope_id: str
+    ctx: Context,
+    actor: Actor,
+    role_id: str,
+    permission: str,
+    scope_type: str,
+    scope_id: str,
+    expected: Expected = None,
 ) -> None:
     """Take a permission out of a role, in one scope or in all; NotFound when it is not in there."""
     _refuse_built_in(role_id)
     async with ctx.database.begin("role.change") as tx, access.keeping_an_admin(tx, ctx):
-        await catalogue.get(tx, ctx.scope, Role, role_id)
+        await catalogue.get(tx, ctx.scope, Role, role_id, expected=expected)
         if not await identity.remove_permission(tx, ctx.scope, role_id, permission, scope_type, scope_id):
             raise NotFound(f"role {role_id} does not hold {permission[:100]} there")
         held = RolePermission(role_id, permission, scope_type or "any", scope_id)
@@ -129,6 +137,8 @@ async def remove_permission(
 
 async def _note_permission(tx: Tx, ctx: Context, actor: Actor, done: str, held: RolePermission) -> None:
     identity.changed(tx)
+    # what a role holds is part of what somebody read of it
+    await catalogue.change(tx, ctx.scope, Role, held.role_id, updated_at=ctx.now())
     event = Event(
         type=EventType.CONFIG_UPDATED,
         subject_type="role",

@@ -99,7 +99,11 @@ class Team(Struct, frozen=True, kw_only=True):
 
 
 class ApiKey(Struct, frozen=True, kw_only=True):
-    """A bearer key, stored as its SHA-256. Scope lists of None mean no limit; `agent_id` binds it to one agent."""
+    """A bearer key, stored as its SHA-256. Scope lists of None mean no limit; `agent_id` binds it to one agent.
+
+    `person` says whose it is when it is not its maker's; `shown_to` is who got its present value (empty: its maker),
+    and since `shown_at` no other value is good.
+    """
 
     tenant_id: str
     id: str
@@ -118,6 +122,10 @@ class ApiKey(Struct, frozen=True, kw_only=True):
     agent_id: str = ""
     previous_hash: str | None = None
     previous_until: datetime | None = None
+    row_version: int = 1
+    person: str = ""
+    shown_to: str = ""
+    shown_at: datetime | None = None
 
 
 class Role(Struct, frozen=True, kw_only=True):
@@ -129,6 +137,7 @@ class Role(Struct, frozen=True, kw_only=True):
     description: str
     created_at: datetime
     updated_at: datetime
+    row_version: int = 1
 
 
 class RolePermission(Struct, frozen=True):

@@ -64,6 +64,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ocsp_responder_validity: timedelta
     ocsp_responder_grace: timedelta
     session_gc_interval: timedelta
+    batch_retention: timedelta
     doors: DoorRules
     acme: AcmeRules
 
@@ -167,6 +168,9 @@ SECTIONS: dict[str, dict[str, Variable]] = {
         ),
         "ocsp_responder_grace": duration(
             "CERTCTL_OCSP_RESPONDER_ROTATION_GRACE", "how long before its end it is replaced", "168h", shortest="1m"
+        ),
+        "batch_retention": duration(
+            "CERTCTL_BATCH_RETENTION", "how long a batch that has ended is kept, with its items", "2160h", shortest="1h"
         ),
     },
     **DOORS,

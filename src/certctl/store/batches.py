@@ -291,6 +291,27 @@ async def items(tx: Tx, scope: Scope, batch_id: str, after: int, limit: int) -> 
     return await tx.all(BatchItem, sa.select(batch_items).where(*where).order_by(batch_items.c.seq).limit(limit))
 
 
+async def purge(tx: Tx, scope: Scope, before: datetime, limit: int) -> int:
+    """Delete the items, at most `limit`, of batches that ended before that moment, and the batches that have none left;
+    how many rows.
+    """
+    c, i = batches.c, batch_items.c
+    over = sa.and_(
+        c.tenant_id == scope.tenant_id,
+        c.created_at < before,  # the index that there is
+        c.status != BatchStatus.RUNNING,
+        c.ended_at < before,
+    )
+    old = sa.select(i.batch_id, i.seq).where(
+        i.tenant_id == scope.tenant_id, i.batch_id.in_(sa.select(c.id).where(over))
+    )
+    pair = sa.tuple_(i.batch_id, i.seq)
+    gone = await tx.execute(sa.delete(batch_items).where(i.tenant_id == scope.tenant_id, pair.in_(old.limit(limit))))
+    left = sa.select(sa.literal(1)).where(i.tenant_id == c.tenant_id, i.batch_id == c.id).exists()
+    ended = await tx.execute(sa.delete(batches).where(over, ~left))
+    return int(gone.rowcount) + int(ended.rowcount)
+
+
 def shown_to(scope: Scope, key: str, requested_by: str) -> sa.ColumnElement[bool]:
     """Who sees a batch: everybody without limits, whoever has just its limits, and who asked for it."""
     in_tenant = batches.c.tenant_id == scope.tenant_id

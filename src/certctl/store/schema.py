@@ -340,6 +340,11 @@ api_keys = _table(
     # the value before the last rotation, good until then; NULL when there is none
     Column("previous_hash", Text),
     _time("previous_until"),
+    _count("row_version", 1),
+    # whose it is, when not its maker's; who was shown the present value last, and since when no other is good
+    _text("person"),
+    _text("shown_to"),
+    _time("shown_at"),
     Index(None, "key_hash", unique=True),
     Index(None, "previous_hash", unique=True),
     UniqueConstraint("tenant_id", "name"),
@@ -401,7 +406,15 @@ rate_buckets = Table(
     Index(None, "tenant_id", "updated_at"),
 )
 
-roles = _table("roles", _text("name"), _text("description"), _born(), _changed(), UniqueConstraint("tenant_id", "name"))
+roles = _table(
+    "roles",
+    _text("name"),
+    _text("description"),
+    _count("row_version", 1),
+    _born(),
+    _changed(),
+    UniqueConstraint("tenant_id", "name"),
+)
 
 role_permissions = Table(
     "role_permissions",

@@ -73,7 +73,8 @@ async def summary(tx: Tx, scope: Scope, now: datetime) -> Summary:
     jobs = await _jobs(tx, scope)
     return Summary(
         as_of=now,
-        total_certificates=sum(statuses.values()),
+        # as the metric counts: what was put away is no more
+        total_certificates=sum(statuses.values()) - statuses.get(CertificateStatus.ARCHIVED, 0),
         expiring_certificates=soon,
         expired_certificates=ended,
         revoked_certificates=statuses.get(CertificateStatus.REVOKED, 0),

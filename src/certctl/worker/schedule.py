@@ -8,11 +8,12 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 
 import structlog
 from msgspec import Struct
 
-from certctl.control import hierarchy, sessions
+from certctl.control import batches, hierarchy, sessions
 from certctl.core.errors import CertctlError
 from certctl.doors.idempotency import forget_answers
 from certctl.lifecycle import compliance, flow, observe, publish, renew
@@ -42,6 +43,7 @@ def standard_ticks(
     policies: timedelta = timedelta(seconds=5),
     hierarchies: timedelta = timedelta(minutes=1),
     sweep: timedelta = timedelta(hours=1),
+    batches_kept: timedelta = timedelta(days=90),
 ) -> tuple[Tick, ...]:
     """The ticks of a control plane."""
     return (
@@ -54,6 +56,7 @@ def standard_ticks(
         Tick("hierarchy", hierarchies, hierarchy.finish),
         Tick("forget", timedelta(minutes=10), forget_answers),
         Tick("sessions", sweep, sessions.sweep),
+        Tick("batches", timedelta(hours=1), partial(batches.purge, kept=batches_kept)),
     )
 
 

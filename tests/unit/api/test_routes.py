@@ -116,3 +116,28 @@ def test_every_put_has_its_patch():
     for path, handler in handlers():
         methods.setdefault(path, set()).update(handler.http_methods)
     assert [path for path, found in methods.items() if "PUT" in found and "PATCH" not in found] == []
+
+
+# changes that take no condition: what they do is the same whatever was read before
+UNCONDITIONAL = {
+    ("DELETE", "/api/v1/acme/external-account-keys/{key_id:str}"): "revokes a key that is never edited; twice is once",
+    ("DELETE", "/api/v1/agents/{agent_id:str}"): "retires a host for good; what hangs on it is judged at that moment",
+    (
+        "DELETE",
+        "/api/v1/auth/breakglass/credentials/{actor_id:str}",
+    ): "takes a password away; there is no record to edit",
+    ("DELETE", "/api/v1/auth/keys/{key_id:str}/roles/{role_id:str}"): "takes one grant away; twice is once",
+    ("DELETE", "/api/v1/auth/sessions"): "ends sessions; twice is once",
+    ("DELETE", "/api/v1/auth/sessions/{session_id:str}"): "ends a session; twice is once",
+    ("DELETE", "/api/v1/auth/users/{user_id:str}"): "shuts a person out; twice is once",
+}
+
+
+def test_every_edit_takes_a_condition_or_says_why_not():
+    found = {
+        (method, path)
+        for path, handler in handlers()
+        for method in {"PUT", "PATCH", "DELETE"} & set(handler.http_methods)
+        if not honours_if_match(handler)
+    }
+    assert found == set(UNCONDITIONAL)

@@ -9,7 +9,7 @@ from typing import Annotated
 from litestar import delete, get, post
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from certctl.api.guard import needs
+from certctl.api.guard import edits, needs
 from certctl.api.lists import answer_whole, in_one_piece
 from certctl.api.request import ApiRequest
 from certctl.api.shown import shown
@@ -62,6 +62,7 @@ async def create_key(request: ApiRequest, data: JSONBody[KeyWrite]) -> NewKeyAns
         profiles=data.profiles,
         issuers=data.issuers,
         agent_id=data.agent_id,
+        person=data.person,
     )
     key, value = await keys.create(request.ctx, request.caller.giver, wish)
     return shown(NewKeyAnswer, key, key_value=value.reveal())
@@ -75,10 +76,19 @@ async def rotate_key(request: ApiRequest, key_id: FromPath[str], data: JSONBody[
     return shown(NewKeyAnswer, key, key_value=value.reveal())
 
 
-@delete("/auth/keys/{key_id:str}", status_code=204, opt=needs("auth.key.delete"), summary="Revoke an API key")
+@get("/auth/keys/{key_id:str}", opt=needs("auth.key.list"), summary="One API key")
+async def show_key(request: ApiRequest, key_id: FromPath[str]) -> KeyView:
+    """By id or name, never its value; with a limited grant the caller's own, or one that it made."""
+    async with request.ctx.database.read() as tx:
+        key = await keys.find(tx, request.ctx, request.caller.giver, "auth.key.list", key_id)
+        (view,) = await _views(tx, request.ctx.scope, [key])
+    return view
+
+
+@delete("/auth/keys/{key_id:str}", status_code=204, opt=edits("auth.key.delete"), summary="Revoke an API key")
 async def delete_key(request: ApiRequest, key_id: FromPath[str]) -> None:
     """At once. The last lasting key of an administrator stays (409)."""
-    await keys.revoke(request.ctx, request.caller.giver, key_id)
+    await keys.revoke(request.ctx, request.caller.giver, key_id, request.expected)
 
 
 @post("/auth/keys/{key_id:str}/roles", status_code=204, opt=needs("auth.role.assign"), summary="Give a key a role")
@@ -113,4 +123,4 @@ async def revoke_role(
     await grants.revoke(request.ctx, request.caller.giver, key_id, role_id, scope_type, scope_id)
 
 
-HANDLERS = (list_keys, create_key, rotate_key, delete_key, assign_role, revoke_role)
+HANDLERS = (list_keys, show_key, create_key, rotate_key, delete_key, assign_role, revoke_role)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from litestar import delete, get, post, put
 from litestar.params import FromPath, JSONBody
 
-from certctl.api.guard import needs
+from certctl.api.guard import edits, needs
 from certctl.api.patching import patched
 from certctl.api.request import ApiRequest
 from certctl.api.shown import shown
@@ -47,13 +47,14 @@ async def show_role(request: ApiRequest, role_id: FromPath[str]) -> RoleAnswer:
     async with request.ctx.database.read() as tx:
         role, held = await roles.get(tx, request.ctx.scope, role_id)
     rows = [shown(HeldPermission, each, permission_id=permission_id(each.permission)) for each in held]
-    return RoleAnswer(role=_view(role), permissions=rows)
+    return RoleAnswer(role=_view(role), permissions=rows, row_version=role.row_version)
 
 
-@put("/auth/roles/{role_id:str}", opt=needs("auth.role.edit"), summary="Change a role")
+@put("/auth/roles/{role_id:str}", opt=edits("auth.role.edit"), summary="Change a role")
 async def update_role(request: ApiRequest, role_id: FromPath[str], data: JSONBody[RoleWrite]) -> RoleView:
     """Its name or description; built-in roles never change (409)."""
-    return _view(await roles.update(request.ctx, request.actor, role_id, request.changes(data, role_id)))
+    changes = request.changes(data, role_id)
+    return _view(await roles.update(request.ctx, request.actor, role_id, changes, request.expected))
 
 
 @get("/auth/roles/{role_id:str}", opt=needs("auth.role.edit"), include_in_schema=False)
@@ -64,10 +65,10 @@ async def _show_alone(request: ApiRequest, role_id: FromPath[str]) -> RoleView:
     return _view(role)
 
 
-@delete("/auth/roles/{role_id:str}", status_code=204, opt=needs("auth.role.delete"), summary="Delete a role")
+@delete("/auth/roles/{role_id:str}", status_code=204, opt=edits("auth.role.delete"), summary="Delete a role")
 async def delete_role(request: ApiRequest, role_id: FromPath[str]) -> None:
     """One that somebody has is kept, and so are the built-in ones (409)."""
-    await roles.delete(request.ctx, request.actor, role_id)
+    await roles.delete(request.ctx, request.actor, role_id, request.expected)
 
 
 @post(
@@ -86,7 +87,7 @@ async def add_permission(request: ApiRequest, role_id: FromPath[str], data: JSON
 @delete(
     "/auth/roles/{role_id:str}/permissions/{permission:str}",
     status_code=204,
-    opt=needs("auth.role.edit"),
+    opt=edits("auth.role.edit"),
     summary="Take a permission out of a role",
 )
 async def remove_permission(
@@ -97,7 +98,9 @@ async def remove_permission(
     scope_id: ScopeId = "",
 ) -> None:
     """In one scope, or everywhere."""
-    await roles.remove_permission(request.ctx, request.actor, role_id, permission, scope_type, scope_id)
+    await roles.remove_permission(
+        request.ctx, request.actor, role_id, permission, scope_type, scope_id, request.expected
+    )
 
 
 @post("/auth/demo-residual/cleanup", status_code=200, opt=needs("auth.role.assign"), summary="Remove demo grants")

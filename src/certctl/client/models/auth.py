@@ -48,6 +48,7 @@ class RoleView(Struct, frozen=True, kw_only=True):
     built_in: bool
     created_at: datetime
     updated_at: datetime
+    row_version: int = 0
 
 
 class RolesAnswer(Struct, frozen=True, kw_only=True):
@@ -71,6 +72,7 @@ class RoleAnswer(Struct, frozen=True, kw_only=True):
 
     role: RoleView
     permissions: list[HeldPermission]
+    row_version: int = 0
 
 
 class RoleWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -177,7 +179,7 @@ class BootstrapAnswer(Struct, frozen=True, kw_only=True):
 
 
 class KeyView(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One API key without its value."""
+    """One API key without its value; `person` is whose it is and `shown_to` who got its value, when not its maker."""
 
     actor_id: str
     actor_type: str
@@ -197,6 +199,9 @@ class KeyView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     agent_id: str = ""
     previous_until: datetime | None = None
     grants: list[GrantView] = []
+    person: str = ""
+    shown_to: str = ""
+    row_version: int = 0
 
 
 class KeysAnswer(Paged, frozen=True, kw_only=True, omit_defaults=True):
@@ -209,6 +214,7 @@ class KeyWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A key to make. Lists of None mean no limit of that kind; nobody gives more than they have.
 
     `agent_id` makes it the key of one agent of the reference product: role r-agent alone, good for that agent's calls.
+    `person` makes it somebody else's, who rotates it before it counts as theirs alone.
     """
 
     name: Text
@@ -218,6 +224,7 @@ class KeyWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     profiles: list[Id] | None = None
     issuers: list[Id] | None = None
     agent_id: Id = ""
+    person: Text = ""
 
 
 class NewKeyAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -28,6 +28,7 @@ from certctl.agent.steps import DEPLOY, KINDS, PREPARE, Steps, failure_report
 from certctl.connectors.registry import TARGETS
 from certctl.core.errors import CertctlError, Gone, NotAllowed, NotAuthenticated, Rejected, Temporary
 from certctl.core.ids import check_id, uuid7
+from certctl.telemetry import tracing
 from certctl.telemetry.logging import get_logger
 from certctl.telemetry.points import reach
 from certctl.wire.agent import Heartbeat, HeartbeatReply, Work, WorkItem
@@ -213,18 +214,22 @@ class Loop:
     async def _work_and_keep(self, held: Held, bound: FilteringBoundLogger) -> None:
         """Work one step and keep its result in the outbox, whatever it is."""
         item, begun, done = held.item, time.monotonic(), False
-        try:
-            report = await self._steps.work(item)
-            done = True
-            bound.info("agent.step_done", seconds=round(time.monotonic() - begun, 3))
-        except CertctlError as error:
-            bound.warning("agent.step_failed", error=error)
-            report = failure_report(item, error)
-        except Exception as error:
-            bound.exception("agent.step_met_a_bug")
-            report = failure_report(item, error)
-        report.fence = held.fence
-        self._outbox.add(item.id, item.step_id, report)
+        with tracing.span(item.step_kind, parent=item.traceparent, kind="consumer", **_facts(item)) as span:
+            try:
+                report = await self._steps.work(item)
+                done = True
+                bound.info("agent.step_done", seconds=round(time.monotonic() - begun, 3))
+            except CertctlError as error:
+                bound.warning("agent.step_failed", error=error)
+                span.failed(error.code)
+                report = failure_report(item, error)
+            except Exception as error:
+                bound.exception("agent.step_met_a_bug")
+                span.failed("internal")
+                report = failure_report(item, error)
+            report.fence = held.fence
+            # an agent that traces nothing itself still hands the trace on
+            self._outbox.add(item.id, item.step_id, report, tracing.traceparent() or item.traceparent)
         reach(f"agent.{item.step_kind}.kept")
         self._send_results_of(item.id)
         if done:
@@ -349,6 +354,18 @@ class HostFacts(Struct, frozen=True):
     hostname: str
     os: str
     architecture: str
+
+
+def _facts(item: WorkItem) -> tracing.Facts:
+    """What the span of a step says."""
+    return {
+        "job_id": item.id,
+        "job_type": item.type,
+        "step_id": item.step_id,
+        "certificate_id": item.certificate_id,
+        "target_id": item.target_id,
+        "attempt": item.attempt,
+    }
 
 
 def host_facts() -> HostFacts:

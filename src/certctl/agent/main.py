@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
+from certctl import __version__
 from certctl.agent.durable import FolderLock, private_folder, remove_leftovers
 from certctl.agent.identity import IDENTITY_FILE, Identity, read_identity
 from certctl.agent.settings import AgentSettings
 from certctl.core.errors import Misconfigured, NotFound
 from certctl.core.ids import check_id
 from certctl.telemetry.logging import get_logger
+from certctl.telemetry.traced import traced
 
 log = get_logger(__name__)
 
@@ -37,7 +39,7 @@ class AgentStatus(Struct, frozen=True, kw_only=True):
 def run_agent(settings: AgentSettings) -> int:
     """Run until told to stop; the exit code. Raises CertctlError when the agent cannot start."""
     state_dir = private_folder(settings.state_dir)
-    with FolderLock(state_dir):
+    with FolderLock(state_dir), traced("certctl-agent", __version__, wanted=settings.otel_enabled):
         remove_leftovers(state_dir)
         for sentence in settings.ignored:
             log.warning("agent.setting_ignored", reason=sentence)

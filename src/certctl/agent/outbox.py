@@ -39,6 +39,8 @@ class Entry(Struct, frozen=True, kw_only=True):
     fence: int
     body: dict[str, Any]
     created_at: datetime
+    # what its sending is told to be part of (W3C Trace Context)
+    traceparent: str = ""
 
 
 class Outbox:
@@ -62,7 +64,7 @@ class Outbox:
         """True while no new work should be fetched."""
         return len(self._entries) >= MOST_ENTRIES
 
-    def add(self, job_id: str, step_id: str, report: Report) -> Entry:
+    def add(self, job_id: str, step_id: str, report: Report, traceparent: str = "") -> Entry:
         """Keep one result: flushed to disk when this returns."""
         entry = Entry(
             sequence=self._next,
@@ -72,6 +74,7 @@ class Outbox:
             fence=report.fence,
             body=msgspec.to_builtins(report),
             created_at=datetime.now(UTC),
+            traceparent=traceparent,
         )
         write_atomic(self._path(entry), msgspec.json.encode(entry), "agent.outbox")
         self._next += 1

@@ -31,6 +31,7 @@ from certctl.core.errors import (
 )
 from certctl.core.secret import Secret
 from certctl.telemetry.points import reach
+from certctl.telemetry.tracing import parse_traceparent
 from certctl.wire.agent import (
     PROTOCOL_HEADER,
     PROTOCOL_VERSION,
@@ -89,7 +90,8 @@ class Server:
             "status": f"{self._own_path}/jobs/{entry.job_id}/status",
             "verify": f"/api/v1/jobs/{entry.job_id}/verify",
         }[entry.kind]
-        await self._request("POST", path, msgspec.json.encode(entry.body))
+        headers = {"traceparent": entry.traceparent} if parse_traceparent(entry.traceparent) else None
+        await self._request("POST", path, msgspec.json.encode(entry.body), headers)
 
     async def time(self) -> datetime | None:
         """What the server's clock says; None when it does not tell. Needs no credential."""

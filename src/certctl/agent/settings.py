@@ -41,6 +41,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
     ca_bundle_path: str = ""
     log_level: str = "info"
     log_format: Literal["json", "text"] = "json"
+    otel_enabled: bool = False
     ignored: tuple[str, ...] = ()
 
 
@@ -74,6 +75,7 @@ def load_settings(environ: Mapping[str, str], flags: Mapping[str, str | None] | 
         ca_bundle_path=read("ca_bundle_path", "CERTCTL_SERVER_CA_BUNDLE_PATH"),
         log_level=read("log_level", "CERTCTL_LOG_LEVEL", "info").lower(),
         log_format=cast("Literal['json', 'text']", log_format),
+        otel_enabled=read("otel_enabled", "CERTCTL_OTEL_ENABLED").lower() in _TRUE,
         ignored=tuple(f"{name} is ignored: {why}" for name, why in _NOT_SUPPORTED.items() if environ.get(name)),
     )
 

@@ -19,6 +19,7 @@ import structlog
 from certctl import __version__, settings
 from certctl.core.errors import CertctlError, Temporary
 from certctl.telemetry.logging import configure_logging
+from certctl.telemetry.traced import traced
 
 if TYPE_CHECKING:
     from certctl.control.config_key import Rotation
@@ -81,7 +82,8 @@ def _run(asked: argparse.Namespace, chosen: settings.Settings) -> int:
     if asked.migrate_only:
         asyncio.run(processes.migrate_only(chosen, first_install=asked.first_install))
         return 0
-    return processes.serve(chosen)
+    with traced("certctl-server", __version__, wanted=chosen.otel_enabled):
+        return processes.serve(chosen)
 
 
 def _rotation_in_words(done: Rotation, *, dry_run: bool) -> str:

@@ -38,6 +38,8 @@ class Job(Struct, frozen=True, kw_only=True):
     verification_error: str
     verification_fingerprint: str
     created_at: datetime
+    # W3C Trace Context of what asked for it; empty where nothing is traced
+    traceparent: str = ""
 
 
 class Step(Struct, frozen=True, kw_only=True):

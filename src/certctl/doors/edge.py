@@ -6,10 +6,13 @@ Content-Length says (RFC 9110 8.6). Must never log a header or a body.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
+
+import structlog
 
 from certctl.core.errors import Malformed, TooLarge
 from certctl.core.ids import uuid7
@@ -19,9 +22,12 @@ from certctl.doors.denials import RECORDED, Denial, Denials
 from certctl.doors.errors import Refusal, refusal
 from certctl.doors.identity import Caller, Knock
 from certctl.doors.state import AppState
+from certctl.telemetry import tracing
 from certctl.telemetry.logging import get_logger
 
 log = get_logger(__name__)
+
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 HttpScope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -132,6 +138,12 @@ class Edge:
         scope[_ADDRESS] = client_address(_peer(scope), _forwarded(scope), rules.trusted_proxies)
         headers = headers_of(scope)
         call = _Call(scope, receive, send, self._state.max_body_bytes, cors_headers(headers, rules.cors_origins))
+        with structlog.contextvars.bound_contextvars(request_id=request_id_of(scope)), _traced(scope, call):
+            await self._serve(scope, call)
+        await self._record(scope, call.status)
+
+    async def _serve(self, scope: HttpScope, call: _Call) -> None:
+        headers, rules = headers_of(scope), self._state.rules
         try:
             call.check()
             asked_first = preflight(scope["method"], headers, rules.cors_origins)
@@ -147,7 +159,6 @@ class Edge:
         finally:
             call.log()
             self._state.figures.answered(scope["method"], scope.get("path_template", ""), call.status, call.seconds)
-        await self._record(scope, call.status)
 
     async def _record(self, scope: HttpScope, status: int | None) -> None:
         answer: Refusal | None = scope.get(_REFUSAL)
@@ -166,6 +177,21 @@ class Edge:
                 caller=caller.actor if caller else None,
             )
         )
+
+
+@contextlib.contextmanager
+def _traced(scope: HttpScope, call: _Call) -> Iterator[None]:
+    """A span for a call that may change something: reads and signs of life are figures enough."""
+    if not tracing.is_on() or scope["method"] in _READS or scope["path"].endswith("/heartbeat"):
+        yield
+        return
+    with tracing.span(scope["method"], parent=headers_of(scope).get("traceparent", ""), kind="server") as span:
+        yield
+        route = str(scope.get("path_template", ""))
+        span.rename(f"{scope['method']} {route}".strip())
+        span.note(method=scope["method"], route=route, status=call.status or 0, request_id=request_id_of(scope))
+        if (call.status or 500) >= 500:
+            span.failed(str(call.status or "no answer"))
 
 
 def _forwarded(scope: HttpScope) -> list[str]:

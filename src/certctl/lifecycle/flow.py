@@ -8,6 +8,7 @@ want an answer in one go; the worker's loop calls the same `run_claimed`; agents
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
@@ -23,6 +24,7 @@ from certctl.lifecycle import approve, deploy, issue, plan, prepare, publish, re
 from certctl.lifecycle.context import Context
 from certctl.store import catalogue, jobs
 from certctl.store.tx import Tx
+from certctl.telemetry import tracing
 from certctl.wire.agent import ReferenceWorkItem, WorkItem
 
 log = structlog.get_logger(__name__)
@@ -112,9 +114,40 @@ async def run_claimed(ctx: Context, claimed: Sequence[Step]) -> None:
         kinds[StepKind(step.kind)].append(step)
     for kind, batch in kinds.items():
         try:
-            await RUN[kind](ctx, batch)
+            with _told(batch), tracing.spans(str(kind), await _traces(ctx, batch)):
+                await RUN[kind](ctx, batch)
         except Exception as error:
             await _one_by_one(ctx, kind, batch, error)
+
+
+def _told(batch: Sequence[Step]) -> contextlib.AbstractContextManager[object]:
+    """Log lines of a step that runs alone carry its ids."""
+    if len(batch) != 1:
+        return contextlib.nullcontext()
+    return structlog.contextvars.bound_contextvars(job_id=batch[0].job_id, step_id=batch[0].id)
+
+
+async def _traces(ctx: Context, batch: Sequence[Step]) -> dict[str, tuple[str, tracing.Facts]]:
+    """For each step the trace that its job belongs to, and what its span says; read only where traces are kept."""
+    if not tracing.is_on():
+        return {}
+    try:
+        async with ctx.database.read() as tx:
+            known = await jobs.jobs_by_id(tx, ctx.scope, [step.job_id for step in batch])
+    except CertctlError:  # the stage will meet the same, and settle it
+        return {}
+    return {step.id: (known[step.job_id].traceparent, _facts(step, known[step.job_id])) for step in batch}
+
+
+def _facts(step: Step, job: Job) -> tracing.Facts:
+    return {
+        "job_id": job.id,
+        "job_type": str(job.type),
+        "step_id": step.id,
+        "certificate_id": job.certificate_id,
+        "target_id": job.target_id,
+        "attempt": step.attempts,
+    }
 
 
 async def _one_by_one(ctx: Context, kind: StepKind, batch: Sequence[Step], error: Exception) -> None:

@@ -25,6 +25,7 @@ from certctl.pki.csr import read_csr
 from certctl.policy.issuance import choose_key_algorithm, judge_csr, judge_request
 from certctl.store import catalogue, certificates, deployments, jobs
 from certctl.store.tx import Tx
+from certctl.telemetry import tracing
 
 _DEFAULT_VALIDITY = 90 * 86400
 REVOKE_REPLACED = "revoke_replaced"
@@ -101,6 +102,13 @@ async def judge(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask) -> Non
 
 async def issuance(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask) -> Job:
     """Write an issuing job and its approve step; the same idempotency key gives the job already there."""
+    with tracing.span("request", certificate_id=certificate.id, job_type=str(ask.type)) as span:
+        job = await _issuance(tx, ctx, certificate, ask)
+        span.note(job_id=job.id)
+    return job
+
+
+async def _issuance(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask) -> Job:
     now = ctx.now()
     body = await request_body(tx, ctx, certificate, ask)
     job = _job(
@@ -140,8 +148,12 @@ async def deploy_to(
     actor: Actor,
     parent_id: str = "",
     attempt: str = "",
+    traceparent: str = "",
 ) -> list[Job]:
-    """Write one deployment job a target, each bound to this version, and its deploy step for the target's agent."""
+    """Write one deployment job a target, each bound to this version, and its deploy step for the target's agent.
+
+    They go on with the trace of `traceparent`, or else with the one that is open here.
+    """
     now = ctx.now()
     written: list[Job] = []
     for target in targets:
@@ -160,6 +172,7 @@ async def deploy_to(
             body={"version_job_id": version.job_id},
             requested_by=actor.id,
             max_attempts=_DEPLOY_ATTEMPTS,
+            traceparent=traceparent or tracing.traceparent(),
         )
         stands = await jobs.create_job(tx, ctx.scope, job, live_key=f"deploy/{certificate.id}/{target.id}")
         written.append(stands)
@@ -325,5 +338,6 @@ def _job(ctx: Context, now: datetime, **facts_of_job: object) -> Job:
         "verification_error": "",
         "verification_fingerprint": "",
         "created_at": now,
+        "traceparent": tracing.traceparent(),
     }
     return Job(**(blank | facts_of_job))  # type: ignore[arg-type]  # one blank for the four kinds of job

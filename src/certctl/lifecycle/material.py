@@ -74,4 +74,5 @@ async def item(tx: Tx, ctx: Context, step: Step, job: Job, lease: timedelta, *, 
         certificate_pem=certificate_pem(version.leaf_der),
         chain_pem=version.chain_pem,
         fingerprint_sha256=version.fingerprint_sha256,
+        traceparent=job.traceparent,
     )

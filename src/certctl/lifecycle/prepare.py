@@ -59,6 +59,7 @@ def item(step: Step, job: Job, lease: timedelta) -> WorkItem:
         attempt=step.attempts,
         key_algorithm=body.key_algorithm,
         must_staple=body.must_staple,
+        traceparent=job.traceparent,
     )
 
 

@@ -68,7 +68,16 @@ async def _record(tx: Tx, ctx: Context, step: Step, job: Job, order: OrderRecord
     await certificates.move_certificate(tx, ctx.scope, job.certificate_id, CertificateStatus.ACTIVE, now)
     refreshed = await standing.refresh(tx, ctx, job.certificate_id)
     targets = await handoff.holder_targets(tx, ctx, refreshed.certificate, job.holder_id)
-    await handoff.deploy_to(tx, ctx, refreshed.certificate, version, targets, actor=ctx.actor, parent_id=job.id)
+    await handoff.deploy_to(
+        tx,
+        ctx,
+        refreshed.certificate,
+        version,
+        targets,
+        actor=ctx.actor,
+        parent_id=job.id,
+        traceparent=job.traceparent,
+    )
     await counts.issued(tx, ctx, job)
     await _tell(tx, ctx, job, version)
 

@@ -19,6 +19,7 @@ from certctl.lifecycle.context import Context
 from certctl.policy.retry import GiveUp, decide
 from certctl.store import certificates, deployments, jobs
 from certctl.store.tx import Tx
+from certctl.telemetry import tracing
 
 _FAILED_EVENT = {
     JobType.ISSUANCE: EventType.ISSUANCE_FAILED,
@@ -42,6 +43,7 @@ _REJECTED_COUNTS = 12
 async def fail(tx: Tx, ctx: Context, step: Step, error: Exception, *, actor: Actor | None = None) -> None:
     """Settle a leased step that failed with `error`: retry it later, or end its job as failed."""
     code = error.code if isinstance(error, CertctlError) else "internal"
+    tracing.step_failed(step.id, code)
     message = (
         error.message if isinstance(error, CertctlError) else f"unexpected {type(error).__name__}; see the server's log"
     )

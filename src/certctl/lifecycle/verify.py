@@ -51,6 +51,7 @@ async def item(tx: Tx, ctx: Context, step: Step, job: Job, lease: timedelta) -> 
         attempt=step.attempts,
         version_id=version.id,
         fingerprint_sha256=version.fingerprint_sha256,
+        traceparent=job.traceparent,
     )
 
 

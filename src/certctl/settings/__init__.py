@@ -56,6 +56,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ca_common_name: str
     log_level: str
     log_format: str
+    otel_enabled: bool
     lease: timedelta
     renewal_check_interval: timedelta
     agent_health_check_interval: timedelta
@@ -178,6 +179,9 @@ SECTIONS: dict[str, dict[str, Variable]] = {
     "Watching": {
         "log_level": word("CERTCTL_LOG_LEVEL", "the least that is logged", ("info", "debug", "warn", "error")),
         "log_format": word("CERTCTL_LOG_FORMAT", "log lines as", ("json", "text")),
+        "otel_enabled": flag(
+            "CERTCTL_OTEL_ENABLED", "send traces (OTLP over HTTP, as `OTEL_*` says); needs the extra `certctl[otel]`"
+        ),
         "runtime_metrics_host": text(
             "CERTCTL_RUNTIME_METRICS_HOST", "address of each process's own metrics page (plain HTTP)", "127.0.0.1"
         ),

@@ -695,6 +695,7 @@ jobs = _table(
     _time("verified_at"),
     _text("verification_error"),
     _text("verification_fingerprint"),
+    _text("traceparent"),
     _born(),
     UniqueConstraint("tenant_id", "idempotency_key"),
     UniqueConstraint("tenant_id", "live_key"),

@@ -110,6 +110,8 @@ class WorkItem(Struct, kw_only=True):
     certificate_pem: str = ""
     chain_pem: str = ""
     fingerprint_sha256: str = ""
+    # W3C Trace Context of the job: results are sent with a `traceparent` header beneath it
+    traceparent: str = ""
 
 
 class ReferenceWorkItem(Struct, kw_only=True, omit_defaults=True):

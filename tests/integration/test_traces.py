@@ -52,6 +52,15 @@ def play(tmp_path: Path, endpoint: str) -> TracedFleet:
     return fleet
 
 
+def whole(seen: list[Seen]) -> list[Seen]:
+    """The trace of the certificate once every stage and every parent has arrived; nothing before."""
+    asked = [span for span in seen if span.name == "POST /api/v1/certificates"]
+    trace = [span for span in seen if asked and span.trace_id == asked[0].trace_id]
+    ids = {span.span_id for span in trace}
+    arrived = {span.name for span in trace} >= STAGES and all(span.parent_id in {*ids, ""} for span in trace)
+    return trace if arrived else []
+
+
 def test_one_trace_from_request_to_verified(tmp_path):
     with Collector() as collector:
         fleet = play(tmp_path, collector.url)
@@ -59,20 +68,17 @@ def test_one_trace_from_request_to_verified(tmp_path):
             secrets = {fleet.key, (fleet.server_dir / "bootstrap-token").read_text().strip(), fleet._token}
             secrets.add(json.loads((fleet.agent_dir / "state" / "agent.json").read_text())["credential"])
             jobs = {job["id"]: job for job in fleet.get("/api/v1/jobs?certificate_id=cert-shop")["data"]}
+            fleet.wait(lambda: whole(collector.spans()), "the whole trace has arrived", seconds=60)
         finally:
-            fleet.stop()  # what is left is sent when they stop
+            fleet.stop()
         seen = collector.spans()
         raw = collector.raw
 
-    (asked,) = [span for span in seen if span.name == "POST /api/v1/certificates"]
-    trace = [span for span in seen if span.trace_id == asked.trace_id]
-    names = {span.name for span in trace}
-    assert names >= STAGES, names
+    trace = whole(seen)
+    (asked,) = [span for span in trace if span.name == "POST /api/v1/certificates"]
     ours = [span for span in seen if span.facts.get("certctl.certificate_id") == "cert-shop"]
     assert {span.trace_id for span in ours} == {asked.trace_id}, "all of it is one trace"
-    by_id = {span.span_id: span for span in trace}
     assert asked.parent_id == ""
-    assert all(span.parent_id in by_id for span in trace if span is not asked), "every parent has arrived"
     (request,) = [span for span in trace if span.name == "request"]
     assert request.parent_id == asked.span_id
 

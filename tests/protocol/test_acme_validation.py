@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import ipaddress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from cryptography import x509
@@ -225,7 +225,7 @@ async def test_private_addresses_are_not_dialled_unless_they_are_allowed(tmp_pat
 
 async def test_caa_records_are_kept(tmp_path, names):
     async with validating(tmp_path, names, caa_identities=("ca.example",)) as (house, client):
-        mine = client.kid
+        mine, proofs = client.kid, []
 
         async def tried(name, **records):
             for owner, values in records.items():
@@ -235,10 +235,13 @@ async def test_caa_records_are_kept(tmp_path, names):
             names.set(f"_acme-challenge.{base}.", "TXT", f'"{encode(hashlib.sha256(content.encode()).digest())}"')
             await client.post(way["url"], {})
             found = await decided(house, client, url)
+            proofs.append(url)
             return "valid" if found["status"] == "valid" else found["challenges"][0]["error"]["type"].rpartition(":")[2]
 
         name = f"h.caa.{ZONE}"
         assert await tried(name) == "valid"
+        expires = datetime.fromisoformat((await client.post(proofs[-1])).json()["expires"])
+        assert expires <= house.api.clock.now() + timedelta(hours=8), "what CAA records said is not good for longer"
         assert await tried(name, h_caa=['0 issue "ca.example"']) == "valid"
         assert await tried(name, h_caa=['0 issue "other.example"']) == "caa"
         assert await tried(name, h_caa=[], caa=['0 issue ";"']) == "caa", "the nearest records above count"

@@ -260,5 +260,6 @@ async def _refuse_taken(tx: Tx, asked: Asked, thumbprint: str) -> None:
 
 async def note(tx: Tx, asked: Asked, kind: EventType, account_id: str, details: dict[str, Any]) -> None:
     """Write an event about an account."""
-    event = Event(type=kind, subject_type="acme_account", subject_id=account_id, actor=asked.actor, details=details)
+    actor = msgspec.structs.replace(asked.actor, id=f"acme:{account_id}")
+    event = Event(type=kind, subject_type="acme_account", subject_id=account_id, actor=actor, details=details)
     await append(tx, asked.house.state.ctx.scope, asked.house.state.ctx.now(), event)

@@ -46,6 +46,8 @@ _LEASE = timedelta(minutes=2)
 _LONGEST = timedelta(seconds=60)
 _POLL_SECONDS = 1.0
 _AFTER_ERROR_SECONDS = 2.0
+# CA/Browser Forum BR 4.2.2.1: what CAA records said is good for eight hours
+_CAA_LASTS = timedelta(hours=8)
 # what does not pass by waiting
 _FINAL = frozenset({ProblemType.CAA, ProblemType.UNAUTHORIZED})
 
@@ -181,7 +183,8 @@ async def _write(
         await acme.move(
             tx, ctx.scope, AcmeChallenge, way.id, ChallengeStatus.VALID, validated_at=now, error=None, **let_go
         )
-        held = {"validated_at": now, "expires_at": now + rules.authorization_ttl}
+        good_for = min(rules.authorization_ttl, _CAA_LASTS) if rules.caa_identities else rules.authorization_ttl
+        held = {"validated_at": now, "expires_at": now + good_for}
         await acme.move(tx, ctx.scope, AcmeAuthorization, proof.id, AuthorizationStatus.VALID, **held)
         if order is not None:
             await _make_ready(tx, ctx, order)

@@ -221,6 +221,21 @@ def furnish(site: Site) -> dict[str, str]:
     site.until(f"/api/v1/certificates/{ids['shop']}", lambda c: c["status"] == "Active", "shop is issued")
     site.call("POST", f"/api/v1/certificates/{ids['shop']}/renew", {})
     edge.serve()
+    profile = {"name": "two people", "allowed_key_algorithms": [], "requires_approval": True}
+    asked = site.call("POST", "/api/v1/profiles", profile)["id"]
+    for name in ("mail.example.com", "pay.example.net"):
+        body = {"common_name": name, "csr_pem": client_csr(name), "certificate_profile_id": asked}
+        ids[name] = site.call("POST", "/api/v1/certificates", body)["id"]
+    rule = {
+        "name": "an owner for each",
+        "type": "RequiredMetadata",
+        "severity": "Warning",
+        "config": {"fields": ["owner"]},
+    }
+    ids["rule"] = site.call("POST", "/api/v1/policies", rule)["id"]
+    ids["job"] = site.call("GET", f"/api/v1/jobs?certificate_id={ids['shop']}&type=Deployment")["data"][0]["id"]
+    dry = {"certificate_ids": [ids["client"], ids["shop"]], "dry_run": True}
+    ids["batch"] = site.call("POST", "/api/v1/certificates/bulk-renew", dry)["batch_id"]
     site.call("POST", f"/api/v1/certificates/{ids['gone']}/revoke", {"reason": "superseded"})
     for number in range(6):
         name = f"api-{number:02}.bulk.example.com"

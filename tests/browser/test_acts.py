@@ -189,3 +189,54 @@ def test_a_server_that_is_gone_is_told_and_nothing_typed_is_lost(site, window):
     expect(page.locator("#notes")).not_to_contain_text("No answer", timeout=PATIENT)
     page.get_by_role("button", name="Request it").click()
     expect(page.locator("h1")).to_have_text("patience.example.com", timeout=PATIENT)
+
+
+def test_many_are_ticked_previewed_and_done_by_keyboard(site, window):
+    for number in range(2):
+        made(site, f"many-{number}.tick.example.com")
+    page = window().go("/certificates?q=tick.example.com")
+    expect(page.locator(".bulk")).to_be_hidden()
+    for _ in range(2):
+        page.keyboard.press("j")
+        page.keyboard.press("x")
+    expect(page.locator("[data-count]")).to_have_text("2")
+    page.get_by_role("button", name="Revoke…").first.focus()
+    page.keyboard.press("Enter")
+    page.get_by_label("Reason").select_option("superseded")
+    page.get_by_role("button", name="Preview").press("Enter")
+    expect(page.get_by_text("Nothing was done yet")).to_be_visible()
+    page.get_by_role("button", name="Do it to 2").press("Enter")
+    expect(page.locator(".head .st")).to_have_text("Ended", timeout=PATIENT)
+    expect(page.locator("tbody .st.ok")).to_have_count(2, timeout=PATIENT)
+    found = site.call("GET", "/api/v1/certificates?q=tick.example.com")["data"]
+    assert {row["status"] for row in found} == {"Revoked"}
+
+
+def test_a_second_person_approves_by_click(site, window):
+    body = {"actor_id": "olga", "password": "correct horse battery"}
+    site.call("POST", "/api/v1/auth/breakglass/credentials", body)
+    opened = window(signed_in=False)
+    page = opened.go("/approvals")
+    page.get_by_text("Emergency access").click()
+    page.get_by_label("Actor").fill("olga")
+    page.get_by_label("Password").fill("correct horse battery")
+    page.get_by_role("button", name="Break the glass").click()
+    page.get_by_role("link", name="mail.example.com").first.click()
+    expect(page.locator("main")).to_contain_text("Two people must agree")
+    page.get_by_label("Reason").fill("as planned")
+    page.get_by_role("button", name="Approve").click()
+    expect(page.get_by_text("Approved. The work goes on")).to_be_visible()
+    wanted = f"/api/v1/certificates/{site.ids['mail.example.com']}"
+    site.until(wanted, lambda found: found["status"] == "Active", "it is issued")
+
+
+def test_an_agent_is_enrolled_and_the_page_sees_it_come(site, window):
+    page = window().go("/agents")
+    page.get_by_role("link", name="Enrol").first.click()
+    page.get_by_label("Name of the host").fill("web-12")
+    page.get_by_role("button", name="Make its token").click()
+    token = page.locator("#cmd-enrol").text_content().partition("ENROLMENT_TOKEN=")[2].split()[0]
+    expect(page.locator("#arrived")).to_contain_text("Not heard of yet")
+    said = {"name": "web-12", "hostname": "web-12.test", "os": "linux", "version": "0.1.0"}
+    site.call("POST", "/api/v1/agents", said, key=token)
+    expect(page.locator("#arrived")).to_contain_text("Request a certificate for it", timeout=PATIENT)

@@ -36,6 +36,16 @@ def pages(site) -> dict[str, str]:
         "archive": f"{shop}/archive",
         "request": "/request",
         "find": "/find?q=example.com",
+        "jobs": "/jobs",
+        "job": f"/jobs/{site.ids['job']}",
+        "approvals": "/approvals",
+        "agents": "/agents",
+        "agent": f"/agents/{site.ids['edge']}",
+        "enrol": "/enrol",
+        "batches": "/batches",
+        "batch": f"/batches/{site.ids['batch']}",
+        "violations": "/violations",
+        "settings": "/settings",
     }
 
 

@@ -92,6 +92,17 @@ async def _look_at_every_page(api, visitor):
     await agent.serve()
     held = await issued(api, "held.example.com", name=HOSTILE)
     pages = ["/", "/certificates", f"/certificates/{shop}", f"/certificates/{held}", f"/certificates/{held}/revoke"]
+    (job,) = (await api.get(f"/api/v1/jobs?certificate_id={shop}&type=Issuance"))["data"]
+    pages += [
+        "/jobs",
+        "/jobs?status=Failed",
+        "/jobs?q=shop.example.com",
+        f"/jobs/{job['id']}",
+        "/approvals",
+        "/batches",
+    ]
+    pages += ["/agents", "/agents?status=Offline", f"/agents/{agent.id}", "/enrol", "/enrol/edge-1", "/violations"]
+    pages += ["/violations?resolved=true", "/settings", "/approvals?state=approved"]
     for path in [
         *pages,
         f"/certificates/{held}/archive",
@@ -302,3 +313,103 @@ async def test_a_wrong_filter_is_told_and_pages_go_by_cursor(api, visitor):
         answer = await visitor.get(f"/certificates?{query}")
         assert answer.status_code == 400, query
         assert "This cannot be understood" in answer.text
+
+
+async def test_a_second_person_decides_and_says_why_not(api):
+    profile = await api.made(
+        "/api/v1/profiles", {"name": "asked", "allowed_key_algorithms": [], "requires_approval": True}
+    )
+    asker, other = Visitor(api), Visitor(api)
+    operator = await api.key("r-operator")
+    await asker.sign_in(api.admin)
+    body = {"csr_pem": csr("two.example.com"), "certificate_profile_id": profile["id"]}
+    await api.made("/api/v1/certificates", {"common_name": "two.example.com"} | body)
+    body = {"csr_pem": csr("not.example.com"), "certificate_profile_id": profile["id"]}
+    await api.made("/api/v1/certificates", {"common_name": "not.example.com"} | body)
+    first, second = [row["id"] for row in (await api.get("/api/v1/approvals"))["data"]][::-1]
+    mine = (await asker.get(f"/approvals/{first}")).text
+    assert "another person has to decide" in mine
+    assert "/approve" not in mine
+    refused = await asker.send(f"/approvals/{first}/approve", {"once": "d" * 32})
+    assert refused.status_code == 403
+    # a key of the asker's own making is the asker
+    await other.sign_in(operator)
+    assert (await other.send(f"/approvals/{first}/approve", {"once": "e" * 32})).status_code == 403
+    await api.made("/api/v1/auth/breakglass/credentials", {"actor_id": "olga", "password": "correct horse battery"})
+    olga = Visitor(api)
+    await olga.send("/login", {"actor_id": "olga", "password": "correct horse battery", "by": "password"})
+    page = (await olga.get(f"/approvals/{first}")).text
+    assert "two.<wbr>example.<wbr>com" in page
+    assert "You may be the second" in page
+    decision = re.search(r'name="decision_hash" value="([^"]+)"', page)[1]
+    other_hash = {"once": "f" * 32, "decision_hash": "0" * len(decision)}
+    assert (await olga.send(f"/approvals/{first}/approve", other_hash)).status_code == 409
+    said = {"once": "1" * 32, "decision_hash": decision}
+    assert (await olga.send(f"/approvals/{first}/approve", said)).status_code == 303
+    silent = await olga.send(f"/approvals/{second}/reject", {"once": "2" * 32})
+    assert silent.status_code == 400
+    assert "Say why" in silent.text
+    rejected = await olga.send(f"/approvals/{second}/reject", {"once": "3" * 32, "note": "not this name"})
+    assert rejected.status_code == 303
+    assert "not this name" in (await olga.get("/approvals?state=rejected")).text
+    states = {row["id"]: row["state"] for row in (await api.get("/api/v1/approvals"))["data"]}
+    assert states == {first: "approved", second: "rejected"}
+
+
+async def test_many_are_previewed_then_done_and_nothing_else(api, visitor):
+    ids = [await issued(api, f"many{number}.example.com") for number in range(3)]
+    await visitor.send(
+        f"/certificates/{ids[2]}/revoke", {"once": "4" * 32, "reason": "superseded", "typed": "many2.example.com"}
+    )
+    chosen = {"action": "revoke", "id": ids, "once": "5" * 32}
+    asked = await visitor.send("/bulk", chosen)
+    assert asked.status_code == 200
+    assert "3 are chosen" in asked.text
+    assert (await visitor.send("/bulk/preview", chosen)).status_code == 400, "a reason is needed"
+    previewed = await visitor.send("/bulk/preview", chosen | {"reason": "keyCompromise"})
+    path = previewed.headers["location"]
+    page = (await visitor.get(path)).text
+    assert page.count("Would be done") >= 3
+    assert "Nothing was done yet" in page
+    assert (await api.get(f"/api/v1/certificates/{ids[0]}"))["status"] == "Active"
+    begun = await visitor.send(f"{path}/begin", {"once": "6" * 32})
+    assert begun.status_code == 303
+    done = await api.get(f"/api/v1{begun.headers['location'].partition('?')[0]}")
+    assert (done["total"], done["done"], done.get("dry_run", False)) == (2, 2, False)
+    assert (await api.get(f"/api/v1/certificates/{ids[0]}"))["revocation_reason"] == "keyCompromise"
+    assert (await api.get(f"/api/v1/certificates/{ids[2]}"))["revocation_reason"] == "superseded"
+    # what was done cannot be begun again, and an empty choice is never all
+    assert (
+        await visitor.send(f"{begun.headers['location'].partition('?')[0]}/begin", {"once": "7" * 32})
+    ).status_code == 400
+    assert "Nothing is chosen" in (await visitor.send("/bulk", {"action": "renew", "once": "8" * 32})).text
+    assert (await visitor.send("/bulk/preview", {"action": "renew", "once": "9" * 32})).status_code == 400
+    assert (await visitor.send("/bulk", {"action": "delete", "id": ids[0]})).status_code == 400
+    viewer = Visitor(api)
+    await viewer.sign_in(await api.key("r-viewer"))
+    assert "bulk" not in (await viewer.get("/certificates")).text.partition("<main")[2].partition("</main")[0]
+    for path in ("/bulk", "/bulk/preview"):
+        assert (await viewer.send(path, chosen | {"reason": "superseded", "once": "0" * 32})).status_code == 403
+
+
+async def test_an_enrolment_token_is_shown_once_and_one_ends_only_ones_own_sessions(api, visitor):
+    shown = await visitor.send("/enrol", {"agent_name": "web-9'; rm -rf /", "once": "a" * 32})
+    assert shown.status_code in {200, 400}
+    shown = await visitor.send("/enrol", {"agent_name": "web-9", "once": "b" * 32})
+    token = re.search(r"CERTCTL_AGENT_ENROLMENT_TOKEN=(cte_[A-Za-z0-9_-]+)", shown.text)[1]
+    assert shown.headers["cache-control"] == "no-store"
+    said = {"name": "web-9", "hostname": "web-9.test", "os": "linux", "version": "0.1.0"}
+    assert "Not heard of yet" in (await visitor.get("/enrol/web-9")).text
+    await api.made("/api/v1/agents", said, key=token)
+    assert "web-9" in (await visitor.get("/enrol/web-9")).text
+    assert token not in (await visitor.get("/enrol")).text
+    other = Visitor(api)
+    await other.sign_in(await api.key("r-viewer"))
+    (theirs,) = (await api.get("/api/v1/auth/sessions?actor_id=key-r-viewer-1"))["sessions"]
+    assert (await visitor.send(f"/settings/sessions/{theirs['id']}/end", {"once": "c" * 32})).status_code == 404
+    assert (await other.get("/settings")).status_code == 200
+    again = Visitor(api)
+    await again.sign_in(api.admin)
+    assert (await visitor.send("/settings/sessions/end-others", {"once": "d" * 32})).status_code == 303
+    assert (await again.get("/settings")).status_code == 303
+    assert (await visitor.get("/settings")).status_code == 200

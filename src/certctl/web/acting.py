@@ -125,8 +125,8 @@ async def roll_back(request: WebRequest, certificate_id: FromPath[str], version_
     return await act(request, doing)
 
 
-def _reasons() -> list[tuple[str, str]]:
-    """Why, in words; the first is no choice."""
+def reasons() -> list[tuple[str, str]]:
+    """Why something is revoked, in words; the first is no choice."""
     r = RevocationReason
     return [
         ("", _("Choose a reason")),
@@ -167,7 +167,7 @@ async def _revoke_page(
         verb=_("Revoke {name}").format(name=name),
         harm=True,
         typed=name,
-        reasons=_reasons(),
+        reasons=reasons(),
         fault=fault,
         replace=replace,
         chosen=chosen,

@@ -28,13 +28,43 @@ from certctl.doors.edge import (
 )
 from certctl.doors.errors import Refusal, plain_refusal
 from certctl.doors.state import AppState
-from certctl.web import asking, certificate, certificates, files, find, overview, sign_in, turns
+from certctl.web import (
+    agents,
+    approvals,
+    asking,
+    bulk,
+    certificate,
+    certificates,
+    files,
+    find,
+    jobs,
+    overview,
+    settings,
+    sign_in,
+    turns,
+    violations,
+)
 from certctl.web.acts import gone
 from certctl.web.guard import guard
 from certctl.web.refusals import page_of
 from certctl.web.request import WebRequest
 
-_PAGES = (asking, certificate, certificates, files, find, overview, sign_in, turns)
+_PAGES = (
+    agents,
+    approvals,
+    asking,
+    bulk,
+    certificate,
+    certificates,
+    files,
+    find,
+    jobs,
+    overview,
+    settings,
+    sign_in,
+    turns,
+    violations,
+)
 # what belongs to others: never shown as a page, not even as one that is not there
 _OTHERS = frozenset({"api", "auth", "health", "ready", "acme", "scep", "est", ".well-known", "metrics"})
 

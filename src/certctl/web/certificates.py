@@ -19,6 +19,7 @@ from certctl.store import truths, views
 from certctl.store.listings import CERTIFICATES
 from certctl.store.lists import Found, Slice, read_list
 from certctl.store.tx import Tx
+from certctl.web import bulk
 from certctl.web.axis import around, day_ticks
 from certctl.web.guard import needs
 from certctl.web.pages import render
@@ -117,7 +118,18 @@ async def show(request: WebRequest) -> Response[str]:
         pager=_pager(given, found, following),
         told=_told(found),
         narrowed=bool(chips or given.get("q")),
+        offered=bulk.offered(request),
+        filtered=_filtered(given),
     )
+
+
+def _filtered(given: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    """The filters as a batch can be told them, when it can be told all of them; else nothing."""
+    narrowing = {name: values for name, values in given.items() if name not in {"sort", "cursor", "page_size"}}
+    known = {*bulk.FILTERS, "expires_before"}
+    if not narrowing or any(name not in known or len(v) != 1 or "," in v[0] for name, v in narrowing.items()):
+        return []
+    return [(name, values[0]) for name, values in narrowing.items()]
 
 
 def _completed(given: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:

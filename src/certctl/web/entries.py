@@ -30,6 +30,9 @@ class Group(Struct, frozen=True, kw_only=True):
 def entries(counts: Summary | None) -> list[tuple[str, list[Entry]]]:
     """Every group with its entries; counts are those that the caller may see."""
     certificates = number(counts.total_certificates) if counts else ""
+    waiting = counts.awaiting_approval_jobs if counts else 0
+    live = counts.pending_jobs + counts.awaiting_csr_jobs + counts.running_jobs + waiting if counts else 0
+    agents = number(counts.total_agents) if counts else ""
     return [
         (
             "",
@@ -44,4 +47,34 @@ def entries(counts: Summary | None) -> list[tuple[str, list[Entry]]]:
                 ),
             ],
         ),
+        (
+            _("Work"),
+            [
+                Entry(
+                    path="/jobs",
+                    icon="i-jobs",
+                    text=_("Jobs"),
+                    permission="job.read",
+                    count=number(live) if live else "",
+                ),
+                Entry(
+                    path="/approvals",
+                    icon="i-approve",
+                    text=_("Approvals"),
+                    permission="approval.read",
+                    count=number(waiting) if waiting else "",
+                    waits=True,
+                ),
+                Entry(path="/batches", icon="i-sort", text=_("Batches"), permission="job.read"),
+            ],
+        ),
+        (
+            _("Estate"),
+            [Entry(path="/agents", icon="i-agent", text=_("Agents"), permission="agent.read", count=agents)],
+        ),
+        (
+            _("Rules"),
+            [Entry(path="/violations", icon="i-rules", text=_("Violations"), permission="policy.read")],
+        ),
+        (_("Yours"), [Entry(path="/settings", icon="i-gear", text=_("Settings"), permission="")]),
     ]

@@ -55,7 +55,7 @@
   addEventListener("pagehide", unfollow);
   addEventListener("pageshow", follow);
   follow();
-  setInterval(() => { if (live() && Date.now() - last > 30000) refresh(); }, 5000);
+  setInterval(() => { const part = live(); if (part && Date.now() - last > (part.hasAttribute("data-quick") ? 3000 : 30000)) refresh(); }, 1500);
   document.addEventListener("htmx:response:error", (e) => { if (e.detail?.ctx?.response?.status === 401) tell("#t-over"); });
   document.addEventListener("htmx:error", (e) => { if (e.detail?.error instanceof TypeError) gone(); });
 
@@ -81,7 +81,7 @@
   });
 
   // typed confirmation
-  const match = (i) => { $(".harm", i.form).disabled = i.value.trim() !== i.dataset.match.trim(); };
+  const match = (i) => { $(".btn", i.form).disabled = i.value.trim() !== i.dataset.match.trim(); };
   $$("[data-match]").forEach(match);
   document.addEventListener("input", (e) => { if (e.target.dataset.match !== undefined) match(e.target); });
 

@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from browser.site import Site, furnish, open_site
+
+# a busy machine is slow and means the same
+expect.set_options(timeout=60_000)
 
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
 
@@ -42,7 +45,7 @@ class Window:
     def __init__(self, context: BrowserContext, site: Site) -> None:
         self.context, self.site = context, site
         self.page: Page = context.new_page()
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(60_000)
         self.said: list[str] = []
         self.foreign: list[str] = []
         self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))

@@ -230,7 +230,7 @@ def furnish(site: Site) -> dict[str, str]:
         "name": "an owner for each",
         "type": "RequiredMetadata",
         "severity": "Warning",
-        "config": {"fields": ["owner"]},
+        "config": {"required_keys": ["owner"]},
     }
     ids["rule"] = site.call("POST", "/api/v1/policies", rule)["id"]
     ids["job"] = site.call("GET", f"/api/v1/jobs?certificate_id={ids['shop']}&type=Deployment")["data"][0]["id"]

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from browser.site import Host, client_csr
 
 # one control plane and one browser for all of them
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
 PATIENT = 60_000
 
 
@@ -79,7 +79,7 @@ def test_one_of_many_is_found_by_keyboard_alone(site, window):
     page.keyboard.press("/")
     page.keyboard.type("ldap.internal")
     expect(page.locator("#list .name")).to_have_count(1, timeout=PATIENT)
-    assert page.url.endswith("q=ldap.internal")
+    page.wait_for_url("**/certificates?**q=ldap.internal")
     page.keyboard.press("Control+k")
     expect(page.locator("#palette")).to_be_visible()
     page.keyboard.type("shop.example")

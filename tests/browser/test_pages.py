@@ -10,7 +10,7 @@ from browser.conftest import SCREENSHOTS
 from browser.site import HOSTILE, LONG
 
 # one control plane and one browser for all of them
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 LOOKS = {

@@ -132,7 +132,8 @@ async def _detail(request: WebRequest, tx: Tx, scope: Scope, one: Approval) -> d
 def changes_of(one: Approval, leaf: Leaf | None, issuers: dict[str, str]) -> list[Change]:
     """Each field of what is asked; with a version there, what goes and what comes."""
     said = one.metadata
-    names = tuple(dict.fromkeys([str(said.get("common_name", "")), *map(str, said.get("names", []))]))
+    every = [str(said.get("common_name", "")), *(str(name).removeprefix("dns:") for name in said.get("names", []))]
+    names = tuple(dict.fromkeys(every))
     life = span(timedelta(seconds=int(said.get("validity_seconds") or 0)))
     issuer_id = str(said.get("issuer_id", ""))
     asked = [

@@ -93,7 +93,10 @@ async def render(
 ) -> Response[str]:
     """A page, or the part of it that htmx asks for (it picks the part itself)."""
     words.speak(request.headers.get("accept-language", ""))
-    body = templates().get_template(template).render(await _around(request) | values)
+    around = await _around(request)
+    if both := (around.keys() & values.keys()) - {"csrf"}:
+        raise RuntimeError(f"a page may not take the names of what every page has: {sorted(both)}")
+    body = templates().get_template(template).render(around | values)
     return Response(
         body,
         status_code=status,
@@ -124,7 +127,7 @@ async def _around(request: WebRequest) -> dict[str, Any]:
         "once": lambda: secrets.token_hex(16),
         "me": request.known.actor.id if request.known is not None else "",
         "may": request.may,
-        "groups": await navigation(request) if request.known is not None else [],
+        "navigation": await navigation(request) if request.known is not None else [],
         "done": DONE.get(request.query_params.get("done", ""), lambda: "")(),
     }
 

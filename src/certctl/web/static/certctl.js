@@ -109,8 +109,9 @@
     if (!palette || palette.open) return;
     palette.showModal();
     const field = $("input", palette); field.value = ""; $("#found").replaceChildren();
-    htmx.ajax("GET", "/find", { target: "#found", select: "#found > *", swap: "innerHTML" });
     field.focus();
+    // by the field's own request, which what is typed next replaces: an answer that comes late never overwrites it
+    field.dispatchEvent(new Event("search"));
   };
   const options = () => $$("a.opt", palette);
   const choose = (at) => {

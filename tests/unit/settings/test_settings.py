@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from certctl import settings
 from certctl.core.errors import Misconfigured
 from certctl.core.secret import Secret
+from certctl.settings.acme import ACME
 from certctl.settings.doors import ALONE, DOORS
 from certctl.settings.elsewhere import OTHER_PROGRAMS, REFERENCE
 
@@ -66,9 +67,9 @@ def test_variables_of_other_programs_are_no_fault_and_the_references_are_told_as
 def test_every_variable_is_declared_once_and_every_setting_has_one():
     names = [variable.name for variable in settings.VARIABLES.values()]
     assert len(names) == len(set(names))
-    # what the doors keep to stands together in one setting
-    apart = {field for section in DOORS.values() for field in section} - ALONE
-    assert set(settings.VARIABLES) - apart == set(settings.Settings.__struct_fields__) - {"doors"}
+    # what the doors keep to stands together in one setting, and so does what the ACME server keeps to
+    apart = {field for sections in (DOORS, ACME) for section in sections.values() for field in section} - ALONE
+    assert set(settings.VARIABLES) - apart == set(settings.Settings.__struct_fields__) - {"doors", "acme"}
     assert not set(names) & OTHER_PROGRAMS
     for variable in settings.VARIABLES.values():
         assert variable.meaning, variable.name

@@ -174,6 +174,7 @@ def _ticks(settings: Settings) -> Any:
         crl=settings.crl_generation_interval,
         sweep=settings.session_gc_interval,
         batches_kept=settings.batch_retention,
+        walking=settings.audit_verify_interval,
     )
     return (*ticks, Tick("acme", settings.acme.gc_interval, sweep)) if settings.acme.enabled else ticks
 

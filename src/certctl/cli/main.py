@@ -18,6 +18,7 @@ from certctl.cli import (
     adopting,
     agents,
     approvals,
+    audit,
     batches,
     certs,
     events,
@@ -59,6 +60,7 @@ app.add_typer(external_keys.app, name="external-keys")
 app.add_typer(people.sessions, name="sessions")
 app.add_typer(people.users, name="users")
 app.add_typer(people.breakglass, name="breakglass")
+app.add_typer(audit.app, name="audit")
 app.command("metrics")(overview.metrics)
 app.command("settings")(people.settings)
 certs.app.command("import")(adopting.import_files)

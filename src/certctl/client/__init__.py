@@ -17,8 +17,18 @@ import httpx
 
 from certctl.client import calls
 from certctl.client.calls import Call, Resource
-from certctl.client.exchange import CALL_SECONDS, Unreachable, check_url, converse, error_of, tls_context, walk
-from certctl.client.stream import PAUSE_SECONDS, Change, Reading
+from certctl.client.exchange import (
+    CALL_SECONDS,
+    Unreachable,
+    check_url,
+    converse,
+    error_of,
+    request_of,
+    tls_context,
+    transport_error,
+    walk,
+)
+from certctl.client.stream import PAUSE_SECONDS, Change, Lines, Reading
 from certctl.client.surface import Surface
 from certctl.core.secret import Secret
 
@@ -89,6 +99,20 @@ class Client(Surface):
             except httpx.HTTPError as error:
                 reading.broke(error)
             time.sleep(PAUSE_SECONDS)
+
+    def lines(self, call: Call[bytes]) -> Iterator[bytes]:
+        """An answer line by line, however long: `client.lines(audits.export_audit())`; raises CertctlError."""
+        try:
+            with self._http.stream(**request_of(call, self._key, self._seconds)) as response:
+                if not response.is_success:
+                    response.read()
+                    raise error_of(response)
+                lines = Lines()
+                for piece in response.iter_bytes():
+                    yield from lines.feed(piece)
+                yield from lines.end()
+        except httpx.HTTPError as error:
+            raise transport_error(error, self.url) from error
 
     def each(self, resource: Resource[AnswerT], **query: str) -> Iterator[AnswerT]:
         """Every row of a list, page by page: `client.each(calls.CERTIFICATES, status="Expiring")`."""
@@ -165,6 +189,22 @@ class AsyncClient(Surface):
             except httpx.HTTPError as error:
                 reading.broke(error)
             await asyncio.sleep(PAUSE_SECONDS)
+
+    async def lines(self, call: Call[bytes]) -> AsyncIterator[bytes]:
+        """An answer line by line, however long; raises CertctlError."""
+        try:
+            async with self._http.stream(**request_of(call, self._key, self._seconds)) as response:
+                if not response.is_success:
+                    await response.aread()
+                    raise error_of(response)
+                lines = Lines()
+                async for piece in response.aiter_bytes():
+                    for line in lines.feed(piece):
+                        yield line
+                for line in lines.end():
+                    yield line
+        except httpx.HTTPError as error:
+            raise transport_error(error, self.url) from error
 
     async def each(self, resource: Resource[AnswerT], **query: str) -> AsyncIterator[AnswerT]:
         """Every row of a list, page by page: `async for row in client.each(calls.CERTIFICATES)`."""

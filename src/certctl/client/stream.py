@@ -75,3 +75,19 @@ class Reading:
         self._failures += 1
         if self._failures >= _MOST_FAILURES:
             raise transport_error(error, self._url) from error
+
+
+class Lines:
+    """An answer cut into its lines, whatever pieces it comes in; text has more line ends than NDJSON has."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """The lines that this piece ends."""
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        return lines
+
+    def end(self) -> list[bytes]:
+        """What came behind the last line end."""
+        return [self._rest] if self._rest else []

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from certctl.client import acts, calls, identity
+from certctl.client import acts, audits, calls, identity
 from certctl.client.calls import Call
 
 if TYPE_CHECKING:
@@ -210,3 +210,9 @@ class Surface:
     unlock_breakglass_credential = Sent(identity.unlock_breakglass_credential)
     delete_breakglass_credential = Sent(identity.delete_breakglass_credential)
     get_runtime_config = Sent(identity.get_runtime_config)
+    list_audit = Sent(audits.AUDIT.list)
+    get_audit_event = Sent(audits.AUDIT.get)
+    get_audit_proof = Sent(audits.get_audit_proof)
+    get_audit_consistency = Sent(audits.get_audit_consistency)
+    get_audit_seal = Sent(audits.get_audit_seal)
+    verify_audit_seal = Sent(audits.verify_audit_seal)

@@ -91,6 +91,7 @@ class EventType(StrEnum):
     ACME_CHALLENGE_PROCESSING = "acme_challenge_processing"
     ACME_CHALLENGE_COMPLETED = "acme_challenge_completed"
     ACME_AUTHORIZATION_DEACTIVATED = "acme_authorization_deactivated"
+    AUDIT_EXPORTED = "audit_exported"
     CALL_DENIED = "call_denied"
 
 

@@ -9,7 +9,7 @@ from certctl.core.events import Event, Notice
 from certctl.core.ids import new_id
 from certctl.core.scope import Scope
 from certctl.core.secret import Secret
-from certctl.store import audit
+from certctl.store import audit, audit_tree
 from certctl.store.audit import EventRow as EventRow
 from certctl.store.tx import Tx
 
@@ -55,7 +55,10 @@ async def place(tx: Tx, scope: Scope, after: tuple[int, int]) -> tuple[int, int]
 
 async def adopt_restored(tx: Tx, scope: Scope) -> int:
     """At every start: events that a restored dump brought must not hide what happens now; returns how many."""
-    return await audit.adopt_restored(tx, scope)
+    adopted = await audit.adopt_restored(tx, scope)
+    if adopted:  # their places in the log have changed: look for what is not sealed from its beginning
+        await audit_tree.move(tx, scope, transaction_id=0, seq=0)
+    return adopted
 
 
 async def follow(tx: Tx, scope: Scope, after: tuple[int, int], limit: int) -> list[EventRow]:

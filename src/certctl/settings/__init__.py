@@ -64,6 +64,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     crl_generation_interval: timedelta
     ocsp_responder_validity: timedelta
     ocsp_responder_grace: timedelta
+    audit_verify_interval: timedelta
     session_gc_interval: timedelta
     batch_retention: timedelta
     doors: DoorRules
@@ -151,6 +152,12 @@ SECTIONS: dict[str, dict[str, Variable]] = {
         "lease": duration("CERTCTL_STEP_LEASE", "how long a silent worker keeps its steps", "30s", shortest="500ms"),
         "renewal_check_interval": duration(
             "CERTCTL_SCHEDULER_RENEWAL_CHECK_INTERVAL", "how often due renewals are looked for", "10s", shortest="100ms"
+        ),
+        "audit_verify_interval": duration(
+            "CERTCTL_AUDIT_CHAIN_VERIFY_INTERVAL",
+            "how often the whole audit log is held against its seal; what is new is, every five minutes",
+            "6h",
+            shortest="1s",
         ),
         "agent_health_check_interval": duration(
             "CERTCTL_SCHEDULER_AGENT_HEALTH_CHECK_INTERVAL",

@@ -11,7 +11,7 @@ from certctl.core.catalogue import IssuerRecord
 from certctl.core.scope import Scope
 from certctl.core.status import LIVE_JOB, CertificateStatus, JobStatus, StepStatus
 from certctl.core.target import TargetRecord
-from certctl.store import catalogue
+from certctl.store import audit_tree, catalogue
 from certctl.store.schema import agents, ca_certificates, certificates, crls, jobs, steps, ticks
 from certctl.store.stats import EXPIRES_SOON, IN_USE
 from certctl.store.tx import Tx
@@ -39,6 +39,7 @@ async def fleet(tx: Tx, scope: Scope, now: datetime) -> list[Sample]:
         *await _steps(tx, scope, now),
         *await _ticks(tx, scope, now),
         *await _authorities(tx, scope),
+        *await _audit(tx, scope),
     ]
 
 
@@ -133,6 +134,16 @@ async def _authorities(tx: Tx, scope: Scope) -> list[Sample]:
         Sample(metrics.CRL_NEXT_UPDATE, row.next_update.timestamp(), {"ca_id": row.ca_certificate_id}) for row in newest
     ]
     return samples
+
+
+async def _audit(tx: Tx, scope: Scope) -> list[Sample]:
+    tree = await audit_tree.tree(tx, scope)
+    verified = tree.verified_at.timestamp() if tree is not None and tree.verified_at else 0
+    return [
+        Sample(metrics.AUDIT_ROWS, tree.size if tree is not None else 0),
+        Sample(metrics.AUDIT_VERIFIED_AT, verified),
+        Sample(metrics.AUDIT_BROKEN, 0 if tree is None or tree.broken_at is None else 1),
+    ]
 
 
 async def _count(tx: Tx, table: sa.Table, where: sa.ColumnElement[bool]) -> int:

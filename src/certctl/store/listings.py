@@ -1,7 +1,7 @@
 """Every list as data: what it may be narrowed to, how it may be ordered, where a search looks.
 
 To declare one: its record, its table, who may see a row, filters, sorts, the default order and an index that serves
-it (docs/adr/0015-one-machinery-for-lists.md). Nothing here runs a query.
+it (docs/adr/0015-one-machinery-for-lists.md).
 """
 
 from __future__ import annotations
@@ -13,16 +13,21 @@ import msgspec
 import sqlalchemy as sa
 
 from certctl.core import catalogue as nouns
+from certctl.core.actor import ActorType
+from certctl.core.audit import AUTH_EVENTS, CONFIG_EVENTS, Category
 from certctl.core.certificate import Certificate, Version
 from certctl.core.job import Job
 from certctl.core.scope import Scope
 from certctl.core.status import AgentStatus, CertificateStatus, JobStatus, JobType, VersionStatus
 from certctl.core.target import AgentRecord, TargetRecord
 from certctl.store import catalogue, certificates, names, schema
+from certctl.store.audit import EventRow
 from certctl.store.lists import Filter, FilterKind, Listing, after, before, begins_with, equals, flag, is_text, one_of
+from certctl.store.tx import Tx
 
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
 
+_E = schema.events.c
 _C, _J, _V, _T, _A = schema.certificates.c, schema.jobs.c, schema.versions.c, schema.targets.c, schema.agents.c
 Q_CERTIFICATES = "exact, prefix or domain suffix of name, common name, SAN, serial number or fingerprint"
 
@@ -269,3 +274,47 @@ RETIRED_AGENTS: Listing[AgentRecord] = msgspec.structs.replace(
     default="-retiredAt",
     always=_A.retired_at.is_not(None),
 )
+
+
+def _audit_in_scope(scope: Scope) -> sa.ColumnElement[bool]:
+    """All or nothing: details of an event name things that no limit of a scope can be held against."""
+    return _E.tenant_id == scope.tenant_id if scope.is_whole else sa.false()
+
+
+def _of_category(values: Sequence[str]) -> sa.ColumnElement[bool]:
+    known: Mapping[str, sa.ColumnElement[bool]] = {
+        Category.AUTH: _E.type.in_(sorted(AUTH_EVENTS)),
+        Category.CONFIG: _E.type.in_(sorted(CONFIG_EVENTS)),
+        Category.LIFECYCLE: _E.type.not_in(sorted(AUTH_EVENTS | CONFIG_EVENTS)),
+    }
+    return sa.or_(*(known[value] for value in values))
+
+
+AUDIT: Listing[EventRow] = Listing(
+    name="audit",
+    kind=EventRow,
+    table=schema.events,
+    in_scope=_audit_in_scope,
+    filters={
+        "action": equals(_E.type),
+        "actor": equals(_E.actor),
+        "actor_type": one_of(_E.actor_type, ActorType),
+        "resource_type": equals(_E.subject_type),
+        "resource_id": equals(_E.subject_id),
+        "request_id": equals(_E.request_id),
+        "category": Filter(kind=FilterKind.WORD, condition=_of_category, words=tuple(Category), several=True),
+        "since": after(_E.created_at),
+        "until": before(_E.created_at),
+    },
+    # in the order in which it was written
+    sorts={"timestamp": _E.seq},
+    default="-timestamp",
+    key="seq",
+    q=begins_with(_E.actor, _E.type, _E.subject_id),
+    q_description="what actor, action or resource id begins with",
+)
+
+
+async def audit_event(tx: Tx, scope: Scope, event_id: str) -> EventRow | None:
+    """One event by its id, if it is there and the scope may see it."""
+    return await tx.one(EventRow, sa.select(schema.events).where(_audit_in_scope(scope), _E.id == event_id))

@@ -904,6 +904,59 @@ events = Table(
     Index(None, "tenant_id", "type", "seq"),
 )
 
+# the audit seal: one Merkle tree over the events in the order of their commits (docs/adr/0023-audit-seal.md)
+audit_tree = Table(
+    "audit_tree",
+    metadata,
+    _key("tenant_id"),
+    _reference("key_ref"),
+    _text("origin"),
+    Column("size", BigInteger, nullable=False, server_default="0"),
+    # the place in the log behind which nothing is sealed yet
+    Column("transaction_id", BigInteger, nullable=False, server_default="0"),
+    Column("seq", BigInteger, nullable=False, server_default="0"),
+    Column("verified_size", BigInteger, nullable=False, server_default="0"),
+    _time("verified_at"),
+    _time("walked_at"),
+    Column("broken_at", BigInteger, nullable=True),
+    _text("broken"),
+    _born(),
+    PrimaryKeyConstraint("tenant_id"),
+)
+
+audit_leaves = Table(
+    "audit_leaves",
+    metadata,
+    _key("tenant_id"),
+    Column("leaf_index", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "leaf_index"),
+    UniqueConstraint("tenant_id", "seq"),
+)
+
+# roots of complete subtrees of 256, 65536, ... leaves: level 1, 2, ...
+audit_nodes = Table(
+    "audit_nodes",
+    metadata,
+    _key("tenant_id"),
+    Column("level", Integer, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "level", "position"),
+)
+
+audit_heads = Table(
+    "audit_heads",
+    metadata,
+    _key("tenant_id"),
+    Column("size", BigInteger, nullable=False),
+    Column("root", LargeBinary, nullable=False),
+    _text("note"),
+    _born(),
+    PrimaryKeyConstraint("tenant_id", "size"),
+)
+
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,

@@ -85,6 +85,15 @@ CA_NOT_AFTER = _gauge(
 )
 JOB_COMPLETED = _counter("certctl_job_completed_total", "jobs that ended well; a retry is no end")
 JOB_FAILED = _counter("certctl_job_failed_total", "jobs that ended in failure; a retry is no end")
+AUDIT_VERIFY_TOTAL = _counter("certctl_audit_chain_verify_total", "verifications of the audit seal that came to an end")
+AUDIT_BREAK_TOTAL = _counter("certctl_audit_chain_break_detected_total", "breaks of the audit seal that were found")
+AUDIT_ROWS = _gauge("certctl_audit_chain_rows", "audit events under the seal")
+AUDIT_VERIFIED_AT = _gauge(
+    "certctl_audit_chain_last_verified_at", "when the audit seal was last verified and held, Unix time; 0: never yet"
+)
+AUDIT_BROKEN = _gauge(
+    "certctl_audit_seal_broken", "1 while the last finding is that the audit log is not what was sealed"
+)
 NOTIFICATION_DEAD = _counter("certctl_notification_dead_total", "notifications given up for good")
 ISSUANCE = _counter(
     "certctl_issuance_total", "answers asked of a CA, recorded (success) or not (failure)", "issuer_type", "outcome"
@@ -142,6 +151,11 @@ METRICS: tuple[Metric, ...] = (
     CA_NOT_AFTER,
     JOB_COMPLETED,
     JOB_FAILED,
+    AUDIT_VERIFY_TOTAL,
+    AUDIT_BREAK_TOTAL,
+    AUDIT_ROWS,
+    AUDIT_VERIFIED_AT,
+    AUDIT_BROKEN,
     NOTIFICATION_DEAD,
     ISSUANCE,
     ISSUANCE_FAILURES,

@@ -13,7 +13,7 @@ from functools import partial
 import structlog
 from msgspec import Struct
 
-from certctl.control import batches, hierarchy, sessions
+from certctl.control import audit, batches, hierarchy, sessions
 from certctl.core.errors import CertctlError
 from certctl.doors.idempotency import forget_answers
 from certctl.lifecycle import compliance, flow, observe, publish, renew
@@ -44,6 +44,9 @@ def standard_ticks(
     hierarchies: timedelta = timedelta(minutes=1),
     sweep: timedelta = timedelta(hours=1),
     batches_kept: timedelta = timedelta(days=90),
+    sealing: timedelta = timedelta(seconds=2),
+    verifying: timedelta = timedelta(minutes=5),
+    walking: timedelta = timedelta(hours=6),
 ) -> tuple[Tick, ...]:
     """The ticks of a control plane."""
     return (
@@ -57,6 +60,8 @@ def standard_ticks(
         Tick("forget", timedelta(minutes=10), forget_answers),
         Tick("sessions", sweep, sessions.sweep),
         Tick("batches", timedelta(hours=1), partial(batches.purge, kept=batches_kept)),
+        Tick("seal", sealing, audit.seal_all),
+        Tick("seal.verify", min(verifying, walking), partial(audit.verify_due, walk_every=walking)),
     )
 
 

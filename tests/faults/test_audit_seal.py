@@ -1,0 +1,39 @@
+"""A server killed while it begins or moves the audit seal: after the next start every event is sealed once, and the seal holds."""
+
+from __future__ import annotations
+
+import contextlib
+
+import httpx
+import pytest
+
+from peers.fleet import fleet
+
+
+@pytest.mark.parametrize(
+    "point",
+    ["commit.audit.tree.before", "commit.audit.tree.after", "commit.audit.seal.before#1", "commit.audit.seal.after#2"],
+)
+def test_sealing_goes_on_where_it_was_killed(tmp_path, point):
+    with fleet(tmp_path) as town:
+        server = town.spawn_server(point)
+        # the first events are those of the installation; each team is one more
+        town.wait(lambda: _did(town) or server.poll() is not None, "it is killed there", 60)
+        assert server.wait(60) == -9
+        town.start_server()
+        if not town.key:
+            town.bootstrap()
+        town.post("/api/v1/teams", {"id": "t-after", "name": "After"})
+        found = town.post("/api/v1/audit/verify")
+        assert found["intact"] is True, found
+        assert found["size"] == town.get("/api/v1/audit?per_page=1")["total"], "each event is sealed, and once"
+
+
+def _did(town) -> bool:
+    """Make an event now and then, so that there is something to seal again."""
+    with contextlib.suppress(AssertionError, OSError, httpx.HTTPError):  # it may die under our hands
+        if town._ready():
+            if not town.key:
+                town.bootstrap()
+            town.call("GET", "/api/v1/certificates", key="ctk_nobody")
+    return False

@@ -47,6 +47,10 @@ AUTH_EVENTS = frozenset(
         EventType.SESSION_ENDED,
         EventType.BREAKGLASS_REFUSED,
         EventType.ENROLMENT_TOKEN_CREATED,
+        EventType.ACME_ACCOUNT_CREATED,
+        EventType.ACME_ACCOUNT_UPDATED,
+        EventType.ACME_ACCOUNT_DEACTIVATED,
+        EventType.ACME_ACCOUNT_KEY_ROLLED,
         EventType.CALL_DENIED,
         EventType.AUDIT_EXPORTED,
     }

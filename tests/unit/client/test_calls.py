@@ -16,9 +16,6 @@ from certctl.client.surface import Sent, Surface
 NOT_THE_CLIENTS = {"agent protocol"}
 WITHOUT_A_CALL = {
     # operation: why the client has no method for it
-    "show_auth_info": "told to browsers that are to sign in",
-    "show_bootstrap": "bootstrap itself says whether it is open",
-    "check": "the older form of get_me",
     "export_audit": "a stream of any length: `lines` of both clients sends `audits.export_audit`",
     "follow_events": "a stream: `follow` of both clients",
     "retire_agent_by_post": "retire_agent says the same by DELETE",

@@ -33,11 +33,11 @@ def list_events(
     json: options.Json = False,
 ) -> None:
     """Newest first; narrow it with --filter actor=..., action=, resource_type=, resource_id=, category=."""
-    from certctl.client.audits import AUDIT
+    from certctl.client import audits
 
     query = lists.filters(filter_) | {"q": search, "sort": sort, "since": since, "until": until}
     with connect() as client:
-        found = lists.fetch(client, AUDIT, page=page, limit=limit, every=every, **query)
+        found = lists.fetch(client, audits.AUDIT, page=page, limit=limit, every=every, **query)
     if json:
         output.print_data(found)
         return
@@ -146,3 +146,13 @@ def proof(event: Annotated[str, typer.Argument(help="Id of the event.")]) -> Non
     """The proof that one event is under the seal, as JSON."""
     with connect() as client:
         output.print_data(client.get_audit_proof(event))
+
+
+@app.command()
+def consistency(
+    first: Annotated[int, typer.Argument(help="How many events an older head tells of.", min=1)],
+    second: Annotated[int, typer.Argument(help="How many a newer one tells of; 0: the newest.", min=0)] = 0,
+) -> None:
+    """The proof that the log only grew between two heads, as JSON."""
+    with connect() as client:
+        output.print_data(client.get_audit_consistency(first, second))

@@ -49,7 +49,7 @@ def named_in_the_source() -> set[str]:
             if isinstance(node, ast.Attribute):
                 owner = node.value
                 word = owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", "")
-                if word.strip("_") in {"client", "calls", "acts"}:
+                if word.strip("_") in {"client", "calls", "acts", "audits"}:
                     found.add(node.attr)
     return found
 
@@ -67,9 +67,9 @@ def is_reached(name: str, sent: Sent, named: set[str], of_kinds: set[tuple[str, 
 
 
 def _modules():
-    from certctl.client import acts
+    from certctl.client import acts, audits
 
-    return (calls, acts)
+    return (calls, acts, audits)
 
 
 def test_every_call_has_a_command():

@@ -20,6 +20,7 @@ _FINGERPRINT = "5e8f6c0a1b7d4f2ea93c5d18b0e47f6621c9a8d35b4f0e7c6a1d2938475665f0
 _TEXTS = {
     "text/event-stream": f'id: 42\nevent: certificate_issued\ndata: {{"subject_id": "mc-{_UUID}"}}\n\n',
     "text/plain": "# TYPE certctl_certificate_total gauge\ncertctl_certificate_total 12\n",
+    "application/x-ndjson": '{"action": "certificate_issued", "actor": "deploy-bot", "resource_id": "mc-1"}\n',
     "text/html": "<!doctype html><title>certctl</title>",
     "text/css": "body { margin: 2rem }",
 }

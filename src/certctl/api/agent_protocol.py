@@ -67,6 +67,8 @@ log = get_logger(__name__)
 
 LONGEST_POLL_SECONDS = 60.0
 _POLL_BENEATH_SECONDS = 1.0
+# of one process for all that wait in it: a look is for lost hints only, and must not eat the machine in a large fleet
+_LOOKS_A_SECOND = 100
 _MOST_ITEMS = 4
 _DRIVE = timedelta(seconds=1.5)
 
@@ -200,8 +202,13 @@ def _seconds(text: str) -> float:
     return min(seconds, LONGEST_POLL_SECONDS)
 
 
+def look_every(waiting: int) -> float:
+    """Seconds between two looks of one poll: one, or as many as keep all that wait to a hundred looks a second."""
+    return max(_POLL_BENEATH_SECONDS, waiting / _LOOKS_A_SECOND)
+
+
 async def _wait_for_work(call: Call, agent: AgentRecord, boot_id: str, seconds: float) -> list[WorkItem]:
-    """Register, then look, then wait, so that nothing falls between; a look each second makes up for lost hints."""
+    """Register, then look, then wait, so that nothing falls between; a look now and then makes up for lost hints."""
     ctx, clock = call.state.ctx, asyncio.get_running_loop()
     deadline = clock.time() + seconds
     with call.state.wakeups.watch(agent_channel(agent.id)) as watch:
@@ -211,7 +218,7 @@ async def _wait_for_work(call: Call, agent: AgentRecord, boot_id: str, seconds: 
             # earlier boots have given their leases back by now
             agent = msgspec.structs.replace(agent, boot_id=boot_id)
             while not items and (left := deadline - clock.time()) > 0:
-                await watch.wait(min(left, _POLL_BENEATH_SECONDS))
+                await watch.wait(min(left, look_every(call.state.wakeups.waiting)))
                 if gone.is_set() or call.state.draining.is_set():
                     break
                 items = await flow.work_for(ctx, agent, boot_id, _MOST_ITEMS)

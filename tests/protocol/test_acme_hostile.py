@@ -131,7 +131,7 @@ async def test_doors_and_forms(house):
         answer = await client.send(url, b"x" * size)
         assert (answer.status_code, problem(answer)) == (413, "malformed")
     for path in ("/acme", "/acme/", "/acme/directory", "/acme/profile", "/acme/profile/"):
-        assert (await house.http.get(f"https://certctl.test{path}")).status_code in {403, 404}
+        assert (await house.http.get(f"https://certctl.test{path}")).status_code in {400, 403, 404}
     unknown = await house.http.get("https://certctl.test/acme/profile/nothing/directory")
     assert (unknown.status_code, problem(unknown)) == (404, "malformed")
     foreign = await house.http.get(f"{BASE}/directory", headers={"host": "evil.example"})
@@ -158,6 +158,42 @@ async def test_what_was_signed_for_another_host_is_not_taken_here(house):
     )
     assert answer.status_code == 421
     assert problem(await client.send(f"{BASE}/new-order", message)) == "unauthorized"
+
+
+async def test_nothing_of_an_address_gets_into_a_header(house):
+    for profile in ("%0d%0aset-cookie:%20a=b", "a%22b", "a%3Eb", "%00", "a%0ab", "x" * 300, "%C3%A9"):
+        answer = await house.http.get(f"https://certctl.test/acme/profile/{profile}/directory")
+        assert answer.status_code in {400, 404}, profile
+        assert "set-cookie" not in answer.headers
+        assert "link" not in answer.headers
+    for host in ("evil@certctl.test", "certctl.test:80x", "certctl.test/a", "certctl.test#", "[certctl.test]", ""):
+        answer = await house.http.get(f"{BASE}/directory", headers={"host": host})
+        assert (answer.status_code, problem(answer)) == (421, "malformed"), host
+
+
+async def test_an_account_that_nobody_vouched_for_orders_nothing_once_somebody_must(house):
+    modes = ({"acme_auth_mode": mode, "allow_short_lived": False} for mode in ("challenge", "trust_authenticated"))
+    assert (await house.api.call("PUT", "/api/v1/profiles/prof-default", next(modes))).status_code == 200
+    client = house.client()
+    assert (await client.register()).status_code == 201
+    order = await client.order("a.example")
+    assert order.json()["status"] == "pending"
+    assert (await house.api.call("PUT", "/api/v1/profiles/prof-default", next(modes))).status_code == 200
+    refused = await client.order("b.example")
+    assert (refused.status_code, problem(refused)) == (403, "externalAccountRequired")
+    assert problem(await client.post(order.json()["finalize"], {"csr": csr_for(["a.example"])})) == "orderNotReady"
+
+
+async def test_what_was_trusted_is_not_issued_once_proof_is_wanted(house):
+    client = await house.known()
+    made = await client.order("a.example")
+    assert made.json()["status"] == "ready"
+    change = {"acme_auth_mode": "challenge", "allow_short_lived": False}
+    assert (await house.api.call("PUT", "/api/v1/profiles/prof-default", change)).status_code == 200
+    refused = await client.post(made.json()["finalize"], {"csr": csr_for(["a.example"])})
+    assert (refused.status_code, problem(refused)) == (403, "unauthorized")
+    assert (await client.post(made.headers["location"])).json()["status"] == "invalid"
+    assert (await counts(house))["managed_certificates"] == 0
 
 
 async def test_accounts_do_not_reach_into_one_another(house):

@@ -6,10 +6,11 @@ asks is proven by their signature before a route sees them; what goes wrong is t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlsplit
 
 from certctl.core.acme import AcmeRules
+from certctl.core.ids import check_id
 from certctl.doors.edge import (
     HttpScope,
     Receive,
@@ -31,6 +32,7 @@ from certctl.wire.problem import AcmeRefusal, ProblemType
 
 PREFIX = "/acme"
 _MOST_PATH = 512
+_HOST = re.compile(r"(?P<name>[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 Route = Callable[..., Awaitable[Reply]]
 # path after the profile -> (route, who signs: an account, a key, either)
@@ -103,6 +105,8 @@ class AcmeApp:
         root, rest = self._root(scope), path.removeprefix(PREFIX).removeprefix("/")
         if rest.startswith("profile/"):
             profile_id, _, tail = rest.removeprefix("profile/").partition("/")
+            # it stands in the links of every answer: nothing but an id may
+            check_id(profile_id)
             return Place(profile_id, f"{root}{PREFIX}/profile/{profile_id}", tail)
         if not rules.default_profile_id:
             detail = "there is no default profile; the addresses are /acme/profile/{id}/..."
@@ -116,15 +120,13 @@ class AcmeApp:
         """
         if self._house.rules.external_url:
             return self._house.rules.external_url
-        host = headers_of(scope).get("host", "")
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            name = ""
+        host = headers_of(scope).get("host", "").lower()
+        form = _HOST.fullmatch(host)
+        name = form["name"].strip("[]") if form else ""
         if name not in self._house.rules.host_names:
             detail = "this name is not one of the server's (CERTCTL_SERVER_NAMES, CERTCTL_ACME_SERVER_EXTERNAL_URL)"
             raise AcmeRefusal(ProblemType.MALFORMED, detail, status=421)
-        return f"https://{host.lower()}"
+        return f"https://{host}"
 
     async def _reply(self, scope: HttpScope, receive: Receive, place: Place) -> Reply:
         method, parts = scope["method"], tuple(place.path.split("/"))

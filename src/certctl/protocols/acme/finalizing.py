@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from certctl.core.acme import AcmeAuthorization, AcmeOrder, AuthorizationStatus, ExternalKey, OrderState
+from certctl.core.acme import (
+    AcmeAuthorization,
+    AcmeChallenge,
+    AcmeOrder,
+    AuthorizationStatus,
+    ChallengeStatus,
+    ExternalKey,
+    OrderState,
+)
 from certctl.core.errors import CertctlError, Malformed, PolicyDenied
 from certctl.core.events import EventType
 from certctl.core.names import Name, parse_name
@@ -20,7 +28,7 @@ from certctl.pki.keys import spki_der
 from certctl.protocols.acme import naming
 from certctl.protocols.acme.entering import Asked
 from certctl.protocols.acme.exchange import Reply
-from certctl.protocols.acme.orders import external_key, note, own_order, shown, wish_of
+from certctl.protocols.acme.orders import external_key, note, own_order, shown, trusts, wish_of
 from certctl.protocols.acme.settling import fail, settled
 from certctl.store import acme, views
 from certctl.store.tx import Tx
@@ -95,9 +103,19 @@ async def _unauthorized(tx: Tx, asked: Asked, order: AcmeOrder) -> AcmeRefusal |
     """Why the order can no longer be finalized: an authorization that was given up or has lapsed."""
     ctx = asked.house.state.ctx
     proofs = await acme.authorizations_of(tx, ctx.scope, order.id)
-    if all(_holds(proof, asked) for proof in proofs) and len(proofs) == len(order.names):
+    if not all(_holds(proof, asked) for proof in proofs) or len(proofs) != len(order.names):
+        return AcmeRefusal(ProblemType.UNAUTHORIZED, "an authorization of this order is no longer valid")
+    if trusts(asked):
         return None
-    return AcmeRefusal(ProblemType.UNAUTHORIZED, "an authorization of this order is no longer valid")
+    for proof in proofs:
+        # made while words were trusted, and now proof is wanted
+        if not any(_was_seen(way) for way in await acme.challenges_of(tx, ctx.scope, proof.id)):
+            return AcmeRefusal(ProblemType.UNAUTHORIZED, "control of a name of this order was never proven")
+    return None
+
+
+def _was_seen(way: AcmeChallenge) -> bool:
+    return way.status == ChallengeStatus.VALID and way.attempts > 0
 
 
 def _holds(proof: AcmeAuthorization, asked: Asked) -> bool:

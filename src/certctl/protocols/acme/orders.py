@@ -33,6 +33,7 @@ from certctl.ledger import append
 from certctl.lifecycle import request
 from certctl.lifecycle.request import DEFAULT_ISSUER, NewCertificate
 from certctl.protocols.acme import naming, renewal
+from certctl.protocols.acme.accounts import binding_is_required
 from certctl.protocols.acme.entering import Asked, limited
 from certctl.protocols.acme.exchange import Reply, json_reply
 from certctl.protocols.acme.settling import RETRY, settled
@@ -85,8 +86,13 @@ def _refuse_unsupported(asked: Asked, wanted: NewOrder) -> None:
 
 
 async def external_key(tx: Tx, asked: Asked, account: AcmeAccount) -> ExternalKey | None:
-    """What vouches for the account; a key that was revoked since vouches for nobody."""
+    """What vouches for the account; a key that was revoked since vouches for nobody.
+
+    An account may be older than the demand for somebody who vouches: it orders nothing until it has been made anew.
+    """
     if not account.external_key_id:
+        if binding_is_required(asked.house, asked.profile.acme_auth_mode):
+            raise AcmeRefusal(ProblemType.EXTERNAL_ACCOUNT_REQUIRED, "nobody has vouched for this account")
         return None
     scope = asked.house.state.ctx.scope
     key = await acme.external_key(tx, scope, account.external_key_id)

@@ -1,4 +1,4 @@
-"""What keeps a thing from being deleted, told as far as its caller may see (docs/adr/0021-what-is-in-use.md).
+"""What keeps a thing from being deleted, told as far as its caller may see (docs/adr/0024-what-is-in-use.md).
 
 That something out of sight uses it is said, never how much or what: the refusal itself would tell as much.
 """

@@ -18,6 +18,7 @@ from certctl.doors.edge import HttpScope, headers_of, knock_of, note_caller
 from certctl.doors.entry import Visit, admit
 from certctl.doors.identity import authorise
 from certctl.doors.state import AppState
+from certctl.web.words import speak
 
 PERMISSION = "permission"
 PUBLIC: dict[str, Any] = {PERMISSION: "public"}
@@ -38,6 +39,8 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     scope = cast("HttpScope", connection.scope)
     state: AppState = connection.app.state.door
     knock = knock_of(scope)
+    # before anything of the page is put into words
+    speak(knock.headers.get("accept-language", ""))
     if knock.method == "POST":
         check_origin(headers_of(scope))
     if asked == PUBLIC[PERMISSION]:

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from litestar import Response, get
+from litestar.background_tasks import BackgroundTask
 from msgspec import Struct
 
 from certctl import ledger
@@ -30,7 +31,7 @@ from certctl.web.request import WebRequest
 from certctl.web.rows import gather, names_of
 from certctl.web.story import NOTEWORTHY, Told, actors, story
 from certctl.web.words import gettext as _
-from certctl.web.words import months, ngettext, number, span, weekdays
+from certctl.web.words import language, months, ngettext, number, span, weekdays
 
 AHEAD = 14
 _SHOWN = 8
@@ -84,17 +85,29 @@ async def show(request: WebRequest) -> Response[str]:
     parts: dict[str, Any] = {
         "verdict": None, "breaks": [], "at_risk": 0, "ticks": [], "axis": None, "truths": [], "all": 0,
         "ahead": None, "stuck": [], "silent": [], "latest": [], "summary": None, "certificate_names": {},
-        "first_steps": False,
+        "first_steps": False, "as_of": now, "stale": False,
     }  # fmt: skip
+    refresh = None
+    if request.may("cert.read"):
+        scope, summary = request.seen_by("cert.read"), await _summary(request)
+        key = (scope, language())
+
+        async def count() -> dict[str, Any]:
+            async with request.ctx.database.read() as tx:
+                return await _breaks(tx, scope, request.ctx.now())
+
+        kept, refresh = await request.counted.of(request.ctx, key, count)
+        parts |= kept.value | {"as_of": kept.as_of, "stale": refresh is not None, "summary": summary}
     async with request.ctx.database.read() as tx:
         if request.may("cert.read"):
-            parts |= await _breaks(tx, request.seen_by("cert.read"), now, await _summary(request))
             parts["latest"] = await _latest(tx, request)
         if request.may("job.read"):
             parts |= await _stuck(tx, request.seen_by("job.read"), now)
         if request.may("agent.read"):
             parts["silent"] = await _silent(tx, request.seen_by("agent.read"))
-    return await render(request, "overview.html", days=AHEAD, **parts)
+    return await render(
+        request, "overview.html", background=BackgroundTask(refresh) if refresh else None, days=AHEAD, **parts
+    )
 
 
 async def _summary(request: WebRequest) -> Summary | None:
@@ -103,7 +116,7 @@ async def _summary(request: WebRequest) -> Summary | None:
     return await request.door.summaries.of(request.ctx, request.seen_by("stats.read"))
 
 
-async def _breaks(tx: Tx, scope: Scope, now: datetime, summary: Summary | None) -> dict[str, Any]:
+async def _breaks(tx: Tx, scope: Scope, now: datetime) -> dict[str, Any]:
     until = now + timedelta(days=AHEAD)
     found, all_of_them, ended = await truths.at_risk(tx, scope, now, until, 200)
     gathered = await gather(tx, scope, found[:_SHOWN], now)
@@ -134,7 +147,7 @@ async def _breaks(tx: Tx, scope: Scope, now: datetime, summary: Summary | None) 
         if each.expires_at is not None:
             day = max(each.expires_at, now).astimezone(UTC).date()
             risky[day] = risky.get(day, 0) + 1
-    everything = summary.total_certificates if summary else by_status.all
+    everything = by_status.all
     return {
         "verdict": _verdict(breaks, all_of_them, ended, everything, now),
         "breaks": breaks,
@@ -144,7 +157,6 @@ async def _breaks(tx: Tx, scope: Scope, now: datetime, summary: Summary | None) 
         "truths": _truths(by_status, counts),
         "all": everything,
         "ahead": _ahead(days, risky, now),
-        "summary": summary,
         "first_steps": everything == 0,
     }
 

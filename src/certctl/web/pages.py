@@ -14,6 +14,7 @@ from typing import Any
 
 import jinja2
 from litestar import Response
+from litestar.background_tasks import BackgroundTask
 from litestar.datastructures import Cookie
 from markupsafe import Markup, escape
 
@@ -89,6 +90,7 @@ async def render(
     status: int = 200,
     headers: dict[str, str] | None = None,
     cookies: list[Cookie] | None = None,
+    background: BackgroundTask | None = None,
     **values: Any,
 ) -> Response[str]:
     """A page, or the part of it that htmx asks for (it picks the part itself)."""
@@ -103,6 +105,7 @@ async def render(
         media_type="text/html",
         headers=HEADERS | (headers or {}),
         cookies=cookies or [],
+        background=background,
     )
 
 

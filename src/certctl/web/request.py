@@ -18,6 +18,7 @@ from certctl.doors.edge import HttpScope, caller_of, headers_of, knock_of
 from certctl.doors.identity import Caller, Knock
 from certctl.doors.state import AppState
 from certctl.lifecycle.context import Context
+from certctl.web.counted import Counted
 from certctl.web.guard import PERMISSION
 
 CSRF_FIELD = "csrf"
@@ -103,6 +104,11 @@ class WebRequest(Request[Any, Any, State]):
     def may(self, permission: str) -> bool:
         """Whether the caller has a permission at all."""
         return self.known is not None and permission in self.known.permissions
+
+    @property
+    def counted(self) -> Counted:
+        """What takes long to count, as it was counted last."""
+        return cast("Counted", self.app.state.counted)
 
     @property
     def is_part(self) -> bool:

@@ -1,0 +1,83 @@
+"""Counts are kept a moment where making them is slow, made at once where it is quick, and never shown to another scope."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from certctl.core.scope import Reach, Scope
+from certctl.web import counted
+from certctl.web.counted import Counted
+
+WHOLE = (Scope.whole("t-default"), "en")
+MINE = (Scope.union("t-default", (Reach(teams=("mine",)),)), "en")
+
+
+@pytest.fixture
+def ctx():
+    clock = SimpleNamespace(moment=datetime(2026, 11, 26, tzinfo=UTC))
+    return SimpleNamespace(now=lambda: clock.moment, clock=clock)
+
+
+def counter():
+    made = []
+
+    async def make():
+        made.append(len(made) + 1)
+        return made[-1]
+
+    return make
+
+
+async def test_what_is_quick_is_made_anew_after_a_second(ctx):
+    kept, make = Counted(), counter()
+    assert (await kept.of(ctx, WHOLE, make))[0].value == 1
+    assert (await kept.of(ctx, WHOLE, make))[0].value == 1
+    ctx.clock.moment += timedelta(seconds=1)
+    shown, again = await kept.of(ctx, WHOLE, make)
+    assert (shown.value, again) == (2, None)
+
+
+async def test_what_is_slow_is_shown_as_it_was_and_made_anew_afterwards(ctx, monkeypatch):
+    monkeypatch.setattr(counted, "QUICK_SECONDS", -1.0)
+    kept, make = Counted(), counter()
+    await kept.of(ctx, WHOLE, make)
+    first = ctx.clock.moment
+    ctx.clock.moment += timedelta(seconds=30)
+    shown, again = await kept.of(ctx, WHOLE, make)
+    assert (shown.value, shown.as_of) == (1, first)
+    await again()
+    assert (await kept.of(ctx, WHOLE, make))[0].value == 2
+    ctx.clock.moment += counted.OLDEST
+    assert (await kept.of(ctx, WHOLE, make))[0].value == 3, "what is too old is waited for"
+    ctx.clock.moment -= timedelta(hours=1)
+    assert (await kept.of(ctx, WHOLE, make))[0].value == 4, "a clock that was set back keeps nothing alive"
+
+
+async def test_many_wait_for_one_who_counts_and_another_scope_counts_for_itself(ctx):
+    kept, make, gate = Counted(), counter(), asyncio.Event()
+
+    async def slowly():
+        await gate.wait()
+        return await make()
+
+    waiting = [asyncio.create_task(kept.of(ctx, WHOLE, slowly)) for _ in range(5)]
+    other = asyncio.create_task(kept.of(ctx, MINE, make))
+    assert (await other)[0].value == 1
+    gate.set()
+    assert {shown.value for shown, _again in await asyncio.gather(*waiting)} == {2}
+    assert (await kept.of(ctx, MINE, make))[0].value == 1
+
+
+async def test_what_fails_is_told_and_tried_again(ctx):
+    kept, make = Counted(), counter()
+
+    async def fails():
+        raise RuntimeError("no database")
+
+    with pytest.raises(RuntimeError):
+        await kept.of(ctx, WHOLE, fails)
+    assert (await kept.of(ctx, WHOLE, make))[0].value == 1

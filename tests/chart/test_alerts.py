@@ -4,6 +4,7 @@ fleet with a bearer key, and a real Alertmanager receives them.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sqlite3
@@ -11,6 +12,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
@@ -107,6 +109,10 @@ STORIES = {
         series("certctl_crl_next_update_timestamp_seconds", "43200x420 129600x60", labels='ca_id="ca-1"'),
         {"30m": 0, "350m": 0, "400m": 1, "450m": 0},
     ),
+    "CertctlAuditSealBroken": (
+        series("certctl_audit_seal_broken", "0x10 1x60 0x30"),
+        {"5m": 0, "15m": 1, "60m": 1, "80m": 0},
+    ),
     "CertctlDatabasePoolExhausted": (
         series("certctl_database_pool_in_use", "3x10 20x60 3x30", replicas=("a",))
         + series("certctl_database_pool_size", "20x100", replicas=("a",)),
@@ -202,7 +208,16 @@ def _break_the_ca(fleet):
     with sqlite3.connect(fleet.server_dir / "certctl.db", timeout=30) as database:
         database.execute("UPDATE ca_keys SET sealed = x'00'")
     database.close()
-    fleet.start_server()
+    fleet.spawn_server()
+
+    def answers():
+        with contextlib.suppress(OSError, httpx.HTTPError):
+            return fleet.call("GET", "/health").status_code == 200
+        return False
+
+    fleet.wait(answers, "the server answers", 90)
+    told = fleet.call("GET", "/ready")
+    assert (told.status_code, told.json()["failed"]) == (503, "signer"), "it knows that it cannot sign"
     folder = fleet.directory / "more"
     folder.mkdir()
     fleet.post(

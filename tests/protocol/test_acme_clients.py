@@ -26,7 +26,8 @@ from peers.postgres import free_port
 from peers.replicas import Replica, replicas
 from peers.responders import Web
 
-pytestmark = [pytest.mark.real, pytest.mark.xdist_group("acme-clients")]
+# these clients wait seconds between their questions, on a busy machine many times
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("acme-clients"), pytest.mark.timeout(600)]
 HOOK = Path(__file__).resolve().parent.parent / "peers" / "acme_hook.py"
 PROFILE = "prof-web"
 ROOTS = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pki/tls/certs/ca-bundle.crt"))

@@ -99,6 +99,7 @@ async def ended(client: Client, url: str) -> dict:
 
 
 @pytest.mark.real
+@pytest.mark.timeout(600)
 async def test_replicas_die_while_they_finalize_and_nothing_is_issued_twice_or_lost(tmp_path, postgres_server):
     row, environ = acme_replicas(tmp_path, postgres_server)
     with row as both:

@@ -1,4 +1,4 @@
-"""The audit seal: events in the order of their commits, in a Merkle tree, under signed heads (ADR 23).
+"""The audit seal: events in the order of their commits, in a Merkle tree, under signed heads (ADR 26).
 
 Sealing follows the log as any follower does, so that writers never wait for it and never for each other. Whoever
 changes, removes, slips in or reorders a sealed event is found out by the leaf, whoever changes the leaf by the heads,

@@ -904,7 +904,7 @@ events = Table(
     Index(None, "tenant_id", "type", "seq"),
 )
 
-# the audit seal: one Merkle tree over the events in the order of their commits (docs/adr/0023-audit-seal.md)
+# the audit seal: one Merkle tree over the events in the order of their commits (docs/adr/0026-audit-seal.md)
 audit_tree = Table(
     "audit_tree",
     metadata,

@@ -8,7 +8,8 @@ a database that cannot be reached does not.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -34,6 +35,7 @@ log = structlog.get_logger(__name__)
 
 MOST_IDS = 10_000
 _CHUNK = 50
+_LONGEST_TOGETHER = 1.0  # seconds
 _NO_FENCE = 0
 _PURGED_AT_ONCE = 5000
 
@@ -182,6 +184,8 @@ async def work(ctx: Context, batch: Batch, scope: Scope, may_go_on: Callable[[],
                 reason = f"more than {batch.max_failures} items failed"
                 await _finish(ctx, batch, BatchStatus.HALTED, EventType.BATCH_HALTED, reason)
                 return
+            if not batch.dry_run:
+                waiting = await _run_together(ctx, batch, waiting, scope, may_go_on)
             room = _CHUNK if batch.max_failures is None else batch.max_failures - now.failed + 1
             for item in waiting[:room]:
                 if not may_go_on():
@@ -219,6 +223,33 @@ async def cancel(ctx: Context, scope: Scope, actor: Actor, batch_id: str) -> Bat
         ended = await batches.batch(tx, ctx.scope, batch_id)
         await append(tx, ctx.scope, now, _event(EventType.BATCH_CANCELLED, batch_id, actor, _sums(ended)))
     return ended
+
+
+async def _run_together(
+    ctx: Context, batch: Batch, items: Sequence[BatchItem], scope: Scope, may_go_on: Callable[[], bool]
+) -> list[BatchItem]:
+    """Items one after the other in one transaction: all are done and recorded, or none. Returns those that are to be
+    run one by one: every one of this call when one of them was refused, and none when all went well.
+
+    No lock is held for longer than a moment: what does not fit in it waits for the next call.
+    """
+    tried: list[BatchItem] = []
+    begun = time.monotonic()
+    try:
+        async with ctx.database.begin("batch.items") as tx:
+            await batches.hold(tx, ctx.scope, batch, ctx.now() + ctx.patience.lease)
+            for item in items:
+                if not may_go_on() or (tried and time.monotonic() - begun >= _LONGEST_TOGETHER):
+                    break
+                tried.append(item)
+                await _act(tx, ctx, batch, item, scope)
+    except StaleFence:
+        raise
+    except Exception as error:
+        # whoever it was meets the same refusal by itself, where it is told; a deadlock or a lost database do so too
+        log.info("batch_items_run_singly", batch_id=batch.id, items=len(tried), error=str(error))
+        return tried
+    return []
 
 
 async def _run_item(ctx: Context, batch: Batch, item: BatchItem, scope: Scope) -> None:
@@ -262,11 +293,14 @@ async def _write(tx: Tx, ctx: Context, item: BatchItem, outcome: Outcome) -> Non
 
 
 async def _renew(tx: Tx, ctx: Context, batch: Batch, item: BatchItem, scope: Scope) -> Outcome:
-    certificate = await views.certificate(tx, scope, item.certificate_id)
-    if certificate.status == CertificateStatus.ARCHIVED:
-        raise Conflict("it is archived")
     force = bool(batch.wanted.get("force"))
-    jobs = await renew.trigger_in(tx, ctx, scope, batch.actor, item.certificate_id, force=force)
+    try:
+        jobs = await renew.trigger_in(tx, ctx, scope, batch.actor, item.certificate_id, force=force)
+    except Malformed as error:
+        certificate = await views.certificate(tx, scope, item.certificate_id)
+        if certificate.status == CertificateStatus.ARCHIVED:
+            raise Conflict("it is archived") from error
+        raise
     return Outcome(ItemStatus.DONE, job_ids=[job.id for job in jobs])
 
 

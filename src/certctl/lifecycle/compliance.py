@@ -52,8 +52,12 @@ def readable(rule: PolicyRule) -> Rule:
 
 
 async def rules_in_force(tx: Tx, ctx: Context) -> list[Rule]:
-    """The enabled rules, by name."""
-    return [readable(rule) for rule in await policies.in_force(tx, ctx.scope)]
+    """The enabled rules, by name; read once a transaction."""
+    key = (ctx.scope, Rule)
+    if key not in tx.first_seen:
+        tx.first_seen[key] = [readable(rule) for rule in await policies.in_force(tx, ctx.scope)]
+    found: list[Rule] = tx.first_seen[key]
+    return found
 
 
 async def judge_request(

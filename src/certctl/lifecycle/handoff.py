@@ -59,8 +59,8 @@ async def _refuse(
 
 async def request_body(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask) -> RequestBody:
     """What will be approved: names, lifetime and key rule as profile and certificate say now."""
-    profile = await catalogue.get(tx, ctx.scope, Profile, certificate.certificate_profile_id)
-    issuer = await catalogue.get(tx, ctx.scope, IssuerRecord, certificate.issuer_id)
+    profile = await catalogue.as_first_seen(tx, ctx.scope, Profile, certificate.certificate_profile_id)
+    issuer = await catalogue.as_first_seen(tx, ctx.scope, IssuerRecord, certificate.issuer_id)
     names = [f"{name.kind}:{name.value}" for name in parse_names(certificate.sans)]
     body = RequestBody(
         common_name=certificate.common_name,

@@ -67,7 +67,7 @@ async def _ask(
     extra: dict[str, Any] | None = None,
 ) -> Job:
     stem = f"renew/{certificate.id}/{need.holder_id}/{need.replaces_id}/"
-    attempt = await jobs.job_count(tx, ctx.scope, stem)
+    attempt = await jobs.job_count(tx, ctx.scope, certificate.id, stem)
     return await handoff.issuance(
         tx,
         ctx,
@@ -163,7 +163,7 @@ async def trigger_in(
         details={"jobs": [job.id for job in written], "force": force},
     )
     await append(tx, ctx.scope, ctx.now(), event)
-    await standing.refresh(tx, ctx, certificate_id)
+    await standing.refresh(tx, ctx, certificate_id, before)
     return written
 
 

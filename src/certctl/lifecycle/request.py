@@ -138,7 +138,7 @@ async def submit_csr(ctx: Context, scope: Scope, actor: Actor, certificate_id: s
                 return live
         current = (await certificates.current_versions(tx, ctx.scope, certificate_id)).get(CLIENT_HOLDER)
         stem = f"csr/{certificate_id}/{csr.spki_sha256}/{current.id if current else ''}/"
-        key = f"{stem}{await jobs.ended_badly(tx, ctx.scope, stem)}"
+        key = f"{stem}{await jobs.ended_badly(tx, ctx.scope, certificate_id, stem)}"
         return await _ask_client(tx, ctx, certificate, actor, csr_pem, key)
 
 

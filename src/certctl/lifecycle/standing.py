@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from certctl.core.catalogue import RenewalPolicy
 from certctl.core.certificate import CLIENT_HOLDER, EXTERNAL_HOLDER, Certificate, Version
@@ -77,10 +77,6 @@ class Due(Struct, frozen=True):
 async def load(tx: Tx, ctx: Context, certificate: Certificate) -> Standing:
     """Gather a certificate's standing."""
     policy = await _policy(tx, ctx, certificate)
-    if policy is None:
-        raise NotFound(
-            f"certificate {certificate.id} names renewal policy {certificate.renewal_policy_id}, which is gone"
-        )
     current = await certificates.current_versions(tx, ctx.scope, certificate.id)
     targets = await certificates.targets_of(tx, ctx.scope, certificate.id)
     holders = dict.fromkeys(target.agent_id for target in targets if target.agent_id)
@@ -97,9 +93,13 @@ async def load(tx: Tx, ctx: Context, certificate: Certificate) -> Standing:
     )
 
 
-async def _policy(tx: Tx, ctx: Context, certificate: Certificate) -> RenewalPolicy | None:
-    if certificate.renewal_policy_id or not certificate.is_unclaimed:
-        return await catalogue.find(tx, ctx.scope, RenewalPolicy, id=certificate.renewal_policy_id)
+async def _policy(tx: Tx, ctx: Context, certificate: Certificate) -> RenewalPolicy:
+    policy_id = certificate.renewal_policy_id
+    if policy_id or not certificate.is_unclaimed:
+        try:
+            return await catalogue.as_first_seen(tx, ctx.scope, RenewalPolicy, policy_id)
+        except NotFound as error:
+            raise NotFound(f"certificate {certificate.id} names renewal policy {policy_id}, which is gone") from error
     # nobody has said when it is renewed, and nobody here could: it is only watched
     return RenewalPolicy(
         tenant_id=certificate.tenant_id,
@@ -176,11 +176,19 @@ def _first_issue_again_at(certificate: Certificate) -> datetime:
     return certificate.last_failure_at + wait
 
 
-async def refresh(tx: Tx, ctx: Context, certificate_id: str) -> Standing:
-    """Recompute and write what the row says; returns the standing it was computed from."""
+async def refresh(tx: Tx, ctx: Context, certificate_id: str, before: Standing | None = None) -> Standing:
+    """Recompute and write what the row says; returns the standing it was computed from.
+
+    `before` is what this transaction loaded under the row's lock, when it has written nothing but jobs since.
+    """
     now = ctx.now()
-    certificate = await certificates.certificate(tx, ctx.scope, certificate_id, lock=True)
-    standing = await load(tx, ctx, certificate)
+    if before is None:
+        certificate = await certificates.certificate(tx, ctx.scope, certificate_id, lock=True)
+        standing = await load(tx, ctx, certificate)
+    else:
+        certificate = before.certificate
+        live = tuple(await jobs.live_jobs(tx, ctx.scope, certificate_id, ISSUING))
+        standing = structs.replace(before, live=live)
     if certificate.status == CertificateStatus.ARCHIVED:
         return standing
     next_check_at = due(standing, now).next_check_at

@@ -17,6 +17,7 @@ from certctl.core.scope import Scope
 from certctl.store.schema import events, notifications
 from certctl.store.tx import Tx
 
+_OWN_TRANSACTION = sa.text("pg_current_xact_id()::text::bigint")
 _NOT_BEGUN = "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
 _HORIZON = "audit_events.transaction_id < pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 
@@ -41,11 +42,10 @@ class EventRow(Struct, frozen=True, kw_only=True):
 
 async def append_events(tx: Tx, scope: Scope, rows: Sequence[dict[str, Any]]) -> None:
     """Write events in the caller's transaction."""
-    transaction_id: Any = 0
-    if tx.dialect == "postgresql":
-        transaction_id = int(await tx.scalar(sa.text("SELECT pg_current_xact_id()::text::bigint")))
+    transaction_id: Any = _OWN_TRANSACTION if tx.dialect == "postgresql" else 0
     await tx.execute(
-        sa.insert(events), [row | {"tenant_id": scope.tenant_id, "transaction_id": transaction_id} for row in rows]
+        sa.insert(events).values(transaction_id=transaction_id),
+        [row | {"tenant_id": scope.tenant_id} for row in rows],
     )
 
 

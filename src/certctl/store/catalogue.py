@@ -91,6 +91,15 @@ async def get(tx: Tx, scope: Scope, kind: type[RecordT], record_id: str, *, expe
     return found
 
 
+async def as_first_seen(tx: Tx, scope: Scope, kind: type[RecordT], record_id: str) -> RecordT:
+    """`get`, read once a transaction: for what many decisions of one transaction go by and none of them changes."""
+    key = (scope, kind, record_id)
+    if key not in tx.first_seen:
+        tx.first_seen[key] = await get(tx, scope, kind, record_id)
+    found: RecordT = tx.first_seen[key]
+    return found
+
+
 async def find(tx: Tx, scope: Scope, kind: type[RecordT], **equal: Any) -> RecordT | None:
     """The first record whose columns equal these values, or None."""
     table, _ = TABLES[kind]
@@ -124,6 +133,7 @@ async def change(
     """Change columns of one record; NotFound when it is not there, PreconditionFailed when it is of no row version
     that is `expected`: judged in the UPDATE, so that of two changes that expect one version only one is made.
     """
+    tx.first_seen.clear()
     table, word = TABLES[kind]
     name = values.get("name")
     if name is not None:

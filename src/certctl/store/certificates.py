@@ -194,7 +194,9 @@ async def insert_order(tx: Tx, scope: Scope, order: OrderRecord) -> OrderRecord:
     """Write an intent once a job: what is already there wins, so that no second serial is ever drawn for it."""
     row = {name: getattr(order, name) for name in order.__struct_fields__}
     row["serial_number"] = order.serial_number or None
-    await tx.execute(tx.insert(orders).values(row).on_conflict_do_nothing(index_elements=["tenant_id", "job_id"]))
+    once = tx.insert(orders).values(row).on_conflict_do_nothing(index_elements=["tenant_id", "job_id"])
+    if (await tx.execute(once)).rowcount == 1:
+        return order
     found = (await orders_of_jobs(tx, scope, [order.job_id])).get(order.job_id)
     if found is None:
         raise Conflict(f"the serial number drawn for job {order.job_id} is taken")
@@ -227,10 +229,11 @@ async def change_order(tx: Tx, scope: Scope, order_id: str, status: OrderStatus,
 async def insert_version(tx: Tx, scope: Scope, version: Version) -> Version:
     """Write a version once a job; returns the one that stands."""
     row = {name: getattr(version, name) for name in version.__struct_fields__}
-    await tx.execute(tx.insert(versions).values(row).on_conflict_do_nothing(index_elements=["tenant_id", "job_id"]))
-    stands = await tx.one(
-        Version, sa.select(versions).where(versions.c.tenant_id == scope.tenant_id, versions.c.job_id == version.job_id)
-    )
+    once = tx.insert(versions).values(row).on_conflict_do_nothing(index_elements=["tenant_id", "job_id"])
+    stands: Version | None = version
+    if (await tx.execute(once)).rowcount != 1:
+        of_job = sa.and_(versions.c.tenant_id == scope.tenant_id, versions.c.job_id == version.job_id)
+        stands = await tx.one(Version, sa.select(versions).where(of_job))
     if stands is None:
         raise Conflict("a certificate with these very bytes is already recorded for another job")
     found_by = (stands.tenant_id, stands.certificate_id, stands.serial_number, stands.fingerprint_sha256)

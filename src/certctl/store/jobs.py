@@ -32,9 +32,6 @@ async def create_job(tx: Tx, scope: Scope, job: Job, *, live_key: str | None) ->
     Conflict.
     """
     row = {name: getattr(job, name) for name in job.__struct_fields__} | {"live_key": live_key}
-    known = await tx.one(Job, sa.select(jobs).where(_of(jobs, scope), jobs.c.idempotency_key == job.idempotency_key))
-    if known is not None:
-        return known
     inserted = await tx.execute(tx.insert(jobs).values(row).on_conflict_do_nothing())
     if inserted.rowcount == 1:
         return job
@@ -320,25 +317,33 @@ async def live_jobs_of_agent(tx: Tx, scope: Scope, agent_id: str) -> list[Job]:
     )
 
 
-async def job_count(tx: Tx, scope: Scope, idempotency_prefix: str) -> int:
-    """How many jobs carry an idempotency key that begins so: the next attempt's number."""
-    return int(
-        await tx.scalar(
-            sa.select(sa.func.count())
-            .select_from(jobs)
-            .where(_of(jobs, scope), jobs.c.idempotency_key.startswith(idempotency_prefix, autoescape=True))
-        )
-    )
+async def job_count(tx: Tx, scope: Scope, certificate_id: str, idempotency_prefix: str) -> int:
+    """How many jobs of a certificate carry an idempotency key that begins so: the next attempt's number.
 
-
-async def ended_badly(tx: Tx, scope: Scope, idempotency_prefix: str) -> int:
-    """How many jobs under this prefix failed or were cancelled: asking again after those is a new attempt."""
+    Found by the certificate: a prefix alone is no range of an index, and would cost a look at every job there is.
+    """
     return int(
         await tx.scalar(
             sa.select(sa.func.count())
             .select_from(jobs)
             .where(
                 _of(jobs, scope),
+                jobs.c.certificate_id == certificate_id,
+                jobs.c.idempotency_key.startswith(idempotency_prefix, autoescape=True),
+            )
+        )
+    )
+
+
+async def ended_badly(tx: Tx, scope: Scope, certificate_id: str, idempotency_prefix: str) -> int:
+    """How many jobs of a certificate under this prefix failed or were cancelled: asking again then is a new attempt."""
+    return int(
+        await tx.scalar(
+            sa.select(sa.func.count())
+            .select_from(jobs)
+            .where(
+                _of(jobs, scope),
+                jobs.c.certificate_id == certificate_id,
                 jobs.c.idempotency_key.startswith(idempotency_prefix, autoescape=True),
                 jobs.c.status.in_((JobStatus.FAILED, JobStatus.CANCELLED)),
             )

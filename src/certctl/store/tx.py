@@ -50,6 +50,8 @@ class Tx:
         self.counts: dict[Series, float] = {}
         # what this transaction's events speak of, (type, id), in order
         self.subjects: list[tuple[str, str]] = []
+        # what this transaction has read and goes by to its end (`catalogue.as_first_seen`)
+        self.first_seen: dict[object, Any] = {}
 
     async def execute(self, statement: sa.Executable, rows: list[dict[str, Any]] | None = None) -> sa.CursorResult[Any]:
         """Run one statement, or one statement over many rows."""
@@ -173,8 +175,7 @@ async def _write_counts(tx: Tx) -> None:
 
 
 async def _notify(connection: AsyncConnection, channels: set[str]) -> None:
-    for channel in sorted(channels):
-        await connection.execute(sa.select(sa.func.pg_notify(WAKE_CHANNEL, channel)))
+    await connection.execute(sa.select(*(sa.func.pg_notify(WAKE_CHANNEL, channel) for channel in sorted(channels))))
 
 
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")

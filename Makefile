@@ -39,7 +39,6 @@ lint: .venv/dev.done  ## ruff, mypy, import contracts, generated documents, ever
 
 bench: .venv/dev.done peers  ## measure; prints JSON and keeps it under bench/results
 	$(BIN)/python bench/run.py $(BENCH)
-	$(BIN)/python bench/bulk.py
 
 format: .venv/dev.done  ## let ruff format the tree
 	$(BIN)/ruff format .

@@ -1,28 +1,24 @@
-"""`make bench`: a bulk renewal of 10,000 certificates by three replicas on one PostgreSQL, one of them killed in the
-middle.
+"""`make bench BENCH=bulk`: a bulk renewal of 10,000 certificates by three replicas on PostgreSQL, one of them killed
+in the middle.
 
 It is judged before it is measured: every certificate has exactly the one job that its item names, and the totals are
-the items'. Memory is the most that each server ever had. Usage: bench/bulk.py [--certificates N] [--keep]
+the items'. Memory is the most that each server ever had. Usage: bench/run.py bulk [--certificates N] [--keep]
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
-import json
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
+
+from kit import arguments, load, tell
 
 from integration.test_batch_kill import Replicas, done, judge
 from peers.postgres import postgres
@@ -76,34 +72,13 @@ def _memory(pid: int, *, most: bool = False) -> float:
     return round(int(found[1]) / 1024, 1) if found else 0.0
 
 
-def _run_py() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_run", ROOT / "bench" / "run.py")
-    if spec is None or spec.loader is None:
-        raise RuntimeError("bench/run.py is not there")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(given: list[str] | None = None) -> int:
+    """Play, judge, print, keep."""
+    parser = arguments(__doc__)
     parser.add_argument("--certificates", type=int, default=10_000)
-    parser.add_argument("--keep", action="store_true", help="write the figures under bench/results")
-    asked = parser.parse_args()
-    described = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT)
-    commit = described.stdout.strip()
-    figures = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit,
-        "machine": _run_py().machine(),
-        "bulk_renew": measure(asked.certificates),
-    }
-    text = json.dumps(figures, indent=2)
-    sys.stdout.write(text + "\n")
-    if asked.keep:
-        target = ROOT / "bench" / "results" / f"{datetime.now(UTC):%Y%m%d}-bulk-{commit or 'none'}.json"
-        target.parent.mkdir(exist_ok=True)
-        target.write_text(text + "\n")
+    asked = parser.parse_args(given)
+    before = load()
+    tell("bulk", {"load_before": before, "bulk_renew": measure(asked.certificates)}, keep=asked.keep)
     return 0
 
 

@@ -3,16 +3,15 @@ from.
 
 Each figure stands beside the limit measured in the same run (raw ECDSA signatures a second). Machines are noisy:
 compare ratios within one run. Usage: bench/run.py [--rounds N] [--issuances N] [--only sqlite|postgresql] [--keep]
-`bench/run.py chaos ...` measures nothing: it is the chaos run, see chaos_run.py.
+`bench/run.py lists|bulk|summary ...` is one bench alone; `bench/run.py chaos ...` measures nothing, see chaos_run.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import json
-import os
-import platform
 import re
 import ssl
 import statistics
@@ -27,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 import httpx
-from lists import lists
+from kit import machine
 from summary import summary
 
 from certctl.core.names import parse_names
@@ -157,8 +156,7 @@ def measure(kind: str, rounds: int, issuances: int) -> dict[str, object]:
             return figures | {"stats_summary": summary(Path(directory), None)}
         with postgres() as server:
             figures = _measure(Path(directory) / "fleet", server.new_database(), rounds, issuances)
-            figures["stats_summary"] = summary(Path(directory), server.new_database())
-            return figures | {"lists": lists(Path(directory) / "lists", server.new_database())}
+            return figures | {"stats_summary": summary(Path(directory), server.new_database())}
 
 
 def _measure(directory: Path, url: str | None, rounds: int, issuances: int) -> dict[str, object]:
@@ -192,19 +190,6 @@ def limit() -> dict[str, float]:
     return {"openssl_ecdsa_p256_signs_per_second": signs}
 
 
-def machine() -> dict[str, object]:
-    """Where the figures come from."""
-    model = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return {
-        "cpu": model[1] if model else platform.machine(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(pages / 2**30, 1),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-    }
-
-
 def main() -> int:
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -235,9 +220,13 @@ def main() -> int:
     return 0
 
 
-if __name__ == "__main__":
-    if sys.argv[1:2] == ["chaos"]:
-        import chaos_run
+# `bench/run.py NAME ...` runs one of these alone, with its own arguments
+PARTS = {"chaos": "chaos_run", "lists": "lists", "bulk": "bulk", "summary": "summary"}
 
-        sys.exit(chaos_run.main(sys.argv[2:]))
-    sys.exit(main())
+if __name__ == "__main__":
+    if len(sys.argv) > 1 and sys.argv[1] in PARTS:
+        sys.exit(importlib.import_module(PARTS[sys.argv[1]]).main(sys.argv[2:]))
+    status = main()
+    for part in ("lists", "bulk"):
+        status = importlib.import_module(PARTS[part]).main([]) or status
+    sys.exit(status)

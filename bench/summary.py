@@ -1,20 +1,29 @@
-"""The summary of an inventory of 100,000 certificates and as many jobs: computed afresh, and as callers get it."""
+"""`make bench BENCH=summary`: the summary of 100,000 certificates and as many jobs, computed afresh, beside one count.
+
+Usage: bench/run.py summary [--only DATABASE] [--keep]
+"""
 
 from __future__ import annotations
 
 import asyncio
 import statistics
+import sys
+import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
 import sqlalchemy as sa
+from kit import arguments, load, tell
 
 from certctl.core.ids import DEFAULT_TENANT
-from certctl.core.scope import Scope
+from certctl.core.scope import Reach, Scope
 from certctl.core.status import CertificateStatus, JobStatus, JobType
 from certctl.store import migrate, schema, stats
 from certctl.store.tx import Database
+from peers.postgres import postgres
 
 _BATCH = 5_000
 _STATUSES = (*[CertificateStatus.ACTIVE] * 7, CertificateStatus.EXPIRING, CertificateStatus.REVOKED, "Archived")
@@ -69,8 +78,8 @@ async def _measure(url: str, count: int, rounds: int) -> dict[str, float]:
     try:
         await migrate.migrate(database)
         await _seed(database, count, now)
-        figures: dict[str, float] = {"certificates": count}
-        scopes = {"whole": Scope.whole(DEFAULT_TENANT), "one_team": Scope(DEFAULT_TENANT, teams=("team-1",))}
+        figures: dict[str, float] = {"certificates": count, "limit_count_p50_ms": await _count_alone(database, rounds)}
+        scopes = {"whole": Scope.whole(DEFAULT_TENANT), "one_team": Scope(DEFAULT_TENANT, (Reach(teams=("team-1",)),))}
         for name, scope in scopes.items():
             took = []
             for _ in range(rounds):
@@ -88,6 +97,35 @@ async def _measure(url: str, count: int, rounds: int) -> dict[str, float]:
         await database.close()
 
 
+async def _count_alone(database: Database, rounds: int) -> float:
+    """The limit: one exact count of the inventory, and nothing else."""
+    statement, took = sa.select(sa.func.count()).select_from(schema.certificates), []
+    async with database.read() as tx:
+        for _ in range(rounds):
+            started = time.perf_counter()
+            await tx.scalar(statement)
+            took.append(time.perf_counter() - started)
+    return round(1000 * statistics.median(took), 2)
+
+
 def summary(directory: Path, url: str | None, count: int = 100_000, rounds: int = 40) -> dict[str, float]:
     """Milliseconds to compute the summary, never from the two-second cache: what its unluckiest caller waits for."""
     return asyncio.run(_measure(url or f"sqlite:///{directory}/summary.db", count, rounds))
+
+
+def main(given: list[str] | None = None) -> int:
+    """Measure, print, keep."""
+    asked = arguments(__doc__).parse_args(given)
+    figures: dict[str, object] = {"load_before": load()}
+    with tempfile.TemporaryDirectory(prefix="certctl-summary-") as folder:
+        if asked.only != "sqlite":
+            with postgres() as server:
+                figures["postgresql"] = summary(Path(folder), server.new_database())
+        if asked.only != "postgresql":
+            figures["sqlite"] = summary(Path(folder), None)
+    tell("summary", figures, keep=asked.keep)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

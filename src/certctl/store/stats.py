@@ -64,9 +64,10 @@ class JobDay(Struct, frozen=True):
 async def summary(tx: Tx, scope: Scope, now: datetime) -> Summary:
     """Every count of the summary, as committed when each statement runs."""
     c = schema.certificates.c
-    statuses = await _by_status(tx, c.status, certificates.in_scope(scope))
-    # ranges of an index in place of a look at every row
-    in_use = sa.and_(certificates.in_scope(scope), c.status.in_(IN_USE))
+    # counts and ranges of narrow indexes in place of a look at every row: grouping all of them costs four times as much
+    visible = certificates.in_scope(scope)
+    revoked = await _count(tx, visible, c.status == CertificateStatus.REVOKED)
+    in_use = sa.and_(visible, c.status.in_(IN_USE))
     ended = await _count(tx, in_use, c.expires_at <= now)
     soon = await _count(tx, in_use, c.expires_at > now, c.expires_at <= now + EXPIRES_SOON)
     agents = await _agents(tx, scope)
@@ -74,10 +75,10 @@ async def summary(tx: Tx, scope: Scope, now: datetime) -> Summary:
     return Summary(
         as_of=now,
         # as the metric counts: what was put away is no more
-        total_certificates=sum(statuses.values()) - statuses.get(CertificateStatus.ARCHIVED, 0),
+        total_certificates=await _not_archived(tx, visible),
         expiring_certificates=soon,
         expired_certificates=ended,
-        revoked_certificates=statuses.get(CertificateStatus.REVOKED, 0),
+        revoked_certificates=revoked,
         active_agents=agents.get(AgentStatus.ONLINE, 0),
         offline_agents=agents.get(AgentStatus.OFFLINE, 0),
         total_agents=sum(agents.values()),
@@ -144,9 +145,27 @@ async def _agents(tx: Tx, scope: Scope) -> dict[str, int]:
 
 async def _jobs(tx: Tx, scope: Scope) -> dict[str, int]:
     c = schema.jobs.c
+    if _is_whole(scope):
+        return await _all_jobs(tx, scope)
     # SQLite would walk the whole index of statuses to spare itself a sort: a part of the jobs is found by certificate
-    status = c.status if _is_whole(scope) else c.status.concat(sa.literal_column("''"))
+    status = c.status.concat(sa.literal_column("''"))
     return await _by_status(tx, status, *_of_visible(scope, schema.jobs))
+
+
+async def _all_jobs(tx: Tx, scope: Scope) -> dict[str, int]:
+    """Jobs by status, in one statement: of the great many that are completed only their number is found, as what the
+    others leave of all.
+    """
+    c = schema.jobs.c
+    mine = c.tenant_id == scope.tenant_id
+    others = tuple(str(status) for status in JobStatus if status != JobStatus.COMPLETED)
+    everything = (
+        sa.select(sa.literal("").label("status"), sa.func.count().label("number")).select_from(schema.jobs).where(mine)
+    )
+    apart = sa.select(c.status, sa.func.count()).where(mine, c.status.in_(others)).group_by(c.status)
+    found = {row.status: row.number for row in await tx.execute(sa.union_all(everything, apart))}
+    total = found.pop("")
+    return found | {JobStatus.COMPLETED: total - sum(found.values())}
 
 
 async def _by_status(tx: Tx, status: sa.ColumnElement[Any], *conditions: sa.ColumnElement[bool]) -> dict[str, int]:
@@ -156,6 +175,14 @@ async def _by_status(tx: Tx, status: sa.ColumnElement[Any], *conditions: sa.Colu
 
 async def _count(tx: Tx, *conditions: sa.ColumnElement[bool]) -> int:
     return int(await tx.scalar(sa.select(sa.func.count()).select_from(schema.certificates).where(*conditions)))
+
+
+async def _not_archived(tx: Tx, visible: sa.ColumnElement[bool]) -> int:
+    """All that the scope sees but for the archived: two counts of one statement, each by its narrowest index."""
+    table = schema.certificates
+    everything = sa.select(sa.func.count()).select_from(table).where(visible)
+    archived = everything.where(table.c.status == CertificateStatus.ARCHIVED)
+    return int(await tx.scalar(sa.select(everything.scalar_subquery() - archived.scalar_subquery())))
 
 
 async def _dead_notices(tx: Tx, scope: Scope) -> int:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
+from certctl import ledger
 from certctl.api.app import create_rest
 from certctl.api.asked import asked_by
 from certctl.api.guard import PUBLIC
@@ -71,6 +72,7 @@ async def stock(api, word: str, agent) -> dict[str, list[str]]:
         "agent_id": [agent.id],
         "job_id": [job["id"] for job in jobs],
         "key_id": [key],
+        "event_id": [(await api.get(f"/api/v1/audit?resource_id={certificate['id']}"))["data"][0]["id"]],
     }
 
 
@@ -99,6 +101,8 @@ async def second_tenant(api) -> dict[str, list[str]]:
     certificate, jobs = await request_stage.create(ctx, whole, SYSTEM, wish)
     giver = Giver(actor=SYSTEM, permissions=dict.fromkeys(PERMISSIONS, whole))
     key, _ = await keys.create(ctx, giver, keys.KeyWish(name="key-gamma", role_ids=("r-viewer",)))
+    async with api.house.database.read() as tx:
+        told_of_gamma = await ledger.follow(tx, whole, (0, 0), 5)
     return {
         "certificate_id": [certificate.id],
         "team_id": [team.id],
@@ -108,6 +112,7 @@ async def second_tenant(api) -> dict[str, list[str]]:
         "agent_id": [agent.id],
         "job_id": [job.id for job in jobs],
         "key_id": [key.id],
+        "event_id": [told.id for told in told_of_gamma],
     }
 
 

@@ -89,7 +89,7 @@ def _run(asked: argparse.Namespace, chosen: settings.Settings) -> int:
 def _rotation_in_words(done: Rotation, *, dry_run: bool) -> str:
     if done.already:
         return f"everything is sealed under key {done.new_key_id} already; start the servers with it\n"
-    what = f"{done.keys} CA keys and {done.answers} kept answers, from key {done.old_key_id} to {done.new_key_id}"
+    what = f"{done.keys} keys and {done.answers} kept answers, from key {done.old_key_id} to {done.new_key_id}"
     if dry_run:
         return f"would seal anew: {what}; all of it opens, and nothing was changed\n"
     return f"sealed anew: {what}; start the servers with the new key\n"

@@ -82,7 +82,12 @@ async def _reseal(tx: Tx, scope: Scope, before: Sealer, after: Sealer, now: date
     def answer_anew(record: KeyRecord) -> bytes:
         return after.seal(before.unseal(record.answer or b"", record.sealed_as), record.sealed_as)
 
+    def external_key_anew(key_id: str, value: bytes) -> bytes:
+        name = f"certctl/acme_external_keys/{key_id}"
+        return after.seal(before.unseal(value, name), name)
+
     keys = await sealed.reseal_keys(tx, scope, key_anew)
+    keys += await sealed.reseal_external_keys(tx, scope, external_key_anew)
     answers = await sealed.reseal_answers(tx, scope, now, answer_anew)
     await sealed.replace_check(tx, scope, after.seal(CHECK_TEXT, CHECK_ROW))
     details = {"old_key_id": before.key_id, "new_key_id": after.key_id, "keys": keys, "answers": answers}

@@ -15,7 +15,7 @@ from certctl.core.errors import Misconfigured
 from certctl.core.scope import Scope
 from certctl.pki.seal import key_id_of
 from certctl.store.idempotency import KeyRecord
-from certctl.store.schema import ca_keys, idempotency_keys, installation, issuers, targets
+from certctl.store.schema import acme_external_keys, ca_keys, idempotency_keys, installation, issuers, targets
 from certctl.store.tx import Tx
 
 KEY_CHECK = "config_key_check"
@@ -55,11 +55,20 @@ async def replace_check(tx: Tx, scope: Scope, value: bytes) -> None:
 
 async def reseal_keys(tx: Tx, scope: Scope, anew: Callable[[str, bytes], bytes]) -> int:
     """Replace every sealed CA key by `anew(key_ref, sealed)`; how many."""
-    c = ca_keys.c
+    return await _reseal(tx, scope, ca_keys, anew)
+
+
+async def reseal_external_keys(tx: Tx, scope: Scope, anew: Callable[[str, bytes], bytes]) -> int:
+    """Replace every ACME external account key by `anew(id, sealed)`; how many."""
+    return await _reseal(tx, scope, acme_external_keys, anew)
+
+
+async def _reseal(tx: Tx, scope: Scope, table: sa.Table, anew: Callable[[str, bytes], bytes]) -> int:
+    c = table.c
     rows = (await tx.execute(sa.select(c.id, c.sealed).where(c.tenant_id == scope.tenant_id))).all()
     for row in rows:
         await tx.execute(
-            sa.update(ca_keys)
+            sa.update(table)
             .where(c.tenant_id == scope.tenant_id, c.id == row.id)
             .values(sealed=anew(row.id, row.sealed))
         )

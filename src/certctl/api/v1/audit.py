@@ -81,7 +81,7 @@ async def export_audit(
     return Stream(lines, media_type="application/x-ndjson", headers=headers)
 
 
-@get("/audit/seal", opt=needs("audit.read"), summary="How the audit seal stands")
+@get("/audit/seal", opt=needs("audit.read") | refuses(404), summary="How the audit seal stands")
 async def show_seal(request: ApiRequest) -> SealView:
     """The signed head over all sealed events, the key to verify it with, and what verification found last."""
     request.visible.check_whole("reading the audit seal")
@@ -101,7 +101,7 @@ async def show_seal(request: ApiRequest) -> SealView:
     )
 
 
-@post("/audit/verify", status_code=200, opt=needs("audit.export"), summary="Verify the audit seal")
+@post("/audit/verify", status_code=200, opt=needs("audit.export") | refuses(404), summary="Verify the audit seal")
 async def verify_seal(request: ApiRequest) -> SealVerification:
     """Hold every event against its seal, now, and name the first that does not hold."""
     request.visible.check_whole("verifying the audit seal")
@@ -116,7 +116,7 @@ async def verify_seal(request: ApiRequest) -> SealVerification:
     )
 
 
-@get("/audit/consistency", opt=needs("audit.read"), summary="Prove that the log only grew")
+@get("/audit/consistency", opt=needs("audit.read") | refuses(404), summary="Prove that the log only grew")
 async def prove_consistency(
     request: ApiRequest,
     first: Annotated[int, QueryParameter(ge=1, description="how many events an older head tells of")],

@@ -26,7 +26,8 @@ def site(tmp_path_factory) -> Iterator[Site]:
         yield opened
 
 
-@pytest.fixture(scope="session")
+# no longer than these tests: while it is open its event loop counts as running, and no other test can have one
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """One browser."""
     path = shutil.which("chromium")

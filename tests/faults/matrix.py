@@ -37,6 +37,8 @@ _UNTIL, _TABLE, _COMMIT = "FAULTS_UNTIL", "FAULTS_TABLE", "FAULTS_COMMIT"
 _MOST_A_BATCH = 20
 _BACKGROUND = (
     "commit.tick.",
+    "commit.audit.",
+    "commit.batch.purge.",
     "commit.count.",
     "commit.lapsed.",
     "commit.observe.",

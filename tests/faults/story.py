@@ -286,10 +286,12 @@ class Play:
         missed: list[str] = []
         always = {one.name: one.always for one in read_points()}
         for point in points:
+            # an agent that lives and waits for the server goes on the moment that it is back
+            armed = self._arm(point, "kill") if point.process == "agent" else None
             if chapter != "start":
                 self._raise_server()
                 self.town.wait(self._up, "the server is ready")
-            reached = self._arm(point, "kill")
+            reached = armed or self._arm(point, "kill")
             if chapter != "start":
                 self._raise_agent()  # only now: a quick one would have passed the point before it was armed
             asking = threading.Thread(target=self.begin, args=(chapter,), daemon=True)

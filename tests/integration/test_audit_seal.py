@@ -330,6 +330,9 @@ async def test_an_export_that_was_touched_is_refused_and_the_line_is_named(api):
     assert verify_export(lines, key)
     for number, bad in (
         (7, [*lines[:6], lines[6].replace(b"System", b"Nobody"), *lines[7:]]),
+        (7, [*lines[:6], lines[6].replace(b'"event_category":"config"', b'"event_category":"auth"'), *lines[7:]]),
+        (7, [*lines[:6], lines[6].replace(b'{"id"', b'{"note":"approved by the board","id"'), *lines[7:]]),
+        (7, [*lines[:6], lines[6].replace(b'"actor":', b'"actor":"somebody","actor":'), *lines[7:]]),
         (7, [*lines[:6], *lines[7:]]),
         (7, [*lines[:6], lines[7], lines[6], *lines[8:]]),
         (7, [*lines[:6], lines[6][:50], *lines[7:]]),

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from certctl.client.models.audit import SealedEventView, SealProof, SealTrailer
-from certctl.core.audit import Entry
+from certctl.core.audit import Entry, category_of
 from certctl.core.errors import TrustError
 from certctl.pki import merkle
 from certctl.pki.checkpoint import Checkpoint, open_checkpoint
@@ -79,9 +79,13 @@ def _trailer(line: bytes) -> SealProof | None:
 
 def _event(line: bytes, number: int) -> SealedEventView:
     try:
-        return msgspec.json.decode(line, type=SealedEventView)
+        event = msgspec.json.decode(line, type=SealedEventView)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise NotIntact(f"line {number} is no event of a sealed export: {error}", number) from error
+    # what is not sealed would be believed with the rest: a field too many, one named twice, another category
+    if event.event_category != category_of(event.action) or msgspec.json.encode(event) != line.rstrip(b"\n"):
+        raise NotIntact(f"line {number} is not as the server wrote it", number)
+    return event
 
 
 def _judge(event: SealedEventView, wanted: int, number: int) -> bytes:

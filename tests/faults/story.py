@@ -292,7 +292,7 @@ class Play:
                 self._raise_server()
                 self.town.wait(self._up, "the server is ready")
             reached = armed or self._arm(point, "kill")
-            if chapter != "start":
+            if chapter != "start" and not (armed and armed.exists()):
                 self._raise_agent()  # only now: a quick one would have passed the point before it was armed
             asking = threading.Thread(target=self.begin, args=(chapter,), daemon=True)
             asking.start()

@@ -23,19 +23,7 @@ def check_is_json(request: ApiRequest) -> None:
 
 def baked(request: ApiRequest, cookies: Iterable[BrowserCookie]) -> list[Cookie]:
     """Cookies as Litestar sends them."""
-    strict = request.door.rules.sessions.same_site == "strict"
-    return [
-        Cookie(
-            key=cookie.name,
-            value=cookie.value,
-            max_age=cookie.max_age,
-            path="/",
-            secure=True,
-            httponly=cookie.http_only,
-            samesite="strict" if strict else "lax",
-        )
-        for cookie in cookies
-    ]
+    return [Cookie(**cookie.attributes(request.door.rules.sessions)) for cookie in cookies]
 
 
 async def begin_session(

@@ -14,16 +14,11 @@ from litestar.datastructures import State
 
 from certctl.api.asked import asked_by
 from certctl.api.shown import given, refuse_other_id
-from certctl.core.actor import Actor
-from certctl.core.errors import NotAuthenticated
 from certctl.core.revision import Expected
 from certctl.core.scope import Scope
 from certctl.doors.body import decode_body, read_merge_patch
 from certctl.doors.conditional import read_if_match
-from certctl.doors.edge import HttpScope, caller_of, knock_of
-from certctl.doors.identity import Caller, Knock
-from certctl.doors.state import AppState
-from certctl.lifecycle.context import Context
+from certctl.doors.known import Known
 
 # the `opt` of a PATCH: the function that tells what stands there
 SHOWN_BY = "shown_by"
@@ -31,51 +26,13 @@ _EMPTIED = "certctl.emptied"
 _MERGED_FROM = "certctl.merged_from"
 
 
-class ApiRequest(Request[Any, Any, State]):
+class ApiRequest(Request[Any, Any, State], Known):
     """One call."""
-
-    @property
-    def door(self) -> AppState:
-        """What the process shares."""
-        return cast("AppState", self.app.state.door)
-
-    @property
-    def ctx(self) -> Context:
-        """The lifecycle's context."""
-        return self.door.ctx
-
-    @property
-    def edge_scope(self) -> HttpScope:
-        """The same call as the edge knows it."""
-        return cast("HttpScope", self.scope)
-
-    @property
-    def knock(self) -> Knock:
-        """What is seen of whoever calls."""
-        return knock_of(self.edge_scope)
-
-    @property
-    def caller(self) -> Caller:
-        """Who calls; the guard has seen to it that this is known on every route that is not public."""
-        caller = caller_of(cast("HttpScope", self.scope))
-        if caller is None:
-            raise NotAuthenticated("who is calling is not known")
-        return caller
-
-    @property
-    def actor(self) -> Actor:
-        """Who the event log will name."""
-        return self.caller.actor
 
     @property
     def visible(self) -> Scope:
         """How far the permission that this route asks for reaches; nothing on a route that asks for none."""
         return self.seen_by(asked_by(self.route_handler.opt))
-
-    def seen_by(self, permission: str) -> Scope:
-        """How far another permission of the caller reaches; nothing when they do not have it."""
-        caller = self.caller
-        return caller.permissions.get(permission, Scope.union(caller.tenant_id, ()))
 
     @property
     def if_match(self) -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from msgspec import Struct
 
@@ -58,6 +59,18 @@ class BrowserCookie(Struct, frozen=True, kw_only=True):
     value: str
     max_age: int
     http_only: bool
+
+    def attributes(self, rules: SessionRules) -> dict[str, Any]:
+        """The cookie as a web framework is told of it (RFC 6265 4.1)."""
+        return {
+            "key": self.name,
+            "value": self.value,
+            "max_age": self.max_age,
+            "path": "/",
+            "secure": True,
+            "httponly": self.http_only,
+            "samesite": "strict" if rules.same_site == "strict" else "lax",
+        }
 
 
 def cookies_of(begun: Begun, rules: SessionRules) -> list[BrowserCookie]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from certctl.core.catalogue import IssuerRecord, Profile, RenewalPolicy
 from certctl.core.certificate import Certificate, RequestBody, Version
@@ -53,8 +54,21 @@ def issuance_facts(
     )
 
 
+class Dated(Protocol):
+    """A version, with or without its bytes."""
+
+    @property
+    def id(self) -> str: ...  # noqa: D102
+    @property
+    def not_before(self) -> datetime: ...  # noqa: D102
+    @property
+    def not_after(self) -> datetime: ...  # noqa: D102
+    @property
+    def created_at(self) -> datetime: ...  # noqa: D102
+
+
 def renewal_facts(
-    certificate: Certificate, version: Version, policy: RenewalPolicy, *, live_job: bool, now: datetime
+    certificate: Certificate, version: Dated, policy: RenewalPolicy, *, live_job: bool, now: datetime
 ) -> RenewalFacts:
     """One current version as the rules of renewal see it."""
     return RenewalFacts(

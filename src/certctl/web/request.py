@@ -10,14 +10,12 @@ from litestar import Request
 from litestar.datastructures import State
 from msgspec import Struct
 
-from certctl.core.actor import Actor
-from certctl.core.errors import Malformed, NotAuthenticated, UnsupportedMediaType, Violation
+from certctl.core.errors import Malformed, UnsupportedMediaType, Violation
 from certctl.core.scope import Scope
 from certctl.doors.cookies import CSRF_COOKIE, CSRF_HEADER, check_csrf
-from certctl.doors.edge import HttpScope, caller_of, headers_of, knock_of
-from certctl.doors.identity import Caller, Knock
-from certctl.doors.state import AppState
-from certctl.lifecycle.context import Context
+from certctl.doors.edge import headers_of
+from certctl.doors.identity import Caller
+from certctl.doors.known import Known
 from certctl.web.counted import Counted
 from certctl.web.guard import PERMISSION
 
@@ -51,55 +49,13 @@ class Fields(Struct, frozen=True):
         return tuple(pair for pair in self.pairs if pair[0] not in left_out)
 
 
-class WebRequest(Request[Any, Any, State]):
+class WebRequest(Request[Any, Any, State], Known):
     """One page."""
-
-    @property
-    def door(self) -> AppState:
-        """What the process shares."""
-        return cast("AppState", self.app.state.door)
-
-    @property
-    def ctx(self) -> Context:
-        """The lifecycle's context."""
-        return self.door.ctx
-
-    @property
-    def edge_scope(self) -> HttpScope:
-        """The same call as the edge knows it."""
-        return cast("HttpScope", self.scope)
-
-    @property
-    def knock(self) -> Knock:
-        """What is seen of whoever calls."""
-        return knock_of(self.edge_scope)
-
-    @property
-    def known(self) -> Caller | None:
-        """Who calls, or None on a page that anybody may see."""
-        return caller_of(self.edge_scope)
-
-    @property
-    def caller(self) -> Caller:
-        """Who calls; the guard has seen to it on every page that is not public."""
-        if self.known is None:
-            raise NotAuthenticated("who is calling is not known")
-        return self.known
-
-    @property
-    def actor(self) -> Actor:
-        """Who the event log will name."""
-        return self.caller.actor
 
     @property
     def visible(self) -> Scope:
         """How far the permission that this page asks for reaches."""
         return self.seen_by(str(self.route_handler.opt.get(PERMISSION, "")))
-
-    def seen_by(self, permission: str) -> Scope:
-        """How far another permission of the caller reaches; nothing when they do not have it."""
-        caller = self.caller
-        return caller.permissions.get(permission, Scope.union(caller.tenant_id, ()))
 
     def may(self, permission: str) -> bool:
         """Whether the caller has a permission at all."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from msgspec import Struct
 
@@ -11,7 +11,8 @@ from certctl.core.catalogue import IssuerRecord, RenewalPolicy, Team
 from certctl.core.certificate import CLIENT_HOLDER, EXTERNAL_HOLDER, Certificate
 from certctl.core.scope import Scope
 from certctl.core.status import CertificateStatus
-from certctl.policy.renewal import RenewalFacts, RenewalPolicyFacts, renew_at
+from certctl.lifecycle.facts import renewal_facts
+from certctl.policy.renewal import renew_at
 from certctl.store import catalogue, truths
 from certctl.store.truths import Leaf
 from certctl.store.tx import Tx
@@ -113,24 +114,5 @@ def planned(facts: Facts, policy: RenewalPolicy | None) -> datetime | None:
 
 
 def _due(facts: Facts, leaf: Leaf, policy: RenewalPolicy) -> datetime:
-    certificate = facts.certificate
-    return renew_at(
-        RenewalFacts(
-            version_id=leaf.id,
-            not_before=leaf.not_before,
-            not_after=leaf.not_after,
-            issued_at=leaf.created_at,
-            policy=RenewalPolicyFacts(
-                window_days=policy.renewal_window_days,
-                window_fraction=policy.renewal_window_fraction,
-                auto_renew=policy.auto_renew,
-                max_retries=policy.max_retries,
-                retry_interval=timedelta(seconds=policy.retry_interval_seconds),
-            ),
-            failures=certificate.failures,
-            last_failure_at=certificate.last_failure_at,
-            live_job=facts.issuing() is not None,
-            status=certificate.status,
-            now=facts.now,
-        )
-    )
+    busy = facts.issuing() is not None
+    return renew_at(renewal_facts(facts.certificate, leaf, policy, live_job=busy, now=facts.now))

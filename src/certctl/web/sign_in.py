@@ -160,19 +160,7 @@ async def sign_out(request: WebRequest) -> Response[str]:
 
 
 def _baked(request: WebRequest, cookies: list[BrowserCookie]) -> list[Cookie]:
-    strict = request.door.rules.sessions.same_site == "strict"
-    return [
-        Cookie(
-            key=cookie.name,
-            value=cookie.value,
-            max_age=cookie.max_age,
-            path="/",
-            secure=True,
-            httponly=cookie.http_only,
-            samesite="strict" if strict else "lax",
-        )
-        for cookie in cookies
-    ]
+    return [Cookie(**cookie.attributes(request.door.rules.sessions)) for cookie in cookies]
 
 
 HANDLERS = (show, sign_in, sign_out)

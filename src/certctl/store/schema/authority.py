@@ -1,0 +1,89 @@
+"""Our own CAs: sealed keys, generations, responders, CRLs."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    UniqueConstraint,
+)
+
+from certctl.store.schema import columns as c
+
+ca_keys = c.table(
+    "ca_keys",
+    c.words("algorithm"),
+    Column("spki_der", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    c.born(),
+)
+
+ca_certificates = c.table(
+    "ca_certificates",
+    c.reference("issuer_id"),
+    c.reference("parent_id"),
+    c.words("kind"),
+    c.reference("key_ref"),
+    c.words("key_algorithm"),
+    c.words("state"),
+    c.count("generation", 1),
+    c.words("subject"),
+    c.words("serial_number"),
+    Column("certificate_der", LargeBinary, nullable=False),
+    c.time("not_before", nullable=False),
+    c.time("not_after", nullable=False),
+    c.born(),
+    c.words("name"),
+    Column("metadata", c.Json, nullable=False, server_default="{}"),
+    Column("path_length", Integer),
+    c.time("updated_at"),
+    UniqueConstraint("tenant_id", "issuer_id", "kind", "generation"),
+    c.one_of("kind", ("root", "intermediate")),
+    c.one_of("state", ("active", "retiring", "retired")),
+)
+
+ca_intents = c.table(
+    "ca_intents",
+    c.reference("issuer_id"),
+    c.reference("parent_id"),
+    c.reference("key_ref"),
+    c.words("key_algorithm"),
+    c.count("generation", 1),
+    c.words("name"),
+    c.json("metadata"),
+    c.count("path_length"),
+    c.words("serial_number"),
+    Column("tbs_der", LargeBinary, nullable=False),
+    c.words("created_by"),
+    c.born(),
+    c.time("answered_at"),
+    UniqueConstraint("tenant_id", "issuer_id", "generation"),
+    UniqueConstraint("tenant_id", "issuer_id", "name"),
+)
+
+ocsp_responders = c.table(
+    "ocsp_responders",
+    c.reference("ca_certificate_id"),
+    c.reference("key_ref"),
+    c.words("key_algorithm"),
+    Column("certificate_der", LargeBinary, nullable=False),
+    c.time("not_before", nullable=False),
+    c.time("not_after", nullable=False),
+    c.born(),
+    Index(None, "tenant_id", "ca_certificate_id", "not_after"),
+)
+
+crls = c.table(
+    "crls",
+    c.reference("ca_certificate_id"),
+    Column("number", BigInteger, nullable=False),
+    c.time("this_update", nullable=False),
+    c.time("next_update", nullable=False),
+    c.count("revoked_count"),
+    Column("crl_der", LargeBinary, nullable=False),
+    c.born(),
+    UniqueConstraint("tenant_id", "ca_certificate_id", "number"),
+)

@@ -156,7 +156,7 @@ class Play:
         return bool(self.town.key and self.town._token)
 
     def _begin_enrol(self) -> None:
-        if not self.alive("agent"):
+        if self.town.agent is None:  # one that died is started again by the play: here it would run on past its next death
             self.town.spawn_agent()
         deadline = time.monotonic() + 5
         while not self._identity.exists() and self.alive("agent") and time.monotonic() < deadline:

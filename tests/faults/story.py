@@ -156,7 +156,8 @@ class Play:
         return bool(self.town.key and self.town._token)
 
     def _begin_enrol(self) -> None:
-        if self.town.agent is None:  # one that died is started again by the play: here it would run on past its next death
+        # one that died is started again by the play: here it would run on past its next death
+        if self.town.agent is None:
             self.town.spawn_agent()
         deadline = time.monotonic() + 5
         while not self._identity.exists() and self.alive("agent") and time.monotonic() < deadline:

@@ -25,6 +25,7 @@ from certctl.core.errors import ConnectorError, Misconfigured, Rejected, Tempora
 MOST_BODY_BYTES = 8 * 1024 * 1024
 _MOST_RETRY_AFTER = timedelta(days=1)
 _DIAL_SECONDS = 30.0
+_MOST_ANSWER_BYTES = 256 * 1024  # whoever takes a message has little to say
 
 
 def client(
@@ -59,6 +60,16 @@ def tls_context(ca_file: Path | None = None) -> tls.SSLContext:
         raise Misconfigured(f"the CA file {ca_file} cannot be read: {error.strerror or error}") from error
 
 
+def own_roots(ca_pem: str) -> tls.SSLContext | None:
+    """A verifying context that trusts these roots (PEM) alone; None without any. Raises Misconfigured."""
+    if not ca_pem:
+        return None
+    try:
+        return tls.create_default_context(cadata=ca_pem)
+    except (ValueError, tls.SSLError) as error:
+        raise Misconfigured("ca_pem holds no certificates in PEM") from error
+
+
 async def fetch(
     session: httpx.AsyncClient,
     method: str,
@@ -79,6 +90,56 @@ async def fetch(
     if not response.is_success and response.status_code not in frozenset(accept):
         raise status_error(response)
     return response
+
+
+class Poster:
+    """Posts to one receiver over one keep-alive session, opened with the first call.
+
+    `called` stands in every message in place of the address: where an address is itself a credential it is in no error.
+    """
+
+    def __init__(
+        self,
+        policy: DialPolicy,
+        called: str,
+        *,
+        context: tls.SSLContext | None = None,
+        resolver: Resolver | None = None,
+        timeout: timedelta = timedelta(seconds=10),
+    ) -> None:
+        self._policy = policy
+        self._called = called
+        self._context = context
+        self._resolver = resolver
+        self._timeout = timeout
+        self._session: httpx.AsyncClient | None = None
+
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str] | None = None, *, accept: Iterable[int] = ()
+    ) -> httpx.Response:
+        """Post JSON; the answer if it is 2xx or in `accept`. Raises the ConnectorError that fits anything else."""
+        if self._session is None:
+            self._session = client(
+                self._policy,
+                timeout=self._timeout,
+                most_body_bytes=_MOST_ANSWER_BYTES,
+                context=self._context,
+                resolver=self._resolver,
+            )
+        told = {"Content-Type": "application/json", **(headers or {})}
+        try:
+            return await fetch(self._session, "POST", url, content=body, headers=told, accept=accept)
+        except ConnectorError as error:
+            error.message = error.message.replace(_origin(url), self._called)
+            error.args = (error.message,)
+            # what it came of may carry the address: that chain ends here
+            raise error from None
+
+    async def close(self) -> None:
+        """Let the connections go."""
+        if self._session is not None:
+            await self._session.aclose()
+            self._session = None
 
 
 def status_error(response: httpx.Response) -> ConnectorError:

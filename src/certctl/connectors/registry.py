@@ -11,14 +11,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import msgspec
 from msgspec import Struct
 
-from certctl.connectors.base.config import decode_config
+from certctl.connectors.base.config import config_schema, decode_config, secret_fields
 from certctl.core.errors import Unsupported
 
 if TYPE_CHECKING:
     from certctl.connectors.base.issuer import Issuer
+    from certctl.connectors.base.notifier import Notifier
     from certctl.connectors.base.target import Target
     from certctl.connectors.dial import DialPolicy
     from certctl.connectors.host.allow import AllowFile
@@ -49,6 +49,15 @@ ISSUERS: tuple[Entry, ...] = (
     Entry("GenericCA", "certctl.connectors.issuers.local", "LocalIssuer", "LocalConfig"),
 )
 
+NOTIFIERS: tuple[Entry, ...] = (
+    Entry("Email", "certctl.connectors.notifiers.email", "EmailNotifier", "EmailConfig"),
+    Entry("Webhook", "certctl.connectors.notifiers.webhook", "WebhookNotifier", "WebhookConfig"),
+    Entry("Slack", "certctl.connectors.notifiers.slack", "SlackNotifier", "SlackConfig"),
+    Entry("Teams", "certctl.connectors.notifiers.teams", "TeamsNotifier", "TeamsConfig"),
+    Entry("PagerDuty", "certctl.connectors.notifiers.pagerduty", "PagerDutyNotifier", "PagerDutyConfig"),
+    Entry("OpsGenie", "certctl.connectors.notifiers.opsgenie", "OpsGenieNotifier", "OpsGenieConfig"),
+)
+
 
 def open_target(
     kind: str,
@@ -75,6 +84,28 @@ def open_issuer(kind: str, config: Mapping[str, Any], services: Mapping[str, Any
     entry = find_entry(ISSUERS, kind, "issuer")
     _decode(entry, config)  # refused now, not at the first order
     return cast("Issuer", _attribute(entry, entry.connector)(**services))
+
+
+def open_notifier(kind: str, config: Mapping[str, Any], dial_policy: DialPolicy) -> Notifier:
+    """The notifier of `kind`; `config` holds its secrets too. Raises Unsupported and Malformed."""
+    entry = find_entry(NOTIFIERS, kind, "channel")
+    return cast("Notifier", _attribute(entry, entry.connector)(_decode(entry, config), dial_policy))
+
+
+def notifier_config_schema(kind: str) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a channel kind's configuration. Raises Unsupported."""
+    return _schema(find_entry(NOTIFIERS, kind, "channel"))
+
+
+def notifier_secrets(kind: str) -> tuple[str, ...]:
+    """The fields of a channel kind's configuration that are secrets. Raises Unsupported."""
+    entry = find_entry(NOTIFIERS, kind, "channel")
+    return secret_fields(_attribute(entry, entry.config))
+
+
+def check_notifier_config(kind: str, config: Mapping[str, Any]) -> None:
+    """Decode the configuration, secrets included, and drop it. Raises Unsupported or Malformed."""
+    _decode(find_entry(NOTIFIERS, kind, "channel"), config)
 
 
 def target_config_schema(kind: str) -> dict[str, Any]:
@@ -113,7 +144,7 @@ def _decode(entry: Entry, config: Mapping[str, Any]) -> Struct:
 
 
 def _schema(entry: Entry) -> dict[str, Any]:
-    return msgspec.json.schema(_attribute(entry, entry.config))
+    return config_schema(_attribute(entry, entry.config))
 
 
 def _attribute(entry: Entry, name: str) -> Any:

@@ -6,7 +6,7 @@ from importlib import import_module
 
 import pytest
 
-from certctl.connectors.registry import ISSUERS, TARGETS, find_entry, target_config_schema
+from certctl.connectors.registry import ISSUERS, NOTIFIERS, TARGETS, find_entry, target_config_schema
 from certctl.core.errors import Unsupported
 
 
@@ -21,7 +21,7 @@ def test_unknown_kind_names_the_known() -> None:
     assert find_entry(ISSUERS, "genericca", "issuer").module == find_entry(ISSUERS, "local", "issuer").module
 
 
-@pytest.mark.parametrize("entry", [*TARGETS, *ISSUERS], ids=lambda entry: entry.kind)
+@pytest.mark.parametrize("entry", [*TARGETS, *ISSUERS, *NOTIFIERS], ids=lambda entry: entry.kind)
 def test_every_line_of_the_table_leads_somewhere(entry: object) -> None:
     module = import_module(entry.module)  # type: ignore[attr-defined]
     assert hasattr(module, entry.connector)  # type: ignore[attr-defined]

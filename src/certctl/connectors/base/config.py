@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from certctl.core.errors import Malformed, Violation
+from certctl.core.secret import Secret
 
 ConfigT = TypeVar("ConfigT", bound=msgspec.Struct)
 
@@ -31,10 +32,37 @@ def decode_config(kind: type[ConfigT], raw: Mapping[str, Any], where: str = "con
     if violations:
         raise Malformed("; ".join(v.message for v in violations), violations=tuple(violations))
     try:
-        return msgspec.convert(dict(raw), kind)
+        return msgspec.convert(dict(raw), kind, dec_hook=_read_own)
     except msgspec.ValidationError as error:
         message = f"{where}: {error}"
         raise Malformed(message, violations=(Violation("config_has_wrong_type", message, where),)) from error
+
+
+def secret_fields(kind: type[msgspec.Struct]) -> tuple[str, ...]:
+    """The fields of a configuration that are secrets: stored sealed, never shown."""
+    return tuple(field.encode_name for field in msgspec.structs.fields(kind) if field.type is Secret)
+
+
+def no_secret() -> Secret:
+    """What a secret that is not given is; a default of its own would stand in the JSON Schema."""
+    return Secret("")
+
+
+def config_schema(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a configuration; secrets are texts that are written and never read."""
+    return msgspec.json.schema(kind, schema_hook=_tell_own)
+
+
+def _read_own(kind: type, value: Any) -> Any:
+    if kind is Secret and isinstance(value, str):
+        return Secret(value)
+    raise ValueError("Expected `str`")
+
+
+def _tell_own(kind: type) -> dict[str, Any]:
+    if kind is Secret:
+        return {"type": "string", "format": "password", "writeOnly": True}
+    raise NotImplementedError
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -22,7 +22,7 @@ from certctl.pki.csr import build_csr, csr_pem
 from certctl.pki.fingerprints import sha256_hex
 from certctl.pki.keys import generate_private_key
 from certctl.pki.pem import read_certificates
-from peers.nginx import free_port
+from peers.ports import free_port
 
 # what turns the direction of writing without being seen is refused by every door (`core.labels`)
 HOSTILE = '<script>document.title="owned"</script>"><img src=x onerror=alert(1)>{{7*7}} \u05d0\u05d1\u05d2 ' + "x" * 110

@@ -12,7 +12,7 @@ import random
 import threading
 from typing import Self
 
-from peers.nginx import free_port
+from peers.ports import free_port
 
 
 class Line:

@@ -22,8 +22,9 @@ from typing import Any
 import httpx
 
 from chaos.lines import Line, Lines
-from peers.nginx import Nginx, fingerprint, free_port, make_pair
+from peers.nginx import Nginx, fingerprint, make_pair
 from peers.nursery import AGENT, HERE, SERVER, Child, Nursery
+from peers.ports import free_port
 from peers.postgres import Postgres
 
 BOOTSTRAP = "bootstrap-for-tests-only"

@@ -135,8 +135,9 @@ class Play:
         """Start it, and ask for what its publishing tick makes at first: one that died with the tick waits for the next."""
         if not self.alive("server"):
             self.town.spawn_server()
-        while self.alive("server"):
-            with contextlib.suppress(httpx.TransportError), httpx.Client(timeout=10) as client:
+        deadline = time.monotonic() + 40 * self._patience
+        while self.alive("server") and time.monotonic() < deadline:
+            with contextlib.suppress(httpx.HTTPError), httpx.Client(timeout=10) as client:
                 for path in ("crl/iss-local", "ocsp/iss-local/01"):
                     client.get(f"http://127.0.0.1:{self.town.pki_port}/.well-known/pki/{path}").raise_for_status()
                 return
@@ -159,8 +160,11 @@ class Play:
         # one that died is started again by the play: here it would run on past its next death
         if self.town.agent is None:
             self.town.spawn_agent()
-        deadline = time.monotonic() + 5
-        while not self._identity.exists() and self.alive("agent") and time.monotonic() < deadline:
+        # as long as both live: a slow machine's enrolment takes its time, and without the target some points are never passed
+        deadline = time.monotonic() + 40 * self._patience
+        while (
+            not self._identity.exists() and self.alive("agent") and self.alive("server") and time.monotonic() < deadline
+        ):
             time.sleep(0.01)
         if not self._identity.exists():
             return
@@ -276,7 +280,7 @@ class Play:
         arm.unlink(missing_ok=True)
         if passed:
             self._strike(who, victim, Path(f"{arm}.go"))
-        asking.join(30)
+        self._join(asking)
         self._until_ended(point.chapter)
         self.close(point.chapter)
         return passed
@@ -293,22 +297,29 @@ class Play:
                 self._raise_server()
                 self.town.wait(self._up, "the server is ready")
             reached = armed or self._arm(point, "kill")
-            if chapter != "start" and not (armed and armed.exists()):
-                self._raise_agent()  # only now: a quick one would have passed the point before it was armed
+            # only now: a quick one would have passed the point before it was armed. Whether it lives is asked first: one that
+            # dies at its point between the two questions has left its mark, and must not be started again unarmed
+            if chapter != "start" and not self.alive("agent") and not (armed and armed.exists()):
+                self._raise_agent()
             asking = threading.Thread(target=self.begin, args=(chapter,), daemon=True)
             asking.start()
             self._wait_reached(point, reached)
             self.town.arm_file(point.process).unlink(missing_ok=True)
             if reached.exists():
-                getattr(self.town, point.process).wait(10)
+                getattr(self.town, point.process).wait(60)
             elif always[point.name]:
                 missed.append(point.name)
-            asking.join(30)
+            self._join(asking)
         if chapter != "start":
             self._raise_the_dead()
         self._until_ended(chapter)
         self.close(chapter)
         assert not missed, f"not passed: {missed}"
+
+    def _join(self, asking: threading.Thread) -> None:
+        """Who asked for this chapter is done: left over, it would ask in the middle of the next one."""
+        asking.join(90 * self._patience)
+        assert not asking.is_alive(), "what began the chapter never came to its end"
 
     def _up(self) -> bool:
         with contextlib.suppress(OSError, httpx.HTTPError):
@@ -341,11 +352,11 @@ class Play:
     def _strike(self, who: str, victim: str, go: Path) -> None:
         if victim == "":
             process = getattr(self.town, who)
-            process.wait(10)
+            process.wait(60)
             assert process.returncode == -9, f"the {who} ended with {process.returncode}"
             self._raise_the_dead()
         elif victim == "replica":
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while self.alive("server") and self.second.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.005)
             dead = self.second if self.alive("server") else self.town.server

@@ -15,7 +15,8 @@ import pytest
 from certctl.core.errors import Temporary
 from certctl.store.tx import Database
 from faults.story import CHAPTERS, Play, Point
-from peers.postgres import Postgres, free_port, postgres
+from peers.ports import free_port
+from peers.postgres import Postgres, postgres
 from peers.postgres_pair import Pair, pair
 
 pytestmark = [pytest.mark.xdist_group("database"), pytest.mark.timeout(400)]

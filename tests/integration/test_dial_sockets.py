@@ -17,7 +17,8 @@ from certctl.connectors.dial import DialPolicy, dial
 from certctl.connectors.http import client, fetch, retry_after
 from certctl.connectors.probe import probe_tls, split_endpoint
 from certctl.core.errors import Misconfigured, Rejected, Temporary
-from peers.nginx import fingerprint, free_port, make_pair
+from peers.nginx import fingerprint, make_pair
+from peers.ports import free_port
 
 INSIDE = DialPolicy("test", (), allow_private=True, allow_loopback=True)
 SECOND = timedelta(seconds=1)

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from peers.fleet import Fleet, fleet
-from peers.nginx import free_port, make_pair
+from peers.nginx import make_pair
+from peers.ports import free_port
 
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("CERTCTL_")}
 

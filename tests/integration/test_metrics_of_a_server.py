@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from certctl.telemetry import metrics
 from certctl.telemetry.metrics import Place
 from peers.fleet import Fleet
-from peers.nginx import free_port
+from peers.ports import free_port
 
 
 @pytest.fixture

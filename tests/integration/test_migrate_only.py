@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from certctl.store import migrate
-from peers.postgres import free_port
+from peers.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "a key for tests only, of enough length"

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from peers.fleet import SITE, Fleet, fleet
-from peers.nginx import NGINX, free_port
+from peers.nginx import NGINX
+from peers.ports import free_port
 from peers.reference_agent import ReferenceAgent
 
 

@@ -18,7 +18,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from peers.nginx import free_port
+from peers.ports import free_port
 
 KEY = "a key for tests only, of enough length"
 

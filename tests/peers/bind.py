@@ -19,7 +19,7 @@ import dns.rcode
 import dns.tsigkeyring
 import dns.update
 
-from peers.postgres import free_port
+from peers.ports import free_port
 
 ZONE = "acme.test"
 _CONF = """

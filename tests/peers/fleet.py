@@ -17,8 +17,9 @@ from typing import Any
 
 import httpx
 
-from peers.nginx import Nginx, free_port
+from peers.nginx import Nginx
 from peers.nursery import AGENT, HERE, SERVER, Nursery
+from peers.ports import free_port
 
 SITE = "shop.example"
 
@@ -40,7 +41,7 @@ class Prober(threading.Thread):
         while not self._stop_asked.wait(self._pause):
             try:
                 with (
-                    socket.create_connection((self._address, self._port), 5) as plain,
+                    socket.create_connection((self._address, self._port), 60) as plain,
                     context.wrap_socket(plain, server_hostname=SITE) as session,
                 ):
                     fingerprint = hashlib.sha256(session.getpeercert(binary_form=True) or b"").hexdigest()
@@ -233,7 +234,7 @@ class Fleet:
             self.call("POST", "/api/v1/certificates", body)
         return "cert-shop"
 
-    def wait(self, ready: Any, what: str, seconds: float = 40) -> None:
+    def wait(self, ready: Any, what: str, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if ready():

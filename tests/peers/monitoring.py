@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import yaml
 
-from peers.nginx import free_port
+from peers.ports import free_port
 
 
 @dataclass

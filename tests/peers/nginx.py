@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
 import socket
 import ssl
@@ -18,6 +17,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from peers.ports import free_port
 
 NGINX = "/usr/sbin/nginx"
 
@@ -43,28 +44,6 @@ http {{
   }}
 }}
 """
-
-
-_given: set[int] = set()
-
-
-def free_port() -> int:
-    """A loopback port that was free a moment ago, below the range from which outgoing connections take theirs.
-
-    Never the same twice in one process: of a hundred chosen by chance, two would be one in every third run.
-    """
-    for _ in range(400):
-        port = random.SystemRandom().randrange(12_000, 32_000)
-        if port in _given:
-            continue
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            _given.add(port)
-            return port
-    raise RuntimeError("no free port found")
 
 
 def make_pair(
@@ -179,7 +158,7 @@ class Nginx:
             group=self.user,
             extra_groups=None if self.user is None else [],
         )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             try:
                 self.served()
@@ -199,7 +178,7 @@ class Nginx:
         for pid in (self.pid, *map(int, workers)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self._process.wait(5)
+        self._process.wait(30)
         self._process = None
 
     def stop(self) -> None:
@@ -210,7 +189,7 @@ class Nginx:
             if self._process.poll() is None:
                 os.kill(self._process.pid, number)
             try:
-                self._process.wait(timeout=5)
+                self._process.wait(timeout=30)
                 break
             except subprocess.TimeoutExpired:
                 continue

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from peers.ports import free_port
 
 
 def _binary(name: str) -> str:
@@ -25,19 +25,6 @@ def _binary(name: str) -> str:
     if found is None:
         raise RuntimeError(f"{name} is not installed: run make test, or apt-get install postgresql")
     return found
-
-
-def free_port() -> int:
-    """A loopback port that was free a moment ago, below the range from which outgoing connections take theirs."""
-    for _ in range(200):
-        port = random.SystemRandom().randrange(12_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no free port found")
 
 
 @dataclass

@@ -13,7 +13,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from peers.postgres import Postgres, _binary, _wait, free_port, postgres
+from peers.ports import free_port
+from peers.postgres import Postgres, _binary, _wait, postgres
 
 
 class Pair:

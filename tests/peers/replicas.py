@@ -21,7 +21,7 @@ from certctl.core.names import parse_names
 from certctl.pki.algorithms import KeyAlgorithm
 from certctl.pki.csr import build_csr, csr_pem
 from certctl.pki.keys import generate_private_key
-from peers.nginx import free_port
+from peers.ports import free_port
 from peers.postgres import Postgres
 
 HERE = Path(__file__).resolve().parent

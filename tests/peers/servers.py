@@ -28,8 +28,9 @@ from cryptography.hazmat.primitives import hashes
 from certctl.connectors.base.target import Target
 from certctl.connectors.host.allow import load_allow_file
 from certctl.connectors.registry import open_target
-from peers.nginx import NGINX, fingerprint, free_port, make_pair
+from peers.nginx import NGINX, fingerprint, make_pair
 from peers.nginx_story import POLICY
+from peers.ports import free_port
 
 NAME = "shop.example"
 APACHE_MODULES = "/usr/lib/apache2/modules"

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from certctl.core.names import parse_names
 from certctl.pki.csr import build_csr, csr_pem
 from peers.bind import ZONE, Bind, bind
-from peers.postgres import free_port
+from peers.ports import free_port
 from peers.replicas import Replica, replicas
 from peers.responders import Web
 

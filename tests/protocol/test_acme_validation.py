@@ -16,7 +16,7 @@ from certctl.protocols.acme.validating import MOST_ATTEMPTS, Validator
 from certctl.store.acme import CHANNEL
 from certctl.wire.jws import decode, encode, read_jwk
 from peers.bind import ZONE, Bind, bind
-from peers.postgres import free_port
+from peers.ports import free_port
 from peers.responders import Web, challenge_certificate, tls_server
 from protocol.acme_house import Client, csr_for, jwk_of, open_acme, problem
 

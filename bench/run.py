@@ -221,7 +221,7 @@ def main() -> int:
 
 
 # `bench/run.py NAME ...` runs one of these alone, with its own arguments
-PARTS = {"chaos": "chaos_run", "lists": "lists", "bulk": "bulk", "summary": "summary"}
+PARTS = {"chaos": "chaos_run", "lists": "lists", "bulk": "bulk", "summary": "summary", "identity": "identity"}
 
 if __name__ == "__main__":
     if len(sys.argv) > 1 and sys.argv[1] in PARTS:

@@ -171,6 +171,25 @@ async def test_a_condition_that_is_not_judged_is_refused(api):
     assert answer.status_code == 400
     assert answer.json()["violations"][0]["rule"] == "if_match_not_supported"
     assert (await api.get(f"/api/v1/agents/{agent.id}")).get("retired_at") is None
+    act = await change(api, "POST", "/api/v1/certificates/mc-none/renew", None, '"1"')
+    assert (act.status_code, act.json()["violations"][0]["rule"]) == (400, "if_match_not_supported")
+
+
+async def test_of_two_rotations_of_one_key_as_it_was_seen_one_is_made(api):
+    """Whose answer was lost asks again with what they saw, and does not end the value that another has just got."""
+    made = await api.made("/api/v1/auth/keys", {"name": "robot", "role_ids": ["r-viewer"]})
+    path = f"/api/v1/auth/keys/{made['id']}"
+    seen = (await api.call("GET", path)).headers["etag"]
+    rotate = f"{path}/rotate"
+    answers = await asyncio.gather(*(change(api, "POST", rotate, {}, seen) for _ in range(2)))
+    assert sorted(answer.status_code for answer in answers) == [200, 412]
+    (good,) = (answer.json()["key_value"] for answer in answers if answer.status_code == 200)
+    assert (await change(api, "POST", rotate, {}, '"99"')).status_code == 412
+    assert (await api.call("GET", "/api/v1/jobs", key=good)).status_code == 200
+    assert (await api.call("GET", "/api/v1/jobs", key=made["key_value"])).status_code == 401
+    again = await change(api, "POST", rotate, {}, (await api.call("GET", path)).headers["etag"])
+    assert again.status_code == 200, again.text
+    assert len(await api.events("key_rotated")) == 2
 
 
 def _json(value: Any) -> bytes:

@@ -31,6 +31,7 @@ PUBLIC: dict[str, Any] = {PERMISSION: _PUBLIC}
 SIGNED_IN: dict[str, Any] = {PERMISSION: _SIGNED_IN}
 # a route that is not there unless the feature is switched on
 BREAKGLASS: dict[str, Any] = {_FEATURE: "breakglass"}
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 # asked by whatever keeps the process alive: never refused for their number
 _UNCOUNTED = frozenset({"/health", "/ready"})
 
@@ -85,7 +86,7 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
             raise NotAllowed("an agent's credential opens the agents' own routes alone")
         authorise(caller, asked)
     _check_query(connection)
-    if scope["method"] in {"PUT", "PATCH", "DELETE"} and _IF_MATCH not in handler.opt:
+    if scope["method"] not in _SAFE and _IF_MATCH not in handler.opt:
         _refuse_if_match(headers_of(scope))
 
 

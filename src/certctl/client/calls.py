@@ -264,9 +264,10 @@ def create_key(body: auth.KeyWrite) -> Call[auth.NewKeyAnswer]:
     return Call(method="POST", path=f"{API}/auth/keys", answer=auth.NewKeyAnswer, body=body)
 
 
-def rotate_key(key_id: str, body: auth.RotateBody) -> Call[auth.NewKeyAnswer]:
+def rotate_key(key_id: str, body: auth.RotateBody, if_match: str = "") -> Call[auth.NewKeyAnswer]:
     """A fresh value for an API key, shown this once."""
-    return Call(method="POST", path=at("auth", "keys", key_id, "rotate"), answer=auth.NewKeyAnswer, body=body)
+    path = at("auth", "keys", key_id, "rotate")
+    return Call(method="POST", path=path, answer=auth.NewKeyAnswer, body=body, if_match=if_match)
 
 
 def assign_role(key_id: str, body: auth.GrantWrite) -> Call[None]:

@@ -1,5 +1,6 @@
 """Two people: who asks is not who approves. A key counts as the human who made it, through however many keys, unless an
 administrator said whose it is; and then only once that person has rotated it, so that nobody else knows its value.
+Break-glass is no second person: behind a name with a break-glass password stands whoever ever set it, too.
 
 The rules of what an approval covers are the stage's (`lifecycle.approve`); here it is settled whose word it is.
 """
@@ -10,10 +11,13 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from certctl import ledger
+from certctl.control import breakglass
 from certctl.core.actor import Actor
 from certctl.core.approval import Approval
 from certctl.core.catalogue import ApiKey
 from certctl.core.errors import NotAllowed
+from certctl.core.events import EventType
 from certctl.core.scope import Scope
 from certctl.lifecycle import approve
 from certctl.lifecycle.context import Context
@@ -30,19 +34,9 @@ async def decide(ctx: Context, scope: Scope, actor: Actor, job_id: str, decision
     """
     async with ctx.database.read() as tx:
         job = await views.job(tx, scope, job_id)
-        mine = await holder(tx, ctx, actor.id, ctx.now())
-        theirs = await holder(tx, ctx, job.requested_by, job.created_at)
-    if mine.person == theirs.person:
-        raise NotAllowed(
-            f"{job.requested_by} asked for this, and {actor.id} is the same person ({mine.person}): "
-            "another one has to decide"
-        )
-    shared = mine.known_to & theirs.known_to
-    if shared:
-        raise NotAllowed(
-            f"{', '.join(sorted(shared))} was shown the key of whoever asked or decides: "
-            "who holds a key that another made rotates it first, and then asks or decides"
-        )
+        objection = await same_hands(tx, ctx, actor.id, job.requested_by, job.created_at)
+    if objection:
+        raise NotAllowed(objection)
     return await approve.decide(ctx, scope, actor, job_id, decision)
 
 
@@ -53,6 +47,21 @@ async def decide_approval(
     async with ctx.database.read() as tx:
         found = await approvals.approval(tx, scope, approval_id)
     return await decide(ctx, scope, actor, found.job_id, decision)
+
+
+async def same_hands(tx: Tx, ctx: Context, decides: str, asked: str, asked_at: datetime) -> str:
+    """Why the word of one actor is no second person's beside the other's; empty when it is."""
+    mine = await holder(tx, ctx, decides, ctx.now())
+    theirs = await holder(tx, ctx, asked, asked_at)
+    if mine.person == theirs.person:
+        return f"{asked} asked for this, and {decides} is the same person ({mine.person}): another one has to decide"
+    shared = mine.known_to & theirs.known_to
+    if shared:
+        return (
+            f"{', '.join(sorted(shared))} was shown the key of whoever asked or decides, or set their break-glass "
+            "password: who holds a key that another made rotates it first, and then asks or decides"
+        )
+    return ""
 
 
 class Holder(Struct, frozen=True):
@@ -68,31 +77,58 @@ async def holder(tx: Tx, ctx: Context, name: str, at: datetime) -> Holder:
     A key with a `person` is theirs. Its maker, and whoever rotated it last, know its value, until the key rotated
     itself and no older value is good.
     """
-    key = await _last_of_descent(tx, ctx, name)
-    if isinstance(key, str):
-        return Holder(key, frozenset({key}))
+    descent, key = await _descent(tx, ctx, name)
+    if key is None:
+        return Holder(descent[-1], await _could_be(tx, ctx, name, at))
     alone = key.shown_to == key.name and key.shown_at is not None and key.shown_at <= at
     makers = set() if alone else {key.created_by, key.shown_to or key.created_by} - {key.name}
-    knowing = [await human_behind(tx, ctx, maker) for maker in sorted(makers)]
-    return Holder(key.person, frozenset({key.person, *knowing}))
+    knowing = {key.person}
+    for each in sorted(makers):
+        knowing |= await _could_be(tx, ctx, each, at)
+    return Holder(key.person, frozenset(knowing | await _through_breakglass(tx, ctx, descent, at)))
 
 
-async def human_behind(tx: Tx, ctx: Context, name: str) -> str:
-    """Who stands behind an actor's name: a key is whoever made it, and so on up to a person or the first key of all.
+async def _could_be(tx: Tx, ctx: Context, name: str, at: datetime) -> frozenset[str]:
+    """Every human who could have acted under a name at a moment."""
+    found: set[str] = set()
+    waiting, seen = [name], {name}
+    while waiting:
+        descent, key = await _descent(tx, ctx, waiting.pop())
+        found.add(descent[-1] if key is None else key.person)
+        for each in descent:
+            fresh = await _setters(tx, ctx, each, at) - seen
+            seen |= fresh
+            waiting += sorted(fresh)
+    return frozenset(found)
 
-    Were it otherwise, whoever may make keys could make a second one and approve what they asked for themselves.
+
+async def _through_breakglass(tx: Tx, ctx: Context, names: list[str], at: datetime) -> frozenset[str]:
+    """Every human who could have called under one of these names by a break-glass password."""
+    setters = {setter for name in names for setter in await _setters(tx, ctx, name, at)}
+    return frozenset().union(*[await _could_be(tx, ctx, setter, at) for setter in sorted(setters)])
+
+
+async def _setters(tx: Tx, ctx: Context, name: str, at: datetime) -> set[str]:
+    """Who ever set a break-glass password for this name. The log says it: a credential names its last setter alone,
+    and who signs in with a password that another gave them can set the next one under their own name.
     """
-    found = await _last_of_descent(tx, ctx, name)
-    return found if isinstance(found, str) else found.person
+    rows = await ledger.about(tx, ctx.scope, breakglass.SUBJECT, name, EventType.CONFIG_UPDATED)
+    return {row.actor for row in rows if row.created_at <= at and breakglass.PASSWORD in row.details["fields"]}
 
 
-async def _last_of_descent(tx: Tx, ctx: Context, name: str) -> ApiKey | str:
-    """A key that is a named person's, or the name at which the descent of a key ends."""
-    for _ in range(_LONGEST_DESCENT):
+async def _descent(tx: Tx, ctx: Context, name: str) -> tuple[list[str], ApiKey | None]:
+    """The names from a key up through those that made it; the last one's key, when that is a named person's.
+
+    A key is whoever made it: otherwise whoever may make keys could make a second one and approve what they asked for
+    themselves.
+    """
+    names: list[str] = []
+    while len(names) < _LONGEST_DESCENT:
+        names.append(name)
         key = await catalogue.find(tx, ctx.scope, ApiKey, name=name)
         if key is not None and key.person:
-            return key
+            return names, key
         if key is None or not key.created_by or key.created_by in {BOOTSTRAP, name}:
-            return name
+            return names, None
         name = key.created_by
     raise NotAllowed("this key descends from too many others to say whose it is")

@@ -32,6 +32,8 @@ from certctl.store import identity, sessions
 from certctl.store.tx import Tx
 
 ROLE = "r-admin"
+SUBJECT = "breakglass_credential"
+PASSWORD = "password"  # noqa: S105  # the name of what changed, as the log tells it
 SHORTEST_PASSWORD = 12
 LONGEST_PASSWORD = 256
 
@@ -75,7 +77,7 @@ async def set_password(ctx: Context, giver: Giver, actor_id: str, password: Secr
             raise Conflict(f"user {actor_id} was deactivated")
         await sessions.put_credential(tx, ctx.scope, made)
         await _end_sessions(tx, ctx, actor_id, "password changed")
-        await note(tx, ctx, giver.actor, EventType.CONFIG_UPDATED, "breakglass_credential", actor_id, ("password",))
+        await note(tx, ctx, giver.actor, EventType.CONFIG_UPDATED, SUBJECT, actor_id, (PASSWORD,))
         return await sessions.credential(tx, ctx.scope, actor_id) or made
 
 
@@ -89,7 +91,7 @@ async def unlock(ctx: Context, actor: Actor, actor_id: str) -> None:
     async with ctx.database.begin("breakglass.change") as tx:
         if not await sessions.forget_failures(tx, ctx.scope, actor_id):
             raise NotFound(f"no break-glass credential of {actor_id}")
-        await note(tx, ctx, actor, EventType.CONFIG_UPDATED, "breakglass_credential", actor_id, ("locked_until",))
+        await note(tx, ctx, actor, EventType.CONFIG_UPDATED, SUBJECT, actor_id, ("locked_until",))
 
 
 async def remove(ctx: Context, actor: Actor, actor_id: str) -> None:
@@ -98,7 +100,7 @@ async def remove(ctx: Context, actor: Actor, actor_id: str) -> None:
         if not await sessions.remove_credential(tx, ctx.scope, actor_id):
             raise NotFound(f"no break-glass credential of {actor_id}")
         await _end_sessions(tx, ctx, actor_id, "break-glass credential deleted")
-        await note(tx, ctx, actor, EventType.CONFIG_DELETED, "breakglass_credential", actor_id)
+        await note(tx, ctx, actor, EventType.CONFIG_DELETED, SUBJECT, actor_id)
 
 
 async def check_password(ctx: Context, rules: BreakglassRules, actor: Actor, password: Secret) -> None:
@@ -140,7 +142,7 @@ async def _verify(password_hash: str, password: Secret) -> bool:
 async def _note_failure(ctx: Context, actor: Actor, *, locked: bool) -> None:
     event = Event(
         type=EventType.BREAKGLASS_REFUSED,
-        subject_type="breakglass_credential",
+        subject_type=SUBJECT,
         subject_id=actor.id,
         actor=actor,
         details={"locked": locked},

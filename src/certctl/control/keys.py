@@ -121,13 +121,22 @@ async def find(tx: Tx, ctx: Context, giver: Giver, permission: str, key_id: str)
     return key
 
 
-async def rotate(
-    ctx: Context, giver: Giver, key_id: str, overlap: timedelta, expires_at: datetime | None
-) -> tuple[ApiKey, Secret]:
-    """A fresh value for a key, shown this once; the old one stays good for `overlap`, an older one ends now.
+class Rotation(Struct, frozen=True, kw_only=True):
+    """How to rotate: the old value stays good for `overlap`, `expires_at` is the key's new end; `expected` is what the
+    key may have been when it was looked at.
+    """
+
+    overlap: timedelta = timedelta(0)
+    expires_at: datetime | None = None
+    expected: Expected = None
+
+
+async def rotate(ctx: Context, giver: Giver, key_id: str, wish: Rotation) -> tuple[ApiKey, Secret]:
+    """A fresh value for a key, shown this once; an older one than that which stays good for a while ends now.
 
     Whoever gets the value gets the key's rights: to rotate another's key one has to hold them all.
     """
+    overlap, expires_at = wish.overlap, wish.expires_at
     if not timedelta(0) <= overlap <= LONGEST_OVERLAP:
         message = f"overlap_seconds is 0 to {int(LONGEST_OVERLAP.total_seconds())}"
         raise fault("overlap_out_of_range", message, "overlap_seconds")
@@ -135,6 +144,7 @@ async def rotate(
     now, value = ctx.now(), new_value()
     async with ctx.database.begin("key.rotate") as tx, access.keeping_an_admin(tx, ctx):
         key = await find(tx, ctx, giver, "auth.key.rotate", key_id)
+        _check_unchanged(key, wish.expected)
         if key.revoked_at is not None:
             raise Conflict(f"API key {key.name} was revoked")
         ends = expires_at or key.expires_at
@@ -154,7 +164,7 @@ async def rotate(
             "shown_to": giver.actor.id,
             "shown_at": now + overlap,
         }
-        await catalogue.change(tx, ctx.scope, ApiKey, key.id, **fresh)
+        await catalogue.change(tx, ctx.scope, ApiKey, key.id, expected=wish.expected, **fresh)
         event = Event(
             type=EventType.KEY_ROTATED,
             subject_type="api_key",
@@ -170,13 +180,17 @@ async def revoke(ctx: Context, giver: Giver, key_id: str, expected: Expected = N
     """Revoke a key at once; twice is once. Conflict for the last administrator's: nobody could get in again."""
     async with ctx.database.begin("key.revoke") as tx, access.keeping_an_admin(tx, ctx):
         key = await find(tx, ctx, giver, "auth.key.delete", key_id)
-        if expected is not None and key.row_version not in expected:
-            raise PreconditionFailed(changed_meanwhile(f"API key {key.name}"))
+        _check_unchanged(key, expected)
         if key.revoked_at is not None:
             return
         ended: dict[str, Any] = {"revoked_at": ctx.now(), "previous_hash": None, "previous_until": None}
         await catalogue.change(tx, ctx.scope, ApiKey, key.id, expected=expected, **ended)
         await note(tx, ctx, giver.actor, EventType.CONFIG_DELETED, "api_key", key.id)
+
+
+def _check_unchanged(key: ApiKey, expected: Expected) -> None:
+    if expected is not None and key.row_version not in expected:
+        raise PreconditionFailed(changed_meanwhile(f"API key {key.name}"))
 
 
 async def bootstrap_is_open(ctx: Context, expected: Secret | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from certctl.core.events import Event, Notice
+from certctl.core.events import Event, EventType, Notice
 from certctl.core.ids import new_id
 from certctl.core.scope import Scope
 from certctl.core.secret import Secret
@@ -71,6 +71,11 @@ async def recent(
 ) -> list[EventRow]:
     """What happened last, newest first, of everything or of one subject; what may be shown of it the caller judges."""
     return await audit.newest_events(tx, scope, limit, subject_id=subject_id, before=before)
+
+
+async def about(tx: Tx, scope: Scope, subject_type: str, subject_id: str, kind: EventType) -> list[EventRow]:
+    """Everything of one kind that ever happened to one thing, in order."""
+    return await audit.events_of(tx, scope, subject_type, subject_id, kind)
 
 
 def _row(event: Event, now: datetime) -> dict[str, Any]:

@@ -73,6 +73,13 @@ async def newest_events(
     return await tx.all(EventRow, statement.order_by(events.c.seq.desc()).limit(limit))
 
 
+async def events_of(tx: Tx, scope: Scope, subject_type: str, subject_id: str, kind: str) -> list[EventRow]:
+    """Every event of one kind about one thing, in order."""
+    c = events.c
+    about = (c.tenant_id == scope.tenant_id, c.subject_id == subject_id, c.subject_type == subject_type, c.type == kind)
+    return await tx.all(EventRow, sa.select(events).where(*about).order_by(c.seq))
+
+
 async def newest_position(tx: Tx, scope: Scope) -> tuple[int, int]:
     """The cursor behind the newest event that nothing can overtake any more; (0, 0) in an empty log."""
     c = events.c

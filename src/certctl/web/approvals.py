@@ -113,9 +113,7 @@ async def _detail(request: WebRequest, tx: Tx, scope: Scope, one: Approval) -> d
     issuers = await truths.named(tx, whole, IssuerRecord, [issuer_id, *(leaf.issuer_id for leaf in leaves)])
     profiles = await truths.named(tx, whole, Profile, [one.profile_id])
     try:
-        mine = await control.human_behind(tx, request.ctx, request.actor.id) == await control.human_behind(
-            tx, request.ctx, one.requested_by
-        )
+        mine = bool(await control.same_hands(tx, request.ctx, request.actor.id, one.requested_by, one.created_at))
     except NotAllowed:
         mine = True
     end = certificate.expires_at if leaves else None

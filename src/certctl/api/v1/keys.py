@@ -68,11 +68,13 @@ async def create_key(request: ApiRequest, data: JSONBody[KeyWrite]) -> NewKeyAns
     return shown(NewKeyAnswer, key, key_value=value.reveal())
 
 
-@post("/auth/keys/{key_id:str}/rotate", status_code=200, opt=needs("auth.key.rotate"), summary="Rotate an API key")
+@post("/auth/keys/{key_id:str}/rotate", status_code=200, opt=edits("auth.key.rotate"), summary="Rotate an API key")
 async def rotate_key(request: ApiRequest, key_id: FromPath[str], data: JSONBody[RotateBody]) -> NewKeyAnswer:
     """A fresh value, shown this once. The old one stays good for `overlap_seconds`; one that is older ends now."""
-    overlap = timedelta(seconds=data.overlap_seconds)
-    key, value = await keys.rotate(request.ctx, request.caller.giver, key_id, overlap, data.expires_at)
+    wish = keys.Rotation(
+        overlap=timedelta(seconds=data.overlap_seconds), expires_at=data.expires_at, expected=request.expected
+    )
+    key, value = await keys.rotate(request.ctx, request.caller.giver, key_id, wish)
     return shown(NewKeyAnswer, key, key_value=value.reveal())
 
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from certctl.core.catalogue import ApiKey
-from certctl.lifecycle import renew
+from certctl.lifecycle import flow, renew
 from certctl.store import catalogue
 from integration.api_house import hours, open_api
 
@@ -41,6 +41,18 @@ async def waiting(api, key: str, certificate_id: str = "mc-1", **more) -> tuple[
     (approval,) = (await api.get(f"/api/v1/approvals?certificate_id={certificate_id}"))["data"]
     assert (approval["state"], approval["job_id"], approval["kind"]) == ("pending", job["id"], "cert_issuance")
     return job, approval
+
+
+async def edited(api, says: str, changes: dict) -> None:
+    """An edit of the gated profile, asked for by one and approved by another."""
+    asked = await api.call("PUT", "/api/v1/profiles/prof-two", changes, key=await editor(api, "eve"))
+    assert asked.status_code == 202, asked.text
+    edit = asked.json()["pending_approval_id"]
+    assert (await api.made(f"/api/v1/approvals/{edit}/approve", {}, 200, key=says))["action"] == "approved"
+
+
+async def editor(api, name: str) -> str:
+    return await person(api, name, "r-admin")
 
 
 async def test_another_person_approves_and_it_goes_on(api):
@@ -114,8 +126,7 @@ async def test_an_approval_covers_what_was_judged(api):
     job, approval = await waiting(api, asks)
     answer = await api.call("POST", f"/api/v1/jobs/{job['id']}/approve", {"decision_hash": "0" * 64}, key=says)
     assert answer.status_code == 409
-    changed = await api.call("PUT", "/api/v1/profiles/prof-two", {"max_ttl_seconds": 86400})
-    assert changed.status_code == 200
+    await edited(api, says, {"max_ttl_seconds": 86400})
     answer = await api.call("POST", f"/api/v1/approvals/{approval['id']}/approve", key=says)
     assert answer.status_code == 409
     assert "was changed" in answer.json()["message"]
@@ -182,3 +193,155 @@ async def test_permissions_and_scope(api):
     assert (
         await api.call("POST", f"/api/v1/jobs/{other['id']}/approve", key=await person(api, "dora"))
     ).status_code == 409
+
+
+async def of_three(api, **more) -> tuple[dict, dict]:
+    """Two of three named people must say yes."""
+    people = {"approvals_required": 2, "approvers": ["bob", "carol", "dora"]} | more
+    await api.made("/api/v1/profiles", {"id": "prof-two", "name": "two", "requires_approval": True} | people)
+    return await waiting(api, await person(api, "alice"))
+
+
+async def test_two_of_three_must_say_yes(api):
+    job, approval = await of_three(api)
+    bob, carol, eve = await person(api, "bob"), await person(api, "carol"), await person(api, "eve")
+    path = f"/api/v1/approvals/{approval['id']}"
+    assert (await api.call("POST", f"{path}/approve", key=eve)).status_code == 403, "the profile does not name eve"
+    assert (await api.made(f"{path}/approve", {"note": "once"}, 200, key=bob))["action"] == "pending"
+    one = await api.get(path)
+    assert (one["state"], one["required"], one["given"]) == ("pending", 2, 1)
+    assert [(word["person"], word["note"]) for word in one["approved_by"]] == [("bob", "once")]
+    assert (await api.get(f"/api/v1/jobs/{job['id']}"))["status"] == "AwaitingApproval"
+    for key in (bob, await person(api, "bob")):
+        again = await api.call("POST", f"{path}/approve", key=key)
+        assert (again.status_code, "bob has approved this before" in again.text) == (409, True)
+    assert (await api.made(f"{path}/approve", {}, 200, key=carol))["action"] == "approved"
+    assert (await api.get(f"/api/v1/jobs/{job['id']}"))["status"] == "AwaitingCSR"
+    told = [row["details"]["person"] for row in await api.events("approval_given")]
+    told += [row["details"]["person"] for row in await api.events("request_approved")]
+    assert told == ["bob", "carol"]
+
+
+async def test_one_no_is_enough_and_final(api):
+    job, approval = await of_three(api)
+    bob, carol, dora = [await person(api, name) for name in ("bob", "carol", "dora")]
+    path = f"/api/v1/approvals/{approval['id']}"
+    await api.made(f"{path}/approve", {}, 200, key=bob)
+    assert (await api.made(f"{path}/reject", {"note": "no"}, 200, key=carol))["action"] == "rejected"
+    assert (await api.get(f"/api/v1/jobs/{job['id']}"))["status"] == "Cancelled"
+    assert (await api.call("POST", f"{path}/approve", key=dora)).status_code == 409
+    assert (await api.get(path))["state"] == "rejected"
+
+
+async def test_words_at_once_are_each_counted_once(api):
+    job, approval = await of_three(api, approvals_required=3)
+    keys = [await person(api, name) for name in ("bob", "bob", "carol", "dora")]
+    path = f"/api/v1/approvals/{approval['id']}/approve"
+    answers = await asyncio.gather(*(api.call("POST", path, key=key) for key in keys))
+    for key, answer in zip(keys, answers, strict=True):
+        assert answer.status_code in {200, 409}
+        if answer.status_code == 409 and key is not keys[0]:
+            await api.call("POST", path, key=key)
+    one = await api.get(f"/api/v1/approvals/{approval['id']}")
+    assert sorted(word["person"] for word in one["approved_by"]) == ["bob", "carol", "dora"]
+    assert (one["state"], one["given"]) == ("approved", 3)
+    assert (await api.get(f"/api/v1/jobs/{job['id']}"))["status"] == "AwaitingCSR"
+
+
+async def test_whoever_was_shown_two_keys_is_not_two_people(api):
+    await api.made(
+        "/api/v1/profiles", {"id": "prof-two", "name": "two", "requires_approval": True, "approvals_required": 2}
+    )
+    _, approval = await waiting(api, await person(api, "alice"))
+    path = f"/api/v1/approvals/{approval['id']}/approve"
+    made = [
+        await api.made("/api/v1/auth/keys", {"name": name, "person": name, "role_ids": ["r-operator"]})
+        for name in ("frank", "grace")
+    ]
+    assert (await api.made(path, {}, 200, key=made[0]["key_value"]))["action"] == "pending"
+    second = await api.call("POST", path, key=made[1]["key_value"])
+    assert (second.status_code, "was shown a key of both" in second.text) == (403, True)
+
+
+async def test_a_profile_that_wants_two_people_is_not_edited_by_one(api):
+    job, approval = await waiting(api, await person(api, "alice"))
+    eve, bob = await editor(api, "eve"), await person(api, "bob")
+    lifts = {"requires_approval": False, "description": "mine"}
+    asked = await api.call("PUT", "/api/v1/profiles/prof-two", lifts, key=eve)
+    assert (asked.status_code, asked.json()["status"]) == (202, "pending_approval"), asked.text
+    assert (asked.json()["requires_approval"], asked.json()["version"]) == (True, 1)
+    merged = await api.call("PATCH", "/api/v1/profiles/prof-two", {"description": "other"}, key=eve)
+    assert merged.status_code == 202, merged.text
+    edit, other = asked.json()["pending_approval_id"], merged.json()["pending_approval_id"]
+    one = await api.get(f"/api/v1/approvals/{edit}")
+    assert (one["kind"], one["payload"], one["profile_id"]) == ("profile_edit", lifts, "prof-two")
+    assert "job_id" not in one
+    for key in (eve, await editor(api, "eve")):
+        assert (await api.call("POST", f"/api/v1/approvals/{edit}/approve", key=key)).status_code == 403
+    viewer = await person(api, "carol", "r-viewer")
+    assert (await api.call("POST", f"/api/v1/approvals/{edit}/approve", key=viewer)).status_code == 403
+    assert (await api.made(f"/api/v1/approvals/{edit}/approve", {}, 200, key=bob))["action"] == "approved"
+    now = await api.get("/api/v1/profiles/prof-two")
+    assert (now["description"], now["version"], "requires_approval" in now) == ("mine", 2, False)
+    # whatever was asked of the version before is void
+    assert (await api.get(f"/api/v1/approvals/{other}"))["state"] == "expired"
+    assert (await api.call("POST", f"/api/v1/approvals/{other}/approve", key=bob)).status_code == 409
+    assert (await api.call("POST", f"/api/v1/approvals/{approval['id']}/approve", key=bob)).status_code == 409
+    (told,) = [row for row in await api.events("config_updated") if row["subject_id"] == "prof-two"]
+    assert told["details"]["before"] == {"description": "", "requires_approval": True}
+    assert told["details"]["after"] == {"description": "mine", "requires_approval": False}
+    assert (await api.call("PUT", "/api/v1/profiles/prof-two", {"description": ""}, key=eve)).status_code == 200
+
+
+async def test_an_edit_is_rejected_for_good_and_a_bad_one_is_refused_at_once(api):
+    await waiting(api, await person(api, "alice"))
+    eve, bob = await editor(api, "eve"), await person(api, "bob")
+    asked = await api.call("PUT", "/api/v1/profiles/prof-two", {"max_ttl_seconds": 60}, key=eve)
+    edit = asked.json()["pending_approval_id"]
+    assert (await api.made(f"/api/v1/approvals/{edit}/reject", {"note": "no"}, 200, key=bob))["action"] == "rejected"
+    assert (await api.call("POST", f"/api/v1/approvals/{edit}/approve", key=bob)).status_code == 409
+    assert (await api.get("/api/v1/profiles/prof-two"))["version"] == 1
+    for bad in (
+        {"spiffe_uri_pattern": "re:("},
+        {"approvers": ["bob", "bob"]},
+        {"approvers": ["a"], "approvals_required": 2},
+    ):
+        refused = await api.call("PUT", "/api/v1/profiles/prof-two", bad, key=eve)
+        assert refused.status_code == 400, bad
+    stale = await api.call("PUT", "/api/v1/profiles/prof-two", {"name": "x"}, key=eve, headers={"If-Match": '"9"'})
+    assert stale.status_code == 412
+    assert (await api.get("/api/v1/approvals?state=pending"))["total"] == 1, "what was refused waits for nobody"
+
+
+async def test_who_decides_for_one_team_does_not_decide_what_all_keep_to(api):
+    await api.made("/api/v1/teams", {"id": "red", "name": "red"})
+    await waiting(api, await person(api, "alice"), team_id="red")
+    asked = await api.call("PUT", "/api/v1/profiles/prof-two", {"max_ttl_seconds": 60}, key=await editor(api, "eve"))
+    path = f"/api/v1/approvals/{asked.json()['pending_approval_id']}"
+    red, other = (
+        await person(api, "bob", "r-admin", teams=["red"]),
+        await person(api, "dora", "r-admin", profiles=["prof-none"]),
+    )
+    assert (await api.call("POST", f"{path}/approve", key=red)).status_code == 403
+    assert (await api.call("POST", f"{path}/approve", key=other)).status_code == 404
+    assert (await api.call("GET", path, key=other)).status_code == 404
+
+
+async def test_bulk_and_forced_renewals_wait_for_people_too(api):
+    asks, says = await person(api, "alice"), await person(api, "bob")
+    _, approval = await waiting(api, asks)
+    await api.made(f"/api/v1/approvals/{approval['id']}/reject", {}, 200, key=says)
+    batch = await api.made("/api/v1/certificates/bulk-renew", {"certificate_ids": ["mc-1"]}, 200, key=asks)
+    (first,) = [each["job_id"] for each in batch["enqueued_jobs"]]
+    await flow.drive(api.house.ctx, first, hours(1))
+    batch = await api.made(
+        "/api/v1/certificates/bulk-renew", {"certificate_ids": ["mc-1"], "force": True}, 200, key=asks
+    )
+    (second,) = [each["job_id"] for each in batch["enqueued_jobs"]]
+    await flow.drive(api.house.ctx, second, hours(1))
+    found = {row["job_id"]: row for row in (await api.get("/api/v1/approvals"))["data"]}
+    assert (found[first]["state"], found[second]["state"]) == ("expired", "pending")
+    assert (await api.get(f"/api/v1/jobs/{second}"))["status"] == "AwaitingApproval"
+    for key, status in ((asks, 403), (says, 200)):
+        answer = await api.call("POST", f"/api/v1/approvals/{found[second]['id']}/approve", key=key)
+        assert answer.status_code == status, answer.text

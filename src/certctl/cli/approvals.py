@@ -34,7 +34,7 @@ def list_approvals(
     if json:
         output.print_data(page)
         return
-    columns = ("kind", "state", "certificate_id", "requested_by", "created_at", "decided_by", "id")
+    columns = ("kind", "state", "given", "required", "certificate_id", "profile_id", "requested_by", "created_at", "id")
     records.print_rows(page.data, columns, "Nothing waits.")
 
 
@@ -53,6 +53,9 @@ def approve(approval: Which, note: Note = "", decision_hash: Hash = "", json: op
         answer = client.approve(approval, note, decision_hash)
     if json:
         output.print_data(answer)
+        return
+    if answer.action == "pending":
+        sys.stdout.write(f"{answer.id}: {tables.safe(answer.decided_by)} said yes; others have to say so, too\n")
         return
     sys.stdout.write(f"{answer.id} is approved by {tables.safe(answer.decided_by)}\n")
 

@@ -208,6 +208,8 @@ def _updater(kind: Kind) -> Callable[..., None]:
             thing_id = find_id(client, _calls(kind), thing, kind.word)
             made = client.send(_calls(kind).update(thing_id, _body(kind, _resolved(client, values))))
         print_record(made, json=json)
+        if waits := getattr(made, "pending_approval_id", ""):
+            sys.stderr.write(f"Not changed yet: another person decides. certctl approvals show {tables.safe(waits)}\n")
 
     return update
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from msgspec import Struct
-
 from certctl import ledger
-from certctl.control import breakglass
+from certctl.control import breakglass, profile_edits
 from certctl.core.actor import Actor
-from certctl.core.approval import Approval
+from certctl.core.approval import PROFILE_EDIT, Approval, Holder
 from certctl.core.catalogue import ApiKey
 from certctl.core.errors import NotAllowed
 from certctl.core.events import EventType
@@ -34,19 +32,29 @@ async def decide(ctx: Context, scope: Scope, actor: Actor, job_id: str, decision
     """
     async with ctx.database.read() as tx:
         job = await views.job(tx, scope, job_id)
-        objection = await same_hands(tx, ctx, actor.id, job.requested_by, job.created_at)
-    if objection:
-        raise NotAllowed(objection)
-    return await approve.decide(ctx, scope, actor, job_id, decision)
+        by = await _another(tx, ctx, actor, job.requested_by, job.created_at)
+    return await approve.decide(ctx, scope, actor, job_id, decision, by)
 
 
 async def decide_approval(
     ctx: Context, scope: Scope, actor: Actor, approval_id: str, decision: approve.Decision
 ) -> Approval:
-    """The same by the approval's own id."""
+    """The same by the approval's own id; edits of profiles wait here, too."""
     async with ctx.database.read() as tx:
         found = await approvals.approval(tx, scope, approval_id)
-    return await decide(ctx, scope, actor, found.job_id, decision)
+    if found.kind != PROFILE_EDIT:
+        return await decide(ctx, scope, actor, found.job_id, decision)
+    async with ctx.database.read() as tx:
+        by = await _another(tx, ctx, actor, found.requested_by, found.created_at)
+    return await profile_edits.decide(ctx, scope, actor, found, decision, by)
+
+
+async def _another(tx: Tx, ctx: Context, actor: Actor, requested_by: str, at: datetime) -> Holder:
+    """Who decides, when that is another human than asked."""
+    objection = await same_hands(tx, ctx, actor.id, requested_by, at)
+    if objection:
+        raise NotAllowed(objection)
+    return await holder(tx, ctx, actor.id, ctx.now())
 
 
 async def same_hands(tx: Tx, ctx: Context, decides: str, asked: str, asked_at: datetime) -> str:
@@ -62,13 +70,6 @@ async def same_hands(tx: Tx, ctx: Context, decides: str, asked: str, asked_at: d
             "password: who holds a key that another made rotates it first, and then asks or decides"
         )
     return ""
-
-
-class Holder(Struct, frozen=True):
-    """The person behind an actor, and everybody who may know a value that it called with (themselves too)."""
-
-    person: str
-    known_to: frozenset[str]
 
 
 async def holder(tx: Tx, ctx: Context, name: str, at: datetime) -> Holder:

@@ -48,6 +48,8 @@ async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any
         "acme_auth_mode": "",
         "acme_issuer_id": "",
         "requires_approval": False,
+        "approvals_required": 1,
+        "approvers": [],
         "enabled": True,
     }
     values = blank | wanted
@@ -70,30 +72,30 @@ async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any
     return profile
 
 
-async def update(
-    ctx: Context, scope: Scope, actor: Actor, profile_id: str, changes: dict[str, Any], expected: Expected = None
+async def apply(
+    tx: Tx, ctx: Context, scope: Scope, actor: Actor, before: Profile, changes: dict[str, Any], expected: Expected
 ) -> Profile:
-    """Change fields; absent ones stay. What is approved already is judged again by the new rules before issue."""
+    """Change fields; absent ones stay. What is approved already is judged again by the new rules before issue.
+
+    Whether the profile wants a second person for this is asked before (`control.profile_edits`).
+    """
+    after = await check_changes(tx, ctx, scope, before, changes)
+    changes = {name: getattr(after, name) for name in changes}
+    version = {"version": after.version, "updated_at": after.updated_at}
+    await catalogue.change(tx, scope, Profile, before.id, expected=expected, **changes, **version)
+    await note(tx, ctx, actor, EventType.CONFIG_UPDATED, "profile", before.id, changes)
+    return await catalogue.get(tx, scope, Profile, before.id)
+
+
+async def check_changes(tx: Tx, ctx: Context, scope: Scope, before: Profile, changes: dict[str, Any]) -> Profile:
+    """The profile as it would be; Malformed when nothing could keep it."""
     if "name" in changes:
         changes = changes | {"name": check_name(changes["name"])}
-    async with ctx.database.begin("config.profile") as tx:
-        before = await catalogue.get(tx, scope, Profile, profile_id, expected=expected)
-        after = msgspec.structs.replace(before, **changes, version=before.version + 1, updated_at=ctx.now())
-        _check(after)
-        if "acme_issuer_id" in changes:
-            await _check_issuer(tx, scope, after)
-        await catalogue.change(
-            tx,
-            scope,
-            Profile,
-            profile_id,
-            expected=expected,
-            **changes,
-            version=after.version,
-            updated_at=after.updated_at,
-        )
-        await note(tx, ctx, actor, EventType.CONFIG_UPDATED, "profile", profile_id, changes)
-        return await catalogue.get(tx, scope, Profile, profile_id)
+    after = msgspec.structs.replace(before, **changes, version=before.version + 1, updated_at=ctx.now())
+    _check(after)
+    if "acme_issuer_id" in changes:
+        await _check_issuer(tx, scope, after)
+    return after
 
 
 async def delete(
@@ -117,6 +119,12 @@ async def _check_issuer(tx: Tx, scope: Scope, profile: Profile) -> None:
 
 
 def _check(profile: Profile) -> None:
+    named = profile.approvers
+    if len(set(named)) != len(named) or not all(named):
+        raise fault("approver_is_named_twice", "approvers are different names of people", "approvers")
+    if named and len(named) < profile.approvals_required:
+        message = f"{profile.approvals_required} people must approve, but only {len(named)} are named"
+        raise fault("too_few_approvers", message, "approvers")
     if profile.required_csr_attributes:
         message = "required_csr_attributes are not judged yet; leave the list empty"
         raise fault("csr_attributes_not_supported", message, "required_csr_attributes")

@@ -51,6 +51,9 @@ class Profile(Struct, frozen=True, kw_only=True):
     row_version: int = 1
     # who signs what is ordered through ACME; empty: the default issuer
     acme_issuer_id: str = ""
+    # so many people, other than who asks, must say yes; named ones alone where there are names
+    approvals_required: int = 1
+    approvers: list[str] = []
 
 
 class RenewalPolicy(Struct, frozen=True, kw_only=True):

@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 
 from certctl.core.actor import Actor
-from certctl.core.approval import ISSUANCE, Approval
+from certctl.core.approval import ISSUANCE, Approval, Holder, Word
 from certctl.core.catalogue import IssuerRecord, Profile
 from certctl.core.certificate import CLIENT_HOLDER, RequestBody
-from certctl.core.errors import Conflict, NotFound, PolicyDenied
+from certctl.core.errors import Conflict, NotAllowed, NotFound, PolicyDenied
 from certctl.core.events import Event, EventType, Notice
 from certctl.core.ids import new_id
 from certctl.core.job import Job, Step
@@ -62,7 +62,7 @@ async def _approve(tx: Tx, ctx: Context, step: Step, job: Job, rules: Sequence[R
     )
     await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, now)
     if needs_approval(profile):
-        await _ask_people(tx, ctx, job, decided)
+        await _ask_people(tx, ctx, job, decided, profile)
         return
     await _go_on(tx, ctx, job, body=msgspec.to_builtins(decided))
     details = {"job_id": job.id, "decision_hash": decided.decision_hash}
@@ -77,10 +77,10 @@ async def _go_on(tx: Tx, ctx: Context, job: Job, **values: Any) -> None:
     await jobs.add_step(tx, ctx.scope, job.id, StepKind.PREPARE, now, agent_id="" if by_client else job.holder_id)
 
 
-async def _ask_people(tx: Tx, ctx: Context, job: Job, decided: RequestBody) -> None:
+async def _ask_people(tx: Tx, ctx: Context, job: Job, decided: RequestBody, profile: Profile) -> None:
     now = ctx.now()
     await jobs.move_job(tx, ctx.scope, job.id, JobStatus.AWAITING_APPROVAL, now, body=msgspec.to_builtins(decided))
-    approval = _approval(ctx, job, decided)
+    approval = _approval(ctx, job, decided, profile)
     await approvals.insert(tx, ctx.scope, approval)
     details = {"job_id": job.id, "approval_id": approval.id, "decision_hash": decided.decision_hash}
     await append(tx, ctx.scope, now, _event(EventType.APPROVAL_REQUESTED, job, ctx.actor, details))
@@ -94,7 +94,7 @@ async def _ask_people(tx: Tx, ctx: Context, job: Job, decided: RequestBody) -> N
     await notify(tx, ctx.scope, now, notice)
 
 
-def _approval(ctx: Context, job: Job, decided: RequestBody) -> Approval:
+def _approval(ctx: Context, job: Job, decided: RequestBody, profile: Profile) -> Approval:
     now = ctx.now()
     return Approval(
         tenant_id=ctx.scope.tenant_id,
@@ -121,6 +121,7 @@ def _approval(ctx: Context, job: Job, decided: RequestBody) -> Approval:
         },
         created_at=now,
         updated_at=now,
+        required=profile.approvals_required,
     )
 
 
@@ -132,10 +133,11 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     decision_hash: str = ""
 
 
-async def decide(ctx: Context, scope: Scope, actor: Actor, job_id: str, decision: Decision) -> Approval:
+async def decide(ctx: Context, scope: Scope, actor: Actor, job_id: str, decision: Decision, by: Holder) -> Approval:
     """A person's word on a job that waits for it. That it is another person than asked is for the caller to know.
 
-    NotFound outside the scope; Conflict when the job does not wait, was decided, or is no longer what was judged.
+    One no ends it; it goes on with the last of the yeses that its profile asks for. NotFound outside the scope;
+    Conflict when the job does not wait, was decided, or is no longer what was judged.
     """
     async with ctx.database.begin("approve.decide") as tx:
         job = (await jobs.jobs_by_id(tx, scope, [job_id])).get(job_id)
@@ -148,19 +150,22 @@ async def decide(ctx: Context, scope: Scope, actor: Actor, job_id: str, decision
         approval = await approvals.of_job(tx, ctx.scope, job_id)
         if approval is None:
             # it began to wait under a release that kept no such rows
-            approval = _approval(ctx, job, msgspec.convert(job.body, RequestBody))
-            await approvals.insert(tx, ctx.scope, approval)
-        await _check_unchanged(tx, ctx, job, approval, decision)
-        state = ApprovalState.APPROVED if decision.approved else ApprovalState.REJECTED
-        now = ctx.now()
-        await approvals.decide(tx, ctx.scope, approval.id, state, now, decided_by=actor.id, note=decision.note)
-        if decision.approved:
+            body = msgspec.convert(job.body, RequestBody)
+            profile = await catalogue.get(tx, ctx.scope, Profile, body.profile_id)
+            await approvals.insert(tx, ctx.scope, _approval(ctx, job, body, profile))
+            approval = await approvals.of_job(tx, ctx.scope, job_id)
+            if approval is None:
+                raise AssertionError("an approval just written is there")
+        profile = await catalogue.get(tx, ctx.scope, Profile, approval.profile_id)
+        await _check_unchanged(tx, ctx, job, approval, decision, profile)
+        state = await say(tx, ctx, approval, actor, by, decision, profile)
+        if state == ApprovalState.APPROVED:
             await _go_on(tx, ctx, job)
-        else:
+        elif state == ApprovalState.REJECTED:
             await settle.reject_job(tx, ctx, job, f"rejected by {actor.id}" + _because(decision.note), actor=actor)
-        kind = EventType.REQUEST_APPROVED if decision.approved else EventType.REQUEST_DENIED
         details = {"job_id": job_id, "approval_id": approval.id, "decision_hash": approval.decision_hash}
-        await append(tx, ctx.scope, now, _event(kind, job, actor, details | {"note": decision.note}))
+        event = _event(_SAID[state], job, actor, details | {"note": decision.note, "person": by.person})
+        await append(tx, ctx.scope, ctx.now(), event)
         await standing.refresh(tx, ctx, job.certificate_id)
         decided = await approvals.of_job(tx, ctx.scope, job_id)
     if decided is None:
@@ -168,18 +173,66 @@ async def decide(ctx: Context, scope: Scope, actor: Actor, job_id: str, decision
     return decided
 
 
+_SAID = {
+    ApprovalState.APPROVED: EventType.REQUEST_APPROVED,
+    ApprovalState.REJECTED: EventType.REQUEST_DENIED,
+    ApprovalState.PENDING: EventType.APPROVAL_GIVEN,
+}
+
+
+async def say(
+    tx: Tx, ctx: Context, approval: Approval, actor: Actor, by: Holder, decision: Decision, profile: Profile
+) -> ApprovalState:
+    """Write one person's word; returns what the approval then is, Pending while others are to say yes.
+
+    Conflict when it was decided, or this person said yes before. NotAllowed for whom the profile does not name, and
+    where one human was shown the values of two of the keys that say yes.
+    """
+    if profile.approvers and by.person not in profile.approvers:
+        raise NotAllowed(f"profile {profile.id} names who decides, and {by.person} is none of them")
+    now = ctx.now()
+    state = ApprovalState.REJECTED
+    if decision.approved:
+        for earlier in await approvals.words(tx, ctx.scope, approval.id):
+            if earlier.person == by.person:
+                raise Conflict(f"{by.person} has approved this before: it takes another person")
+            shared = by.known_to & set(earlier.known_to)
+            if shared:
+                raise NotAllowed(
+                    f"{', '.join(sorted(shared))} was shown a key of both {earlier.person} and {by.person}: "
+                    "who holds a key that another made rotates it first, and then decides"
+                )
+        word = Word(
+            tenant_id=ctx.scope.tenant_id,
+            approval_id=approval.id,
+            person=by.person,
+            actor=actor.id,
+            known_to=sorted(by.known_to),
+            note=decision.note,
+            created_at=now,
+        )
+        await approvals.add_word(tx, ctx.scope, approval, word)
+        approval = msgspec.structs.replace(approval, given=approval.given + 1)
+        if approval.given < approval.required:
+            return ApprovalState.PENDING
+        state = ApprovalState.APPROVED
+    await approvals.decide(tx, ctx.scope, approval, state, now, decided_by=actor.id, note=decision.note)
+    return state
+
+
 def _because(note: str) -> str:
     return f": {note}" if note else ""
 
 
-async def _check_unchanged(tx: Tx, ctx: Context, job: Job, approval: Approval, decision: Decision) -> None:
+async def _check_unchanged(
+    tx: Tx, ctx: Context, job: Job, approval: Approval, decision: Decision, profile: Profile
+) -> None:
     """An approval covers what was judged and shown, and nothing that has changed since."""
     if decision.decision_hash and decision.decision_hash != approval.decision_hash:
         raise Conflict("this is not what you decided about: the request has another decision hash; look at it again")
     if not decision.approved:
         return
     body = msgspec.convert(job.body, RequestBody)
-    profile = await catalogue.get(tx, ctx.scope, Profile, body.profile_id)
     if facts.hash_of(body, profile_version=profile.version) != approval.decision_hash:
         message = f"profile {body.profile_id} was changed after this was judged; reject it and let it be asked anew"
         raise Conflict(message)

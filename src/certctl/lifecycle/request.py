@@ -13,6 +13,7 @@ import msgspec
 from certctl.core.actor import Actor
 from certctl.core.catalogue import IssuerRecord, Owner, Profile, RenewalPolicy, Team
 from certctl.core.certificate import CLIENT_HOLDER, Certificate
+from certctl.core.difference import difference
 from certctl.core.errors import Conflict, Malformed, NotFound, PreconditionFailed, Violation
 from certctl.core.events import Event, EventType
 from certctl.core.ids import check_id, new_id
@@ -274,6 +275,7 @@ async def _write_changes(
         await certificates.map_targets(tx, ctx.scope, certificate_id, target_ids)
         await _serve_new_targets(tx, ctx, after, targets, {target.id for target in mapped}, actor)
     changed: dict[str, Any] = given | ({"target_ids": target_ids} if target_ids is not None else {})
+    changed |= difference(before, after)
     await append(tx, ctx.scope, now, _event(kind, certificate_id, actor, changed))
     await standing.refresh(tx, ctx, certificate_id)
     updated = await certificates.certificate(tx, scope, certificate_id)

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from datetime import timedelta
+from typing import Any
 
 from certctl.core.catalogue import Profile
 from certctl.core.names import Name
@@ -27,6 +28,15 @@ def decision_hash(
         "validity_microseconds": validity // timedelta(microseconds=1),
         "key_rule": key_rule,
     }
+    return _digest(decided)
+
+
+def edit_hash(*, profile_id: str, profile_version: int, changes: dict[str, Any]) -> str:
+    """The same over an edit of a profile: of which version, and the whole change."""
+    return _digest({"profile_id": profile_id, "profile_version": profile_version, "changes": changes})
+
+
+def _digest(decided: dict[str, Any]) -> str:
     canonical = json.dumps(decided, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 

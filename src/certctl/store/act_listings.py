@@ -50,7 +50,7 @@ APPROVALS: Listing[Approval] = Listing(
     name="approvals",
     kind=Approval,
     table=_WAITS,
-    in_scope=_visible(_A.tenant_id, _A.certificate_id),
+    in_scope=approvals.visible,
     filters={
         "state": one_of(_A.state, ApprovalState, "expired: its job ended undecided"),
         "certificate_id": equals(_A.certificate_id),

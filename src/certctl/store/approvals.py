@@ -1,6 +1,7 @@
 """Approvals: written with the job that waits, decided once, seen by whoever may see the certificate.
 
-A row whose job waits no more (cancelled, replaced, revoked) and was never decided reads expired.
+A row that waits for nothing any more (its job was cancelled, replaced, revoked; its profile was edited meanwhile) and
+was never decided reads expired.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from certctl.core.approval import Approval
+from certctl.core.approval import ISSUANCE, PROFILE_EDIT, Approval, Word
+from certctl.core.catalogue import Profile
 from certctl.core.errors import Conflict, NotFound
 from certctl.core.scope import Scope
 from certctl.core.status import ApprovalState, JobStatus
+from certctl.store import catalogue
 from certctl.store.certificates import in_scope
-from certctl.store.schema import approvals, certificates, jobs
+from certctl.store.schema import approval_words, approvals, certificates, jobs, profiles
 from certctl.store.tx import Tx
 
 
@@ -33,42 +36,80 @@ async def of_job(tx: Tx, scope: Scope, job_id: str) -> Approval | None:
 
 
 async def decide(
-    tx: Tx, scope: Scope, approval_id: str, state: ApprovalState, now: datetime, *, decided_by: str, note: str
+    tx: Tx, scope: Scope, approval: Approval, state: ApprovalState, now: datetime, *, decided_by: str, note: str
 ) -> None:
-    """Write a decision once; Conflict when it was made before."""
+    """Write a decision once; Conflict when it was made before, or another word came in since `approval` was read."""
     decided = await tx.execute(
         sa.update(approvals)
-        .where(
-            approvals.c.tenant_id == scope.tenant_id,
-            approvals.c.id == approval_id,
-            approvals.c.state == ApprovalState.PENDING,
-        )
+        .where(*_as_read(scope, approval))
         .values(state=state, decided_by=decided_by, decided_at=now, decision_note=note, updated_at=now)
     )
     if decided.rowcount != 1:
         raise Conflict("this was decided before")
 
 
+async def add_word(tx: Tx, scope: Scope, approval: Approval, word: Word) -> None:
+    """Count one more yes; Conflict when the approval is not as it was read, or this person has said so before."""
+    counted = await tx.execute(
+        sa.update(approvals)
+        .where(*_as_read(scope, approval))
+        .values(given=approvals.c.given + 1, updated_at=word.created_at)
+    )
+    if counted.rowcount != 1:
+        raise Conflict("somebody else decided at this moment; look at it again")
+    row = {name: getattr(word, name) for name in word.__struct_fields__}
+    written = await tx.execute(tx.insert(approval_words).values(row).on_conflict_do_nothing())
+    if written.rowcount != 1:
+        raise Conflict(f"{word.person} has approved this before: it takes another person")
+
+
+def _as_read(scope: Scope, approval: Approval) -> list[sa.ColumnElement[bool]]:
+    return [
+        approvals.c.tenant_id == scope.tenant_id,
+        approvals.c.id == approval.id,
+        approvals.c.state == ApprovalState.PENDING,
+        approvals.c.given == approval.given,
+    ]
+
+
+async def words(tx: Tx, scope: Scope, approval_id: str) -> list[Word]:
+    """Who has said yes, in order."""
+    mine = sa.and_(approval_words.c.tenant_id == scope.tenant_id, approval_words.c.approval_id == approval_id)
+    return await tx.all(
+        Word, sa.select(approval_words).where(mine).order_by(approval_words.c.created_at, approval_words.c.person)
+    )
+
+
 async def approval(tx: Tx, scope: Scope, approval_id: str) -> Approval:
-    """One approval whose certificate the scope may see; NotFound otherwise."""
-    found = await tx.one(Approval, _seen(scope).where(WITH_STATE.c.id == approval_id))
+    """One approval whose certificate (or profile, of an edit) the scope may see; NotFound otherwise."""
+    seen = sa.select(WITH_STATE).where(visible(scope), WITH_STATE.c.id == approval_id)
+    found = await tx.one(Approval, seen)
     if found is None:
         raise NotFound(f"no approval {approval_id}")
     return found
 
 
 def _with_state() -> sa.Subquery:
-    gone = sa.and_(approvals.c.state == ApprovalState.PENDING, jobs.c.status != JobStatus.AWAITING_APPROVAL)
+    job_ended = sa.and_(approvals.c.kind == ISSUANCE, jobs.c.status.is_distinct_from(JobStatus.AWAITING_APPROVAL))
+    edited_since = sa.and_(
+        approvals.c.kind == PROFILE_EDIT, profiles.c.version.is_distinct_from(approvals.c.profile_version)
+    )
+    gone = sa.and_(approvals.c.state == ApprovalState.PENDING, sa.or_(job_ended, edited_since))
     state = sa.case((gone, sa.literal(str(ApprovalState.EXPIRED))), else_=approvals.c.state).label("state")
     columns = [column for column in approvals.c if column.name != "state"]
     of_it = sa.and_(jobs.c.tenant_id == approvals.c.tenant_id, jobs.c.id == approvals.c.job_id)
-    return sa.select(*columns, state).join(jobs, of_it).subquery("approvals_with_state")
+    under = sa.and_(profiles.c.tenant_id == approvals.c.tenant_id, profiles.c.id == approvals.c.profile_id)
+    return sa.select(*columns, state).outerjoin(jobs, of_it).outerjoin(profiles, under).subquery("approvals_with_state")
 
 
 WITH_STATE = _with_state()
 
 
-def _seen(scope: Scope) -> sa.Select[tuple[object, ...]]:
-    visible = sa.select(certificates.c.id).where(in_scope(scope))
+def visible(scope: Scope) -> sa.ColumnElement[bool]:
+    """What a scope may see: what is about its certificates, and edits of its profiles."""
     mine = WITH_STATE.c.tenant_id == scope.tenant_id
-    return sa.select(WITH_STATE).where(mine, WITH_STATE.c.certificate_id.in_(visible))
+    if scope == Scope.whole(scope.tenant_id):
+        return mine
+    certificate = WITH_STATE.c.certificate_id.in_(sa.select(certificates.c.id).where(in_scope(scope)))
+    profile = WITH_STATE.c.profile_id.in_(sa.select(profiles.c.id).where(catalogue.in_scope(Profile, scope)))
+    return sa.and_(mine, sa.or_(certificate, sa.and_(WITH_STATE.c.kind == PROFILE_EDIT, profile)))

@@ -39,6 +39,18 @@ TABLES: dict[type[msgspec.Struct], tuple[sa.Table, str]] = {
 }
 
 
+# what operators edit: the audit tells of each edit how it was before and is after; agents change with every boot
+_TOLD = frozenset(TABLES) - {AgentRecord, nouns.EnrolmentToken, nouns.ActorRole}
+
+
+def _keep_image(tx: Tx, word: str, record_id: str, before: msgspec.Struct | None, after: msgspec.Struct | None) -> None:
+    """For whoever records this edit; of several in one transaction, from before the first to after the last."""
+    key = (word.lower().replace(" ", "_"), record_id)
+    if key in tx.images:
+        before = tx.images[key][0]
+    tx.images[key] = (before, after)
+
+
 def in_scope(kind: type[RecordT], scope: Scope) -> sa.ColumnElement[bool]:
     """The rows of a kind's table that a scope may see; a kind that has no place here is seen by whole scopes alone."""
     table, _ = TABLES[kind]
@@ -125,6 +137,7 @@ async def insert(tx: Tx, scope: Scope, record: msgspec.Struct) -> None:
     inserted = await tx.execute(tx.insert(table).values(row).on_conflict_do_nothing())
     if inserted.rowcount != 1:
         raise Conflict(f"{_article(word)} with this id or name already exists")
+    _keep_image(tx, word, row["id"], None, record)
 
 
 async def change(
@@ -144,9 +157,13 @@ async def change(
         )
         if taken is not None:
             raise Conflict(f"{_article(word)} named {name} already exists")
+    mine = sa.and_(in_scope(kind, scope), table.c.id == record_id)
+    if kind in _TOLD:
+        before = await tx.one(kind, sa.select(table).where(mine))
+        if before is not None:
+            _keep_image(tx, word, record_id, before, msgspec.structs.replace(before, **values))
     if "row_version" in table.c:
         values = values | {"row_version": table.c.row_version + 1}
-    mine = sa.and_(in_scope(kind, scope), table.c.id == record_id)
     changed = await tx.execute(sa.update(table).where(mine, *_as_expected(table, expected)).values(values))
     if changed.rowcount != 1:
         await _refuse(tx, table, mine, f"{word} {record_id}")
@@ -170,6 +187,8 @@ async def remove(tx: Tx, scope: Scope, kind: type[RecordT], record_id: str, *, e
     """Delete one record; NotFound when it is not there, PreconditionFailed when it is not as `expected`."""
     table, word = TABLES[kind]
     mine = sa.and_(in_scope(kind, scope), table.c.id == record_id)
+    if kind in _TOLD:
+        _keep_image(tx, word, record_id, await tx.one(kind, sa.select(table).where(mine)), None)
     removed = await tx.execute(sa.delete(table).where(mine, *_as_expected(table, expected)))
     if removed.rowcount != 1:
         await _refuse(tx, table, mine, f"{word} {record_id}")

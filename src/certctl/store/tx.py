@@ -52,6 +52,8 @@ class Tx:
         self.subjects: list[tuple[str, str]] = []
         # what this transaction has read and goes by to its end (`catalogue.as_first_seen`)
         self.first_seen: dict[object, Any] = {}
+        # what this transaction wrote of what operators configure: (kind, id) -> before, after (`catalogue`)
+        self.images: dict[tuple[str, str], tuple[msgspec.Struct | None, msgspec.Struct | None]] = {}
 
     async def execute(self, statement: sa.Executable, rows: list[dict[str, Any]] | None = None) -> sa.CursorResult[Any]:
         """Run one statement, or one statement over many rows."""

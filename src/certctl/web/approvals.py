@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
 from msgspec import Struct
 
 from certctl.control import approvals as control
-from certctl.core.approval import Approval
+from certctl.core.approval import PROFILE_EDIT, Approval
 from certctl.core.catalogue import IssuerRecord, Profile
 from certctl.core.errors import NotAllowed, NotFound
 from certctl.core.scope import Scope
@@ -104,6 +105,10 @@ async def _chosen(tx: Tx, scope: Scope, rows: list[Approval], approval_id: str) 
 async def _detail(request: WebRequest, tx: Tx, scope: Scope, one: Approval) -> dict[str, Any]:
     """What is asked against the version that is there, and whether the caller may be the second person."""
     whole = Scope.whole(scope.tenant_id)
+    if one.kind == PROFILE_EDIT:
+        profiles = await truths.named(tx, whole, Profile, [one.profile_id])
+        mine = await _is_mine(tx, request, one)
+        return {"changes": edit_of(one), "profile": profiles.get(one.profile_id, one.profile_id), "mine": mine}
     try:
         certificate = await views.certificate(tx, scope, one.certificate_id)
     except NotFound:
@@ -112,10 +117,7 @@ async def _detail(request: WebRequest, tx: Tx, scope: Scope, one: Approval) -> d
     issuer_id = str(one.metadata.get("issuer_id", ""))
     issuers = await truths.named(tx, whole, IssuerRecord, [issuer_id, *(leaf.issuer_id for leaf in leaves)])
     profiles = await truths.named(tx, whole, Profile, [one.profile_id])
-    try:
-        mine = bool(await control.same_hands(tx, request.ctx, request.actor.id, one.requested_by, one.created_at))
-    except NotAllowed:
-        mine = True
+    mine = await _is_mine(tx, request, one)
     end = certificate.expires_at if leaves else None
     return {
         "changes": changes_of(one, leaves[0] if leaves else None, issuers),
@@ -125,6 +127,26 @@ async def _detail(request: WebRequest, tx: Tx, scope: Scope, one: Approval) -> d
         "deadline": end,
         "urgent": end is not None and end - request.ctx.now() <= URGENT,
     }
+
+
+async def _is_mine(tx: Tx, request: WebRequest, one: Approval) -> bool:
+    try:
+        return bool(await control.same_hands(tx, request.ctx, request.actor.id, one.requested_by, one.created_at))
+    except NotAllowed:
+        return True
+
+
+def edit_of(one: Approval) -> list[Change]:
+    """Each field that an edit of a profile changes: what goes and what comes."""
+    before = dict(one.metadata.get("before", {}))
+    return [
+        Change(name=name, gone=(_told(before.get(name)),), come=(_told(value),), same=())
+        for name, value in sorted((one.payload or {}).items())
+    ]
+
+
+def _told(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def changes_of(one: Approval, leaf: Leaf | None, issuers: dict[str, str]) -> list[Change]:
@@ -199,7 +221,8 @@ async def reject(request: WebRequest, approval_id: FromPath[str]) -> Response[st
 async def _decide(request: WebRequest, approval_id: str, fields: Fields, *, approved: bool) -> None:
     decision = Decision(approved=approved, note=fields.get("note")[:2000], decision_hash=fields.get("decision_hash"))
     decided = await control.decide_approval(request.ctx, request.visible, request.actor, approval_id, decision)
-    await drive(request.door, [decided.job_id])
+    if decided.kind != PROFILE_EDIT:
+        await drive(request.door, [decided.job_id])
 
 
 HANDLERS = (show_all, show, approve, reject)

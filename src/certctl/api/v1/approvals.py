@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from litestar import get, post
 from litestar.params import FromPath, JSONBody
 
@@ -9,10 +11,11 @@ from certctl.api.guard import needs
 from certctl.api.lists import answer_list, listed
 from certctl.api.request import ApiRequest
 from certctl.api.shown import shown
-from certctl.client.models.approvals import ApprovalView, DecisionAnswer, DecisionBody, RejectBody
+from certctl.client.models.approvals import ApprovalView, DecisionAnswer, DecisionBody, RejectBody, WordView
 from certctl.client.models.page import PageOf, StatusAnswer
 from certctl.control import approvals as control
-from certctl.core.approval import Approval
+from certctl.core.approval import PROFILE_EDIT, Approval, Word
+from certctl.core.status import ApprovalState
 from certctl.doors.driving import drive
 from certctl.lifecycle.approve import Decision
 from certctl.store import approvals as store
@@ -25,15 +28,22 @@ async def list_approvals(request: ApiRequest) -> PageOf[ApprovalView]:
     return await answer_list(request, ApprovalView, show=_view)
 
 
-def _view(approval: Approval) -> ApprovalView:
-    return shown(ApprovalView, approval, payload="")
+def _view(approval: Approval, words: Sequence[Word] = ()) -> ApprovalView:
+    return shown(
+        ApprovalView,
+        approval,
+        job_id="" if approval.kind == PROFILE_EDIT else approval.job_id,
+        payload=approval.payload or {},
+        approved_by=[shown(WordView, word) for word in words],
+    )
 
 
 @get("/approvals/{approval_id:str}", opt=needs("approval.read"), summary="One approval")
 async def show_approval(request: ApiRequest, approval_id: FromPath[str]) -> ApprovalView:
     """What was asked and judged, and what was said."""
     async with request.ctx.database.read() as tx:
-        return _view(await store.approval(tx, request.visible, approval_id))
+        found = await store.approval(tx, request.visible, approval_id)
+        return _view(found, await store.words(tx, request.ctx.scope, found.id))
 
 
 @post(
@@ -42,7 +52,9 @@ async def show_approval(request: ApiRequest, approval_id: FromPath[str]) -> Appr
 async def approve(
     request: ApiRequest, approval_id: FromPath[str], data: JSONBody[DecisionBody | None] = None
 ) -> DecisionAnswer:
-    """By another person than who asked. Covers just what was judged: a changed profile makes it a 409."""
+    """By another person than who asked. Covers just what was judged: a changed profile makes it a 409. Where a profile
+    asks for several people, `action` is `pending` until the last of them has said yes.
+    """
     return await _decide(request, approval_id, data or DecisionBody(), approved=True)
 
 
@@ -57,8 +69,9 @@ async def reject(
 async def _decide(request: ApiRequest, approval_id: str, said: DecisionBody, *, approved: bool) -> DecisionAnswer:
     decision = Decision(approved=approved, note=said.note, decision_hash=said.decision_hash)
     decided = await control.decide_approval(request.ctx, request.visible, request.actor, approval_id, decision)
-    await drive(request.door, [decided.job_id])
-    return DecisionAnswer(id=decided.id, decided_by=decided.decided_by, action=str(decided.state))
+    if decided.kind != PROFILE_EDIT:
+        await drive(request.door, [decided.job_id])
+    return DecisionAnswer(id=decided.id, decided_by=decided.decided_by or request.actor.id, action=str(decided.state))
 
 
 @post("/jobs/{job_id:str}/approve", status_code=200, opt=needs("approval.approve"), summary="Approve a job")
@@ -68,9 +81,10 @@ async def approve_job(
     """The same as approving its approval."""
     said = data or DecisionBody()
     decision = Decision(approved=True, note=said.note, decision_hash=said.decision_hash)
-    await control.decide(request.ctx, request.visible, request.actor, job_id, decision)
+    decided = await control.decide(request.ctx, request.visible, request.actor, job_id, decision)
     await drive(request.door, [job_id])
-    return StatusAnswer(status="job_approved", job_id=job_id)
+    approved = decided.state == ApprovalState.APPROVED
+    return StatusAnswer(status="job_approved" if approved else "approval_given", job_id=job_id)
 
 
 @post("/jobs/{job_id:str}/reject", status_code=200, opt=needs("approval.reject"), summary="Reject a job")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from litestar import delete, get, post, put
+from litestar import Response, delete, get, post, put
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody
 
 from certctl.api.guard import edits, needs
@@ -15,7 +16,7 @@ from certctl.api.request import ApiRequest
 from certctl.api.shown import given, shown
 from certctl.client.models.page import PageOf
 from certctl.client.models.profiles import KeyRuleView, ProfileView, ProfileWrite
-from certctl.control import profiles
+from certctl.control import profile_edits, profiles
 from certctl.core.catalogue import Profile
 from certctl.store import catalogue
 from certctl.store.listings import PROFILES
@@ -51,13 +52,26 @@ async def show_profile(request: ApiRequest, profile_id: FromPath[str]) -> Profil
         return _view(await catalogue.get(tx, request.visible, Profile, profile_id))
 
 
-@put("/profiles/{profile_id:str}", opt=edits("profile.edit"), summary="Change a profile")
-async def update_profile(request: ApiRequest, profile_id: FromPath[str], data: JSONBody[ProfileWrite]) -> ProfileView:
-    """What is absent stays."""
+@put(
+    "/profiles/{profile_id:str}",
+    opt=edits("profile.edit"),
+    summary="Change a profile",
+    responses={202: ResponseSpec(ProfileView, description="another person decides: look at /api/v1/approvals/{id}")},
+)
+async def update_profile(
+    request: ApiRequest, profile_id: FromPath[str], data: JSONBody[ProfileWrite]
+) -> Response[ProfileView]:
+    """What is absent stays. A profile that asks for a second person asks for one here, too: 202."""
     changes = _values(request.changes(data, profile_id))
-    return _view(
-        await profiles.update(request.ctx, request.visible, request.actor, profile_id, changes, request.expected)
+    profile, waits = await profile_edits.update(
+        request.ctx, request.visible, request.actor, profile_id, changes, request.expected
     )
+    view = _view(profile)
+    if waits is None:
+        return Response(view, media_type="application/json")
+    said = "this profile asks for a second person: the change is made when it is approved"
+    asked = msgspec.structs.replace(view, status="pending_approval", pending_approval_id=waits.id, message=said)
+    return Response(asked, status_code=202, media_type="application/json")
 
 
 @delete("/profiles/{profile_id:str}", status_code=204, opt=edits("profile.delete"), summary="Delete a profile")

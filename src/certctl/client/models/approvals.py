@@ -10,8 +10,20 @@ from msgspec import Struct
 from certctl.client.models.bounds import LongText, Text
 
 
+class WordView(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One person who said yes, and with which key or session."""
+
+    person: str
+    actor: str
+    created_at: datetime
+    note: str = ""
+
+
 class ApprovalView(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One request. `metadata` says what was judged; `payload` is the reference product's and is never set here."""
+    """One request. `metadata` says what was judged; `payload` is the whole change of an edit of a profile.
+
+    `required` people must say yes and `given` have; who they are, one approval tells and a list does not.
+    """
 
     id: str
     kind: str
@@ -27,7 +39,10 @@ class ApprovalView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     decided_at: datetime | None = None
     decision_note: str = ""
     metadata: dict[str, Any] = {}
-    payload: str = ""
+    required: int = 1
+    given: int = 0
+    approved_by: list[WordView] = []
+    payload: dict[str, Any] = {}
 
 
 class DecisionBody(Struct, frozen=True, kw_only=True, omit_defaults=True):

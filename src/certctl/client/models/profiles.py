@@ -39,7 +39,13 @@ class ProfileView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     acme_auth_mode: str = ""
     acme_issuer_id: str = ""
     requires_approval: bool = False
+    approvals_required: int = 1
+    approvers: list[str] = []
     row_version: int = 0
+    # of an edit that waits for another person: "pending_approval", the approval, and what that means
+    status: str = ""
+    pending_approval_id: str = ""
+    message: str = ""
 
 
 class ProfileWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -54,8 +60,11 @@ class ProfileWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
         "required_csr_attributes": [],
         "acme_auth_mode": "",
         "acme_issuer_id": "",
+        "approvers": [],
     }
-    read_only: ClassVar[frozenset[str]] = frozenset({"row_version", "created_at", "updated_at", "version"})
+    read_only: ClassVar[frozenset[str]] = frozenset(
+        {"row_version", "created_at", "updated_at", "version", "status", "pending_approval_id", "message"}
+    )
 
     id: Id | None = None
     name: Text | None = None
@@ -71,4 +80,6 @@ class ProfileWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     acme_auth_mode: Text | None = None
     acme_issuer_id: Id | None = None
     requires_approval: bool | None = None
+    approvals_required: Annotated[int, Meta(ge=1, le=16)] | None = None
+    approvers: Annotated[list[Text], Meta(max_length=100)] | None = None
     enabled: bool | None = None

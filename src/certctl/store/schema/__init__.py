@@ -65,6 +65,7 @@ from certctl.store.schema.upkeep import (
     ticks,
 )
 from certctl.store.schema.work import (
+    approval_words,
     approvals,
     batch_items,
     batches,
@@ -85,6 +86,7 @@ __all__ = [
     "agent_groups",
     "agents",
     "api_keys",
+    "approval_words",
     "approvals",
     "audit_heads",
     "audit_leaves",

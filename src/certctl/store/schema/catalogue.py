@@ -64,6 +64,8 @@ profiles = c.table(
     c.words("acme_auth_mode"),
     c.reference("acme_issuer_id"),
     c.flag("requires_approval"),
+    c.count("approvals_required", 1),
+    Column("approvers", c.Json, nullable=False, server_default="[]"),
     c.flag("enabled"),
     c.count("row_version", 1),
     c.born(),

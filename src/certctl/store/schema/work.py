@@ -188,12 +188,31 @@ approvals = c.table(
     c.time("decided_at"),
     c.words("decision_note"),
     c.json("metadata"),
+    c.count("required", 1),
+    c.count("given"),
+    # of an edit of a profile: which version it changes, and how
+    c.count("profile_version"),
+    c.json("payload", nullable=True),
     c.born(),
     c.changed(),
     UniqueConstraint("tenant_id", "job_id"),
     Index(None, "tenant_id", "state", "created_at", "id"),
     Index(None, "tenant_id", "created_at", "id"),
     c.one_of("state", status.ApprovalState),
+)
+
+# who has said yes so far; who knows the value of the key that they said it with, at that moment
+approval_words = Table(
+    "approval_words",
+    c.metadata,
+    c.key("tenant_id"),
+    c.key("approval_id"),
+    Column("person", Text, nullable=False),
+    c.words("actor"),
+    c.json("known_to"),
+    c.words("note"),
+    c.born(),
+    PrimaryKeyConstraint("tenant_id", "approval_id", "person"),
 )
 
 observations = c.table(

@@ -27,7 +27,6 @@ MADE = (
         {"name": "life", "type": "CertificateLifetime", "config": {"max_days": 9}},
         {"config": {"max_days": 8}},
     ),
-    ("issuers", "issuer", {"name": "second", "type": "local", "config": {}}, {"enabled": False}),
 )
 
 
@@ -55,7 +54,7 @@ async def test_before_and_after_of_everything_configured(api):
 
 
 async def test_keys_roles_and_certificates_too_and_no_secret(api):
-    role = await api.made("/api/v1/auth/roles", {"name": "lookers", "permissions": ["cert.read"]})
+    role = await api.made("/api/v1/auth/roles", {"name": "lookers", "description": "of the test"})
     key = await api.made("/api/v1/auth/keys", {"name": "one", "role_ids": [role["id"]], "teams": []})
     agent = await api.agent()
     target = await api.target(agent)
@@ -71,6 +70,9 @@ async def test_keys_roles_and_certificates_too_and_no_secret(api):
     (edit,) = [row for row in await api.events("config_updated") if row["subject_id"] == target]
     assert edit["details"]["before"]["config"] == NGINX
     assert edit["details"]["after"]["config"]["cert_path"] == "/etc/nginx/tls/b.crt"
+    assert (await api.call("PUT", "/api/v1/issuers/iss-local", {"enabled": False})).status_code == 200
+    (edit,) = [row for row in await api.events("config_updated") if row["subject_id"] == "iss-local"]
+    assert (edit["details"]["before"], edit["details"]["after"]) == ({"enabled": True}, {"enabled": False})
     (made,) = [row for row in await api.events("config_created") if row["subject_id"] == key["id"]]
     assert made["details"]["after"]["key_hash"] == "[redacted]"
     assert made["details"]["after"]["role_ids"] == [role["id"]]

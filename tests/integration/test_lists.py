@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import asyncio
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -10,8 +11,11 @@ import pytest
 
 from certctl.core.certificate import Certificate
 from certctl.core.status import CertificateStatus
+from certctl.doors import totals
 from certctl.store import certificates, lists
 from integration.api_house import Api, open_api
+
+CERTIFICATES = "/api/v1/certificates"
 
 
 @pytest.fixture
@@ -244,6 +248,41 @@ async def test_fields_and_totals(api, monkeypatch):
     assert exact["total"] == 1
     assert "total_is_estimate" not in exact
     assert (await api.get("/api/v1/certificates"))["total"] == 8
+
+
+async def test_the_total_of_a_long_list_is_at_most_two_seconds_old_and_says_so(api, monkeypatch):
+    await api.made("/api/v1/teams", {"id": "team-a", "name": "a"})
+    team = await api.key("r-viewer", teams=["team-a"])
+    await seed(api, *(certificate(api, n, team_id="team-a" if n < 6 else "") for n in range(8)))
+    short = await api.get(f"{CERTIFICATES}?per_page=2")
+    assert "total_as_of" not in short, "what is short is counted each time"
+    monkeypatch.setattr(totals, "KEPT_FROM", 5)
+    counted, count = [], lists._count
+
+    async def counting(tx, scope, listing, asked):
+        counted.append(asked)
+        return await count(tx, scope, listing, asked)
+
+    monkeypatch.setattr(lists, "_count", counting)
+    first, *others = await asyncio.gather(*(api.get(f"{CERTIFICATES}?per_page=2") for _ in range(9)))
+    assert (first["total"], datetime.fromisoformat(first["total_as_of"])) == (8, api.clock.now())
+    assert (all(each == first for each in others), len(counted)) == (True, 1)
+    await seed(api, certificate(api, 8, environment="new"))
+    api.clock.moment += timedelta(seconds=1.9)
+    # of another page, order or length it is the same question; of another filter, search or reach it is not
+    known = await api.get(f"{CERTIFICATES}?page=2&per_page=3&sort=-name")
+    assert (known["total"], known["total_as_of"]) == (8, first["total_as_of"])
+    assert known["data"][0]["id"] == "cert-0005", "rows are never remembered"
+    assert (await api.get(f"{CERTIFICATES}?per_page=2&q=host"))["total"] == 9
+    assert (await api.get(f"{CERTIFICATES}?per_page=2&status=active"))["total"] == 9
+    assert (await api.get(f"{CERTIFICATES}?per_page=2", key=team))["total"] == 6
+    few = await api.get(f"{CERTIFICATES}?per_page=1&environment=new")
+    assert (few["total"], "total_as_of" in few) == (1, False)
+    api.clock.moment += timedelta(seconds=0.1)
+    assert (await api.get(f"{CERTIFICATES}?per_page=2"))["total"] == 9
+    api.clock.moment -= timedelta(hours=1)  # a clock that was set back
+    fresh = await api.get(f"{CERTIFICATES}?per_page=2")
+    assert datetime.fromisoformat(fresh["total_as_of"]) == api.clock.now()
 
 
 async def test_every_list_of_the_api_pages_both_ways(api):

@@ -124,7 +124,7 @@ async def _rows(
 ) -> tuple[Found[Any], list[Any]]:
     scope = request.visible if seen is None else seen
     async with request.ctx.database.read() as tx:
-        found = await read_list(tx, scope, listing or _declared(request), asked.asked)
+        found = await read_list(tx, scope, listing or _declared(request), asked.asked, request.door.totals)
         if show_all is not None:
             rows: list[Any] = await show_all(tx, scope, found.data)
         else:
@@ -139,6 +139,7 @@ def _told(request: ApiRequest, found: Found[Any], asked: ListQuery) -> dict[str,
     return {
         "total": found.total,
         "total_is_estimate": found.estimated,
+        "total_as_of": found.as_of,
         "page": paging.page if paging else 0,
         "per_page": paging.per_page if paging else 0,
         "page_size": 0 if paging else asked.asked.limit,

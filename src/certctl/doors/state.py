@@ -17,6 +17,7 @@ from certctl.doors.feed import Feed
 from certctl.doors.limits import Limiter
 from certctl.doors.readiness import Watch
 from certctl.doors.summaries import Summaries
+from certctl.doors.totals import Totals
 from certctl.lifecycle.context import Context
 from certctl.store.identity import CHANNEL
 from certctl.store.wake import Wakeups
@@ -42,10 +43,12 @@ class AppState:
     callers: Callers = field(default_factory=Callers)
     rules: DoorRules = field(default_factory=DoorRules)
     limits: Limiter = field(init=False)
+    totals: Totals = field(init=False)
 
     def __post_init__(self) -> None:
         """Hear of every change of who may do what."""
         object.__setattr__(self, "limits", Limiter(self.ctx, shared=self.rules.limits.shared))
+        object.__setattr__(self, "totals", Totals(self.ctx.clock))
         self.wakeups.call(CHANNEL, self.callers.forget)
 
     @property

@@ -89,6 +89,7 @@ CERTIFICATES: Listing[Certificate] = Listing(
     default="createdAt",
     q=_certificates_found,
     q_description=Q_CERTIFICATES,
+    long=True,
 )
 
 
@@ -131,6 +132,7 @@ JOBS: Listing[Job] = Listing(
     q_description=f"a job's or certificate's id, or of its certificate: {Q_CERTIFICATES}",
     # a job's body holds its CSR
     blank={"body": {}},
+    long=True,
 )
 
 
@@ -310,6 +312,7 @@ AUDIT: Listing[EventRow] = Listing(
     sorts={"timestamp": _E.seq},
     default="-timestamp",
     key="seq",
+    long=True,
     q=begins_with(_E.actor, _E.type, _E.subject_id),
     q_description="what actor, action or resource id begins with",
 )

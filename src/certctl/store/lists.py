@@ -6,10 +6,11 @@ A `Listing` declares one list as data (see `store.listings`); `read_list` runs i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import msgspec
 import sqlalchemy as sa
@@ -18,7 +19,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from certctl.core.scope import Scope
-from certctl.store.tx import Tx, as_struct
+from certctl.store.tx import Tx
 
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
 
@@ -83,6 +84,8 @@ class Listing(msgspec.Struct, Generic[RecordT], frozen=True, kw_only=True):
     always: sa.ColumnElement[bool] | None = None
     blank: Mapping[str, Any] = {}
     key: str = "id"
+    # grows without end: what it has in all may be told as it was a moment ago
+    long: bool = False
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Listing[RecordT]:
         """Itself: a copied table would be another table to SQLAlchemy, and the web framework copies what routes say."""
@@ -117,30 +120,57 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(msgspec.Struct, Generic[RecordT], frozen=True):
-    """A part of a list; `last` is where the next one begins, None when this is the end."""
+    """A part of a list; `last` is where the next one begins, None when this is the end. `as_of` is when the total was
+    counted, None when that was just now.
+    """
 
     data: list[RecordT]
     total: int
     estimated: bool = False
     last: Position | None = None
+    as_of: datetime | None = None
 
 
-async def read_list(tx: Tx, scope: Scope, listing: Listing[RecordT], asked: Asked) -> Found[RecordT]:
-    """The rows asked for, in order, and what follows them."""
+class Total(msgspec.Struct, frozen=True):
+    """How many rows there are, at least so many when `estimated`; as they were at `as_of`, None for just now."""
+
+    number: int
+    estimated: bool = False
+    as_of: datetime | None = None
+
+
+Count = Callable[[], Awaitable[Total]]
+
+
+class Remembers(Protocol):
+    """Whoever remembers totals: tells what it knows of a question, or counts."""
+
+    async def of(self, scope: Scope, listing: Listing[Any], asked: Asked, count: Count) -> Total:
+        """The total."""
+        ...
+
+
+async def read_list(
+    tx: Tx, scope: Scope, listing: Listing[RecordT], asked: Asked, totals: Remembers | None = None
+) -> Found[RecordT]:
+    """The rows asked for, in order, and what follows them. `totals` may remember what a long list has in all."""
     column = listing.sorts[asked.sort]
-    rows = (await tx.execute(rows_wanted(scope, listing, asked))).mappings().all()
+    rows = (await tx.execute(rows_wanted(scope, listing, asked))).all()
     shown = rows[: asked.limit]
     if len(rows) == len(shown) and not asked.offset and asked.after is None:
         return Found(_records(listing, shown), len(shown))  # all there is: nothing to count
-    total, estimated = await _total(tx, scope, listing, asked)
+    total = await _total(tx, scope, listing, asked, totals if listing.long else None)
     last = None
     if len(rows) > len(shown) and shown:
-        last = Position(shown[-1][column.key], shown[-1][listing.key], total, estimated)
-    return Found(_records(listing, shown), total, estimated, last)
+        value, tie = (getattr(shown[-1], name) for name in (column.key, listing.key))
+        last = Position(value, tie, total.number, total.estimated)
+    return Found(_records(listing, shown), total.number, total.estimated, last, total.as_of)
 
 
-def _records(listing: Listing[RecordT], rows: Sequence[Mapping[Any, Any]]) -> list[RecordT]:
-    return [as_struct(listing.kind, {**row, **listing.blank} if listing.blank else row) for row in rows]
+def _records(listing: Listing[RecordT], rows: Sequence[Sequence[Any]]) -> list[RecordT]:
+    """Rows as records: columns stand in the order of `_columns`, so that no name is looked up a row."""
+    names = _names(listing)
+    return [listing.kind(**dict(zip(names, row, strict=False)), **listing.blank) for row in rows]
 
 
 def rows_wanted(scope: Scope, listing: Listing[Any], asked: Asked) -> sa.Select[Any]:
@@ -170,9 +200,13 @@ def _tie(listing: Listing[Any]) -> sa.Column[Any]:
 
 
 def _columns(listing: Listing[Any]) -> list[sa.ColumnElement[Any]]:
-    names = [name for name in listing.kind.__struct_fields__ if name not in listing.blank]
+    names = _names(listing)
     sorted_by = [column for column in (*listing.sorts.values(), _tie(listing)) if column.key not in names]
     return [listing.table.c[name] for name in names] + list(dict.fromkeys(sorted_by))
+
+
+def _names(listing: Listing[Any]) -> list[str]:
+    return [name for name in listing.kind.__struct_fields__ if name not in listing.blank]
 
 
 def _order(column: sa.Column[Any], tie: sa.Column[Any], *, descending: bool) -> list[sa.ColumnElement[Any]]:
@@ -204,15 +238,20 @@ def _beyond(
     return sa.or_(column > after.value, same, column.is_(None))
 
 
-async def _total(tx: Tx, scope: Scope, listing: Listing[Any], asked: Asked) -> tuple[int, bool]:
+async def _total(tx: Tx, scope: Scope, listing: Listing[Any], asked: Asked, totals: Remembers | None) -> Total:
     if asked.after is not None:
-        return asked.after.total, asked.after.estimated
+        return Total(asked.after.total, asked.after.estimated)
+    count = functools.partial(_count, tx, scope, listing, asked)
+    return await count() if totals is None else await totals.of(scope, listing, asked, count)
+
+
+async def _count(tx: Tx, scope: Scope, listing: Listing[Any], asked: Asked) -> Total:
     where = narrow(scope, listing, asked)
     if scope == Scope.whole(scope.tenant_id) and not asked.narrowed:
-        return int(await tx.scalar(sa.select(sa.func.count()).select_from(listing.table).where(where))), False
+        return Total(int(await tx.scalar(sa.select(sa.func.count()).select_from(listing.table).where(where))))
     some = sa.select(_tie(listing)).where(where).limit(MOST_COUNTED + 1).subquery()
     counted = int(await tx.scalar(sa.select(sa.func.count()).select_from(some)))
-    return (MOST_COUNTED, True) if counted > MOST_COUNTED else (counted, False)
+    return Total(MOST_COUNTED, estimated=True) if counted > MOST_COUNTED else Total(counted)
 
 
 def equals(column: sa.Column[Any], description: str = "") -> Filter:

@@ -66,19 +66,29 @@ async def summary(tx: Tx, scope: Scope, now: datetime) -> Summary:
     c = schema.certificates.c
     # counts and ranges of narrow indexes in place of a look at every row: grouping all of them costs four times as much
     visible = certificates.in_scope(scope)
-    revoked = await _count(tx, visible, c.status == CertificateStatus.REVOKED)
     in_use = sa.and_(visible, c.status.in_(IN_USE))
-    ended = await _count(tx, in_use, c.expires_at <= now)
-    soon = await _count(tx, in_use, c.expires_at > now, c.expires_at <= now + EXPIRES_SOON)
+    everything = _counted(visible)
+    # asked together: each is quick, and the way to the database is not
+    found = (
+        await tx.execute(
+            sa.select(
+                # as the metric counts: what was put away is no more
+                (everything - _counted(visible, c.status == CertificateStatus.ARCHIVED)).label("total"),
+                _counted(visible, c.status == CertificateStatus.REVOKED).label("revoked"),
+                _counted(in_use, c.expires_at <= now).label("ended"),
+                _counted(in_use, c.expires_at > now, c.expires_at <= now + EXPIRES_SOON).label("soon"),
+                _dead_notices(scope).label("dead"),
+            )
+        )
+    ).one()
     agents = await _agents(tx, scope)
     jobs = await _jobs(tx, scope)
     return Summary(
         as_of=now,
-        # as the metric counts: what was put away is no more
-        total_certificates=await _not_archived(tx, visible),
-        expiring_certificates=soon,
-        expired_certificates=ended,
-        revoked_certificates=revoked,
+        total_certificates=found.total,
+        expiring_certificates=found.soon,
+        expired_certificates=found.ended,
+        revoked_certificates=found.revoked,
         active_agents=agents.get(AgentStatus.ONLINE, 0),
         offline_agents=agents.get(AgentStatus.OFFLINE, 0),
         total_agents=sum(agents.values()),
@@ -88,7 +98,7 @@ async def summary(tx: Tx, scope: Scope, now: datetime) -> Summary:
         running_jobs=jobs.get(JobStatus.RUNNING, 0),
         failed_jobs=jobs.get(JobStatus.FAILED, 0),
         complete_jobs=jobs.get(JobStatus.COMPLETED, 0),
-        notifications_dead=await _dead_notices(tx, scope),
+        notifications_dead=found.dead,
     )
 
 
@@ -173,22 +183,14 @@ async def _by_status(tx: Tx, status: sa.ColumnElement[Any], *conditions: sa.Colu
     return {row.status: row.number for row in await tx.execute(counted.where(*conditions).group_by(status))}
 
 
-async def _count(tx: Tx, *conditions: sa.ColumnElement[bool]) -> int:
-    return int(await tx.scalar(sa.select(sa.func.count()).select_from(schema.certificates).where(*conditions)))
+def _counted(*conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
+    return sa.select(sa.func.count()).select_from(schema.certificates).where(*conditions).scalar_subquery()
 
 
-async def _not_archived(tx: Tx, visible: sa.ColumnElement[bool]) -> int:
-    """All that the scope sees but for the archived: two counts of one statement, each by its narrowest index."""
-    table = schema.certificates
-    everything = sa.select(sa.func.count()).select_from(table).where(visible)
-    archived = everything.where(table.c.status == CertificateStatus.ARCHIVED)
-    return int(await tx.scalar(sa.select(everything.scalar_subquery() - archived.scalar_subquery())))
-
-
-async def _dead_notices(tx: Tx, scope: Scope) -> int:
+def _dead_notices(scope: Scope) -> sa.ScalarSelect[int]:
     table = schema.notifications
     counted = sa.select(sa.func.count()).select_from(table)
-    return int(await tx.scalar(counted.where(*_of_visible(scope, table), table.c.status == "dead")))
+    return counted.where(*_of_visible(scope, table), table.c.status == "dead").scalar_subquery()
 
 
 def _of_visible(scope: Scope, table: sa.Table) -> list[sa.ColumnElement[bool]]:

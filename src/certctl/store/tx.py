@@ -219,6 +219,7 @@ def _engine(url: str, connector: Connector | None, max_connections: int) -> Asyn
             async_creator=connector.connect,
             pool_size=max_connections,
             max_overflow=0,
+            json_deserializer=msgspec.json.decode,
             pool_use_lifo=True,  # the one used last: it has its statements prepared, and needs no look
         )
         sa.event.listen(engine.sync_engine, "checkin", _note_use)

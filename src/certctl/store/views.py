@@ -14,7 +14,7 @@ from certctl.core.scope import Scope
 from certctl.core.target import Deployment, TargetRecord
 from certctl.store import catalogue, certificates, jobs, schema
 from certctl.store.listings import jobs_in_scope
-from certctl.store.lists import Page, Slice
+from certctl.store.lists import Page, Slice, any_of
 from certctl.store.tx import Tx
 
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
@@ -27,7 +27,7 @@ async def target_ids(tx: Tx, scope: Scope, certificate_ids: Sequence[str]) -> di
     if certificate_ids:
         rows = await tx.execute(
             sa.select(mapping.c.certificate_id, mapping.c.target_id)
-            .where(mapping.c.tenant_id == scope.tenant_id, mapping.c.certificate_id.in_(tuple(certificate_ids)))
+            .where(mapping.c.tenant_id == scope.tenant_id, any_of(mapping.c.certificate_id, certificate_ids))
             .order_by(mapping.c.target_id)
         )
         for row in rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from msgspec import Struct
@@ -10,7 +11,8 @@ ItemT = TypeVar("ItemT")
 
 
 class PageOf(Struct, Generic[ItemT], frozen=True, kw_only=True, omit_defaults=True):
-    """One page. `total` counts the whole list, at least to where `total_is_estimate` says that it goes on.
+    """One page. `total` counts the whole list, at least to where `total_is_estimate` says that it goes on; where there
+    is `total_as_of`, as it was then: at most two seconds before this answer.
 
     Pages have `page` and `per_page`, or (asked for by `cursor` or `page_size`) `page_size`; `next_cursor` continues
     either, and is absent at the end.
@@ -23,6 +25,7 @@ class PageOf(Struct, Generic[ItemT], frozen=True, kw_only=True, omit_defaults=Tr
     next_cursor: str = ""
     page_size: int = 0
     total_is_estimate: bool = False
+    total_as_of: datetime | None = None
 
 
 class Paged(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -37,6 +40,7 @@ class Paged(Struct, frozen=True, kw_only=True, omit_defaults=True):
     next_cursor: str = ""
     page_size: int = 0
     total_is_estimate: bool = False
+    total_as_of: datetime | None = None
 
 
 class StatusAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):

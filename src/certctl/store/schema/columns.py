@@ -59,6 +59,10 @@ class UtcTime(TypeDecorator[datetime]):
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
+    def result_processor(self, dialect: Dialect, coltype: Any) -> Any:
+        """None where there is nothing to give back: asyncpg reads a timestamptz as aware UTC."""
+        return None if dialect.name == "postgresql" else super().result_processor(dialect, coltype)
+
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 

@@ -17,13 +17,14 @@ import hashlib
 import json
 import os
 import platform
+import random
 import ssl
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -83,7 +84,7 @@ class Town:
         self._gate = asyncio.Semaphore(HANDSHAKES_AT_ONCE)
         self.connected = asyncio.Event()
         self._open = 0
-        self.polls = self.beats = self.failures = 0
+        self.polls = self.beats = self.failures = self.refused = 0
         self.reasons: Counter[str] = Counter()
 
     async def live(self) -> None:
@@ -103,8 +104,8 @@ class Town:
                 if self._open == self._count:
                     self.connected.set()
                 while True:
-                    await _call(reader, writer, "GET", path, number)
-                    self.polls += 1
+                    if await self._let_in(_call(reader, writer, "GET", path, number)):
+                        self.polls += 1
             except (OSError, asyncio.IncompleteReadError, RuntimeError) as error:
                 self.failures += 1
                 self.reasons[f"{type(error).__name__} {error}"[:80]] += 1
@@ -120,13 +121,22 @@ class Town:
                     reader, writer = await self._connect()
                 while True:
                     started = time.monotonic()
-                    await _call(reader, writer, "POST", f"/api/v1/agents/agent-{number:06}/heartbeat", number, body)
-                    self.beats += 1
+                    path = f"/api/v1/agents/agent-{number:06}/heartbeat"
+                    if await self._let_in(_call(reader, writer, "POST", path, number, body)):
+                        self.beats += 1
                     await asyncio.sleep(max(0.0, started + BEAT_SECONDS - time.monotonic()))
             except (OSError, asyncio.IncompleteReadError, RuntimeError) as error:
                 self.failures += 1
                 self.reasons[f"{type(error).__name__} {error}"[:80]] += 1
                 await asyncio.sleep(5)
+
+    async def _let_in(self, call: Coroutine[object, object, float]) -> bool:
+        """Whether a call was answered; a refusal is waited out on the same connection, as `agent.backoff` does."""
+        asked = await call
+        if asked:
+            self.refused += 1
+            await asyncio.sleep(asked * random.uniform(1.0, 1.5))
+        return not asked
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("localhost", self._port, ssl=self._trust)
@@ -134,15 +144,18 @@ class Town:
 
 async def _call(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, method: str, path: str, number: int, body: bytes = b""
-) -> None:
+) -> float:
+    """The seconds after which the server asks to come again, 0 when it has answered. RuntimeError for anything else."""
     head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {credential(number)}\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nCertctl-Agent-Protocol: 1\r\n\r\n"
     writer.write(head.encode() + body)
     status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     length = next((int(line[15:]) for line in lines if line.lower().startswith("content-length:")), 0)
     await reader.readexactly(length)
-    if status.split()[1] not in {"200", "204"}:
+    asked = next((float(line[12:]) for line in lines if line.lower().startswith("retry-after:")), 0.0)
+    if status.split()[1] not in {"200", "204"} and not asked:
         raise RuntimeError(status)
+    return asked
 
 
 def credential(number: int) -> str:
@@ -192,6 +205,7 @@ async def watch(server: Fleet, cluster: Postgres, agents: int, window: float) ->
         pids, database = tree(server.server.pid), tree(cluster.process.pid)
         before, theirs = cpu_seconds(pids), cpu_seconds(database)
         polls, beats, failures, started = town.polls, town.beats, town.failures, time.monotonic()
+        refused = town.refused
         await asyncio.sleep(window)
         seconds = time.monotonic() - started
         calls = (town.polls - polls) + (town.beats - beats)
@@ -201,6 +215,7 @@ async def watch(server: Fleet, cluster: Postgres, agents: int, window: float) ->
             "all_connected_in_seconds": round(connecting, 1),
             "calls_per_second": round(calls / seconds, 1),
             "calls_per_second_due": round(agents / POLL_SECONDS + agents / BEAT_SECONDS, 1),
+            "refused_with_retry_after": town.refused - refused,
             "failed_calls": town.failures - failures,
             "failures_from_the_start": dict(town.reasons.most_common(5)),
             "server_cpu_cores": round(used / seconds, 3),

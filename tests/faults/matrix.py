@@ -43,6 +43,7 @@ _BACKGROUND = (
     "commit.lapsed.",
     "commit.observe.",
     "commit.heartbeat.",
+    "commit.agent.beats.",
     "commit.key.touch.",
 )
 

@@ -20,6 +20,8 @@ _AT_TIMES = (
     "commit.lapsed.",
     "commit.observe.",
     "commit.agent.seen.",
+    "commit.agent.beats.",
+    "commit.heartbeat.",
     "commit.key.touch.",
     "commit.tick.end.",
     "commit.tick.lease.",

@@ -82,6 +82,11 @@ def asked_again(fleet: Fleet, kept: dict) -> None:
     assert reply.headers["Idempotency-Replayed"] == "true"
 
 
+def external_key(fleet: Fleet, name: str) -> httpx.Response:
+    """Ask for a key of an external account (ACME): its secret is sealed."""
+    return fleet.call("POST", "/api/v1/acme/external-account-keys", {"name": name, "profile_id": "prof-default"})
+
+
 def intermediate(fleet: Fleet, name: str) -> httpx.Response:
     return fleet.call(
         "POST", "/api/v1/issuers/iss-local/intermediates", {"name": name, "subject": {"common_name": name}}
@@ -126,8 +131,10 @@ def test_a_running_fleet_goes_over_to_another_key(fleet, postgres_server):
     fleet.start_server()
     fleet.bootstrap()
     kept = issue(fleet, "before")
+    assert external_key(fleet, "before").status_code == 201
     before = sealed_under(postgres_server, url)
     (old_id,) = set().union(*before.values())
+    assert all(before.values()), "something lies sealed in every column"
 
     would = rotate(fleet, NEW, "--dry-run")
     assert would.returncode == 0, would.stderr
@@ -152,7 +159,9 @@ def test_a_running_fleet_goes_over_to_another_key(fleet, postgres_server):
     told = fleet.call("GET", "/ready").json()
     assert told["failed"] == "signer"
     assert not {"key", "sealed", "rotated"} & set(json.dumps(told["error"]).split())
-    assert intermediate(fleet, "lost").status_code >= 500
+    for refused in (intermediate(fleet, "lost"), external_key(fleet, "lost")):
+        assert refused.status_code == 502, refused.text
+        assert "was rotated" in refused.json()["detail"]
     assert set().union(*sealed_under(postgres_server, url).values()) == {new_id}
     fleet.stop_server()
     assert fleet.spawn_server().wait(60) == 4, "the old key is refused"
@@ -163,6 +172,7 @@ def test_a_running_fleet_goes_over_to_another_key(fleet, postgres_server):
     asked_again(fleet, kept)
     issue(fleet, "after")
     assert intermediate(fleet, "next").status_code == 201
+    assert external_key(fleet, "next").status_code == 201
     again = rotate(fleet, NEW)
     assert again.returncode == 0, again.stderr
     assert "already" in again.stdout

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
 from certctl.control import enrolment, retirement
+from certctl.control.beats import Beats
 from certctl.core.errors import Conflict, Gone, Malformed, NotAllowed, NotAuthenticated
 from certctl.core.secret import Secret
 from certctl.lifecycle import flow
@@ -77,7 +79,7 @@ async def test_a_retired_agent_is_gone_and_its_name_is_free(ctx):
     agent, _ = await enrolment.enrol(ctx, await token(ctx), SAID, "127.0.0.1")
     retired, _ = await retirement.retire(ctx, PERSON, agent.id, reason="host rebuilt", force=False)
     with pytest.raises(Gone, match="host rebuilt"):
-        await enrolment.heartbeat(ctx, retired, Heartbeat())
+        await enrolment.heartbeat(ctx, Beats(ctx, asyncio.Event()), retired, Heartbeat())
     assert await flow.work_for(ctx, retired, "boot-1", 1) == []
     again, _ = await enrolment.enrol(ctx, await token(ctx), SAID, "127.0.0.1")
     assert again.id != agent.id

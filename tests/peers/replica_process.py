@@ -1,6 +1,6 @@
 """Runs the real control plane in a process of its own, as `server_process.py` does.
 
-POLL_BENEATH_SECONDS   how long an agent's long poll waits between two looks when nobody wakes it.
+POLL_BENEATH_SECONDS   how long the lookout for waiting polls pauses between two looks.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ if __name__ == "__main__":
 
     fault_hook.install()
     if os.environ.get("POLL_BENEATH_SECONDS"):
-        from certctl.api import agent_protocol
+        from certctl.api import lookout
 
-        agent_protocol._POLL_BENEATH_SECONDS = float(os.environ["POLL_BENEATH_SECONDS"])
+        lookout.LOOK_SECONDS = float(os.environ["POLL_BENEATH_SECONDS"])
     from certctl.cli.server import main
 
     main()

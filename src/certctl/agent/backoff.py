@@ -21,12 +21,15 @@ class Backoff:
         self.failures = 0
 
     def failed(self, retry_after: timedelta | None = None) -> float:
-        """The seconds to wait now: between half and all of the doubled time, and not less than the server asked."""
+        """The seconds to wait now: between half and all of the doubled time, and not less than the server asked.
+
+        Whom it asked to wait came at one time: they come back spread over half as long again.
+        """
         ceiling = min(self._most, self._first * 2 ** min(self.failures, 32))
         self.failures += 1
         wait = random.uniform(ceiling / 2, ceiling)  # noqa: S311 - spreads load, guards nothing
-        asked = retry_after.total_seconds() if retry_after else 0.0
-        return max(wait, min(asked, self._most))
+        asked = min(retry_after.total_seconds(), self._most) if retry_after else 0.0
+        return max(wait, asked * random.uniform(1.0, 1.5))  # noqa: S311 - as above
 
     def succeeded(self) -> None:
         """The next failure waits shortly again."""

@@ -18,10 +18,12 @@ from urllib.parse import parse_qs
 import msgspec
 from msgspec import Struct
 
+from certctl.api.lookout import Lookout
 from certctl.api.shown import shown
 from certctl.client.models.agents import AgentCertificate, AgentView, VerifiedAnswer
 from certctl.client.models.page import StatusAnswer
 from certctl.control import enrolment, keys
+from certctl.control.beats import Beats
 from certctl.core.actor import Actor
 from certctl.core.errors import CertctlError, Malformed, NotFound, Violation
 from certctl.core.status import JobStatus
@@ -66,9 +68,6 @@ from certctl.wire.agent import (
 log = get_logger(__name__)
 
 LONGEST_POLL_SECONDS = 60.0
-_POLL_BENEATH_SECONDS = 1.0
-# of one process for all that wait in it: a look is for lost hints only, and must not eat the machine in a large fleet
-_LOOKS_A_SECOND = 100
 _MOST_ITEMS = 4
 _DRIVE = timedelta(seconds=1.5)
 
@@ -78,8 +77,10 @@ BodyT = TypeVar("BodyT", bound=Struct)
 class Call:
     """One call to one route: what came in, and the names that its path gave."""
 
-    def __init__(self, state: AppState, scope: HttpScope, receive: Receive, names: dict[str, str]) -> None:
-        self.state = state
+    def __init__(self, door: AgentProtocol, scope: HttpScope, receive: Receive, names: dict[str, str]) -> None:
+        self.state = door.state
+        self.beats = door.beats
+        self.lookout = door.lookout
         self.scope = scope
         self.names = names
         self.headers = headers_of(scope)
@@ -176,7 +177,7 @@ async def _heartbeat(call: Call) -> Answer:
     raw = await call.raw()
     said = decode_body(raw, call.headers.get("content-type", ""), Heartbeat, strict=False) if raw else Heartbeat()
     _check_protocol(str(said.protocol))
-    return 200, await enrolment.heartbeat(call.state.ctx, agent, said)
+    return 200, await enrolment.heartbeat(call.state.ctx, call.beats, agent, said)
 
 
 async def _work(call: Call) -> Answer:
@@ -185,7 +186,7 @@ async def _work(call: Call) -> Answer:
     boot_id = query.get("boot_id", [""])[0][:64]
     if call.key_owner and not boot_id:
         jobs = await flow.work_for_key(call.state.ctx, agent, call.key_boot_id, _MOST_ITEMS)
-        await enrolment.seen(call.state.ctx, agent, call.key_boot_id)
+        await enrolment.seen(call.state.ctx, call.beats, agent, call.key_boot_id)
         return 200, ReferenceWork(jobs=jobs, count=len(jobs))
     items = await _wait_for_work(call, agent, boot_id, _seconds(query.get("wait", ["0"])[0]))
     return 200, Work(jobs=items, count=len(items), server_time=call.state.ctx.now().isoformat())
@@ -202,26 +203,22 @@ def _seconds(text: str) -> float:
     return min(seconds, LONGEST_POLL_SECONDS)
 
 
-def look_every(waiting: int) -> float:
-    """Seconds between two looks of one poll: one, or as many as keep all that wait to a hundred looks a second."""
-    return max(_POLL_BENEATH_SECONDS, waiting / _LOOKS_A_SECOND)
-
-
 async def _wait_for_work(call: Call, agent: AgentRecord, boot_id: str, seconds: float) -> list[WorkItem]:
-    """Register, then look, then wait, so that nothing falls between; a look now and then makes up for lost hints."""
+    """Register, then look, then wait, so that nothing falls between; the lookout makes up for lost hints."""
     ctx, clock = call.state.ctx, asyncio.get_running_loop()
     deadline = clock.time() + seconds
     with call.state.wakeups.watch(agent_channel(agent.id)) as watch:
         async with call.until_gone(watch) as gone:
-            items = await flow.work_for(ctx, agent, boot_id, _MOST_ITEMS)
-            await enrolment.seen(ctx, agent, boot_id)
+            items = await flow.work_for(ctx, agent, boot_id, _MOST_ITEMS, just_read=True)
+            await enrolment.seen(ctx, call.beats, agent, boot_id)
             # earlier boots have given their leases back by now
             agent = msgspec.structs.replace(agent, boot_id=boot_id)
-            while not items and (left := deadline - clock.time()) > 0:
-                await watch.wait(min(left, look_every(call.state.wakeups.waiting)))
-                if gone.is_set() or call.state.draining.is_set():
-                    break
-                items = await flow.work_for(ctx, agent, boot_id, _MOST_ITEMS)
+            with call.lookout.waiting() if seconds and not items else contextlib.nullcontext():
+                while not items and (left := deadline - clock.time()) > 0:
+                    told = await watch.wait(left)
+                    if not told or gone.is_set() or call.state.draining.is_set():
+                        break
+                    items = await flow.work_for(ctx, agent, boot_id, _MOST_ITEMS)
     return items
 
 
@@ -320,7 +317,9 @@ class AgentProtocol:
     """The ASGI app."""
 
     def __init__(self, state: AppState) -> None:
-        self._state = state
+        self.state = state
+        self.lookout = Lookout(state.ctx, state.wakeups)
+        self.beats = Beats(state.ctx, state.draining)
 
     async def __call__(self, scope: HttpScope, receive: Receive, send: Send) -> None:
         """Serve one call that `serves` said yes to."""
@@ -339,7 +338,7 @@ class AgentProtocol:
             )
             await send_answer(send, answer.status, answer.headers, answer.body)
             return
-        call = Call(self._state, scope, receive, route.names(scope["path"]) or {})
+        call = Call(self, scope, receive, route.names(scope["path"]) or {})
         _check_protocol(call.headers.get(PROTOCOL_HEADER.lower(), str(PROTOCOL_VERSION)))
         status, body = await route.handler(call)
         headers = (("Content-Type", "application/json"), (PROTOCOL_HEADER, str(PROTOCOL_VERSION)))

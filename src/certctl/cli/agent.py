@@ -156,6 +156,8 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_folders(parser: argparse.ArgumentParser) -> None:
+    # options without a command are those of `run`: wherever it stands, --version asks for no more than that
+    parser.add_argument("--version", action="version", version=f"certctl-agent {__version__}")
     parser.add_argument("-state-dir", "--state-dir", dest="state_dir", help="where identity and results are kept")
     parser.add_argument("-key-dir", "--key-dir", dest="key_dir", help="where private keys are kept")
 

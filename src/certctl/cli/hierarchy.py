@@ -13,7 +13,7 @@ from certctl.cli.connection import connect
 from certctl.cli.exits import UsageFault
 from certctl.cli.finding import find_id
 
-app = typer.Typer(no_args_is_help=True, help="Look at, make and retire generations of a built-in CA.")
+app = typer.Typer(no_args_is_help=True, help="Look at, make, retire and revoke generations of a built-in CA.")
 
 Which = Annotated[str, typer.Argument(metavar="CA", help="Id of the CA generation.")]
 
@@ -72,3 +72,18 @@ def retire(
         output.print_data(answer)
         return
     sys.stdout.write(f"{answer.id} {'is retired' if answer.confirmed else 'issues no more; --confirm retires it'}\n")
+
+
+@app.command()
+def revoke(
+    ca: Which,
+    reason: Annotated[str, typer.Option("--reason", help="Why, as RFC 5280 names it.")] = "caCompromise",
+    note: Annotated[str, typer.Option("--note", help="Why, for the record.")] = "",
+    confirm: Annotated[bool, typer.Option("--confirm", help="Although certificates need it still.")] = False,
+    yes: options.Yes = False,
+    json: options.Json = False,
+) -> None:
+    """The CA above it publishes that it is revoked; nobody trusts what it signed any more."""
+    options.confirm(f"Revoke the CA {ca}, and with it everything that it signed?", yes=yes)
+    with connect() as client:
+        records.print_record(client.revoke_intermediate(ca, reason=reason, note=note, confirm=confirm), json=json)

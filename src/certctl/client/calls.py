@@ -237,6 +237,15 @@ def retire_intermediate(ca_id: str, *, note: str = "", confirm: bool = False) ->
     return Call(method="POST", path=path, answer=intermediates.RetiredCaAnswer, body=body)
 
 
+def revoke_intermediate(
+    ca_id: str, *, reason: str = "", note: str = "", confirm: bool = False
+) -> Call[intermediates.IntermediateView]:
+    """The CRL and OCSP of the CA above it say that it is revoked; what needs it answers 409 unless confirmed."""
+    body = intermediates.RevokeCaBody(reason=reason, note=note, confirm=confirm)
+    path = at("intermediates", ca_id, "revoke")
+    return Call(method="POST", path=path, answer=intermediates.IntermediateView, body=body)
+
+
 def bootstrap(token: str, actor_name: str) -> Call[auth.BootstrapAnswer]:
     """The first key, once."""
     body = auth.BootstrapBody(token=token, actor_name=actor_name)

@@ -162,6 +162,7 @@ class Surface:
     list_intermediates = Sent(calls.list_intermediates)
     get_intermediate = Sent(calls.get_intermediate)
     retire_intermediate = Sent(calls.retire_intermediate)
+    revoke_intermediate = Sent(calls.revoke_intermediate)
 
     list_agent_groups = Sent(calls.AGENT_GROUPS.list)
     get_agent_group = Sent(calls.AGENT_GROUPS.get)

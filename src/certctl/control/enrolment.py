@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from certctl.control.beats import Beats
 from certctl.core.actor import Actor, ActorType
 from certctl.core.catalogue import EnrolmentToken
 from certctl.core.errors import Conflict, Gone, Malformed, NotAllowed, NotAuthenticated, Violation
@@ -31,10 +32,10 @@ from certctl.store.tx import Tx
 from certctl.wire.agent import PROTOCOL_VERSION, Enrolment, Heartbeat, HeartbeatReply
 
 REFERENCE_PROTOCOL = 0
+CREDENTIAL_PREFIX = "cta_"
 _FROM_SHARED = "agent-bootstrap"
 _SHARED_TTL = timedelta(days=30)
 _LONGEST_TTL = timedelta(days=30)
-_BEAT_WRITE_EVERY = timedelta(seconds=10)
 
 
 def digest(secret: Secret) -> str:
@@ -86,7 +87,7 @@ async def enrol(
     if said.protocol != PROTOCOL_VERSION:
         raise Malformed(f"this server speaks agent protocol {PROTOCOL_VERSION}, the agent speaks {said.protocol}")
     now = ctx.now()
-    credential = Secret(f"cta_{secrets.token_urlsafe(32)}")
+    credential = Secret(CREDENTIAL_PREFIX + secrets.token_urlsafe(32))
     async with ctx.database.begin("enrolment.enrol") as tx:
         known = await _usable_token(tx, ctx, token, said)
         if known.used_at is not None:
@@ -214,53 +215,57 @@ def refuse_retired(agent: AgentRecord) -> None:
         raise Gone(f"agent {agent.name} was retired: {agent.retired_reason or 'no reason given'}")
 
 
-async def heartbeat(ctx: Context, agent: AgentRecord, said: Heartbeat) -> HeartbeatReply:
-    """A sign of life; extends the leases of the steps in hand and names those that have passed on."""
+async def heartbeat(ctx: Context, beats: Beats, agent: AgentRecord, said: Heartbeat) -> HeartbeatReply:
+    """A sign of life; extends the leases of the steps in hand and names those that have passed on.
+
+    `agent` is as it was read for this call: one that says nothing new is written together with others.
+    """
     refuse_retired(agent)
     now = ctx.now()
     owner = f"agent:{agent.id}:{said.boot_id}"
     held: set[str] = set()
     if said.leases:
         held = await flow.keep_leases(ctx, owner, [(lease.step_id, lease.fence) for lease in said.leases[:256]])
-    async with ctx.database.begin("heartbeat") as tx:
-        told = {
-            "version": said.version[:64],
-            "hostname": said.hostname[:255],
-            "os": said.os[:64],
-            "architecture": said.architecture[:64],
-            "ip_address": said.ip_address[:64],
-        }
-        changes: dict[str, Any] = {name: value for name, value in told.items() if value}
-        if said.boot_id:  # it names its runs, so it speaks our protocol, whatever it was registered as
-            changes["protocol"] = said.protocol
-        if said.capabilities:  # an agent that was updated can do more than when it enrolled
-            changes["capabilities"] = [capability[:64] for capability in said.capabilities[:64]]
-        await catalogue.change(
-            tx,
-            ctx.scope,
-            AgentRecord,
-            agent.id,
-            status=AgentStatus.ONLINE,
-            last_heartbeat_at=now,
-            **changes,
-        )
-        if agent.status == AgentStatus.OFFLINE:
-            actor = Actor(id=agent.id, type=ActorType.AGENT)
-            await append(tx, ctx.scope, now, _event(EventType.AGENT_RETURNED, "agent", agent.id, actor, {}))
+    changes = {name: value for name, value in _told(said).items() if getattr(agent, name) != value}
+    if changes or not beats.keep(agent):
+        async with ctx.database.begin("heartbeat") as tx:
+            await _write_sign(tx, ctx, agent, **changes)
     lost = [lease for lease in said.leases if lease.step_id not in held]
     return HeartbeatReply(lost=lost, server_time=now.isoformat())
 
 
-async def seen(ctx: Context, agent: AgentRecord, boot_id: str) -> None:
-    """A poll is a sign of life too; written at most every ten seconds, and when a new run of the agent begins."""
-    now = ctx.now()
-    fresh = agent.last_heartbeat_at is not None and now - agent.last_heartbeat_at < _BEAT_WRITE_EVERY
-    if fresh and agent.boot_id == boot_id and agent.status == AgentStatus.ONLINE:
+def _told(said: Heartbeat) -> dict[str, Any]:
+    """The facts of itself that a heartbeat tells; what it leaves out stays as it is known."""
+    told = {
+        "version": said.version[:64],
+        "hostname": said.hostname[:255],
+        "os": said.os[:64],
+        "architecture": said.architecture[:64],
+        "ip_address": said.ip_address[:64],
+        # an agent that was updated can do more than when it enrolled
+        "capabilities": [capability[:64] for capability in said.capabilities[:64]],
+    }
+    facts: dict[str, Any] = {name: value for name, value in told.items() if value}
+    if said.boot_id:  # it names its runs, so it speaks our protocol, whatever it was registered as
+        facts["protocol"] = said.protocol
+    return facts
+
+
+async def seen(ctx: Context, beats: Beats, agent: AgentRecord, boot_id: str) -> None:
+    """A poll is a sign of life too; written with others, and at once when a new run of the agent begins."""
+    if agent.boot_id == boot_id and beats.keep(agent):
         return
     async with ctx.database.begin("agent.seen") as tx:
-        await catalogue.change(
-            tx, ctx.scope, AgentRecord, agent.id, status=AgentStatus.ONLINE, last_heartbeat_at=now, boot_id=boot_id
-        )
+        await _write_sign(tx, ctx, agent, boot_id=boot_id)
+
+
+async def _write_sign(tx: Tx, ctx: Context, agent: AgentRecord, **changes: Any) -> None:
+    now = ctx.now()
+    sign: dict[str, Any] = {"status": AgentStatus.ONLINE, "last_heartbeat_at": now}
+    await catalogue.change(tx, ctx.scope, AgentRecord, agent.id, **sign, **changes)
+    if agent.status == AgentStatus.OFFLINE:
+        actor = Actor(id=agent.id, type=ActorType.AGENT)
+        await append(tx, ctx.scope, now, _event(EventType.AGENT_RETURNED, "agent", agent.id, actor, {}))
 
 
 def _event(kind: EventType, subject: str, subject_id: str, actor: Actor, details: dict[str, Any]) -> Event:

@@ -25,7 +25,7 @@ from certctl.core.names import canonical_dns
 from certctl.core.scope import Reach, Scope
 from certctl.core.secret import Secret
 from certctl.lifecycle.context import Context
-from certctl.store import acme, catalogue
+from certctl.store import acme, catalogue, sealed
 from certctl.store.tx import Tx
 from certctl.wire import jws
 
@@ -47,7 +47,9 @@ class ExternalKeyWish(Struct, frozen=True, kw_only=True):
 
 
 async def create(ctx: Context, giver: Giver, wish: ExternalKeyWish) -> tuple[ExternalKey, Secret]:
-    """A new key and its secret (base64url), which is never shown again. Malformed, NotAllowed or Conflict."""
+    """A new key and its secret (base64url), which is never shown again. Malformed, NotAllowed or Conflict; and
+    Misconfigured when the config key was rotated since this process started: nobody could open the secret.
+    """
     check_end(ctx, wish.expires_at)
     names = [_rule(text, index) for index, text in enumerate(wish.allowed_names)]
     if len(names) > _MOST_NAMES:
@@ -74,6 +76,7 @@ async def create(ctx: Context, giver: Giver, wish: ExternalKeyWish) -> tuple[Ext
         # asked before anything is looked up: a foreign id and one that does not exist read the same
         giver.check_gives({"cert.issue": _reach(ctx, key)}, wish.expires_at)
         await _check_references(tx, ctx, key)
+        await sealed.require_key(tx, ctx.scope, ctx.sealer.key_id)
         try:
             await acme.insert(tx, ctx.scope, key)
         except Conflict as error:

@@ -74,6 +74,7 @@ class EventType(StrEnum):
     CA_INTENDED = "ca_intended"
     CA_RETIRING = "ca_retiring"
     CA_RETIRED = "ca_retired"
+    CA_REVOKED = "ca_revoked"
     ROLE_ASSIGNED = "role_assigned"
     ROLE_REVOKED = "role_revoked"
     KEY_ROTATED = "key_rotated"

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from certctl.control import access, breakglass
 from certctl.control.access import Giver
-from certctl.control.enrolment import digest
+from certctl.control.enrolment import CREDENTIAL_PREFIX, digest
 from certctl.core.actor import Actor, ActorType
 from certctl.core.catalogue import ApiKey
 from certctl.core.errors import NotAllowed, NotAuthenticated, Temporary
@@ -126,7 +126,7 @@ async def authenticate(
     if known is None:
         await before_look_up()
         epoch = callers.epoch
-        found = await look_up(ctx, hashed)
+        found = await look_up(ctx, hashed, agents_first=is_agents(knock))
         if isinstance(found, AgentRecord):
             return _agent(found, knock)
         known, agent = found
@@ -175,13 +175,21 @@ async def authenticate_browser(
     return _caller(ctx, known, knock, None)
 
 
-async def look_up(ctx: Context, hashed: str) -> AgentRecord | tuple[Known, AgentRecord | None]:
+def is_agents(knock: Knock) -> bool:
+    """Whether the credential says that it is an agent's; where it is looked for first, nothing else."""
+    return bearer(knock.headers).reveal().startswith(CREDENTIAL_PREFIX)
+
+
+async def look_up(
+    ctx: Context, hashed: str, *, agents_first: bool = False
+) -> AgentRecord | tuple[Known, AgentRecord | None]:
     """Whose credential has this hash: an agent, or a key and the agent it is bound to; NotAuthenticated otherwise."""
     began, now = time.monotonic(), ctx.now()
     async with ctx.database.read() as tx:
-        key = await identity.key_by_secret(tx, hashed)
+        agent = await _agent_by(tx, hashed) if agents_first else None
+        key = await identity.key_by_secret(tx, hashed) if agent is None else None
         if key is None:
-            agent = await catalogue.by_secret_hash(tx, AgentRecord, "credential_hash", hashed)
+            agent = agent or (None if agents_first else await _agent_by(tx, hashed))
             if agent is None or agent.tenant_id != ctx.scope.tenant_id:
                 raise NotAuthenticated("this API key is not known")
             return agent
@@ -205,6 +213,10 @@ async def look_up(ctx: Context, hashed: str) -> AgentRecord | tuple[Known, Agent
         until=key.expires_at,
     )
     return known, agent
+
+
+async def _agent_by(tx: Tx, hashed: str) -> AgentRecord | None:
+    return await catalogue.by_secret_hash(tx, AgentRecord, "credential_hash", hashed)
 
 
 def _first(*moments: datetime | None) -> datetime | None:

@@ -217,13 +217,22 @@ async def drive(ctx: Context, job_id: str, budget: timedelta = timedelta(seconds
         await run_claimed(ctx, claimed)
 
 
-async def work_for(ctx: Context, agent: AgentRecord, boot_id: str, limit: int) -> list[WorkItem]:
-    """Lease an agent's due steps and say what each needs; `agent` is as its caller last saw it.
+async def agents_with_work(ctx: Context) -> list[str]:
+    """The ids of the agents that have due steps; claims nothing."""
+    async with ctx.database.read() as tx:
+        return await jobs.agents_with_due(tx, ctx.scope, ctx.now())
+
+
+async def work_for(
+    ctx: Context, agent: AgentRecord, boot_id: str, limit: int, *, just_read: bool = False
+) -> list[WorkItem]:
+    """Lease an agent's due steps and say what each needs; `agent` is as its caller last saw it, a moment ago if
+    `just_read`: then it is not read again.
 
     A new boot frees what the last one held; a poll left over from an earlier boot gets nothing.
     """
     async with ctx.database.read() as tx:
-        now_known = await catalogue.get(tx, ctx.scope, AgentRecord, agent.id)
+        now_known = agent if just_read else await catalogue.get(tx, ctx.scope, AgentRecord, agent.id)
         due = await jobs.has_due(tx, ctx.scope, agent.id, ctx.now())
     is_new_boot = boot_id != agent.boot_id
     if now_known.retired_at is not None or (not is_new_boot and now_known.boot_id not in ("", boot_id)):

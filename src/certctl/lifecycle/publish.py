@@ -53,9 +53,9 @@ async def tick(ctx: Context) -> int:
 
 
 async def signing_cas(ctx: Context) -> list[CaCertificate]:
-    """Every CA generation of our own that has signed and is not retired."""
+    """Every CA generation of our own that has signed and is not retired; roots too, which have signed the others."""
     async with ctx.database.read() as tx:
-        return await authority.signing_cas(tx, ctx.scope)
+        return await authority.signing_cas(tx, ctx.scope, roots=True)
 
 
 async def find_ca(ctx: Context, ca_or_issuer_id: str) -> CaCertificate | None:

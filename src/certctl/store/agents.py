@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +30,23 @@ async def silent_since(tx: Tx, scope: Scope, moment: datetime) -> list[AgentReco
             sa.func.coalesce(agents.c.last_heartbeat_at, agents.c.registered_at, type_=agents.c.registered_at.type)
             < sa.bindparam(None, moment, type_=agents.c.registered_at.type),
         ),
+    )
+
+
+async def note_signs(tx: Tx, scope: Scope, signs: Mapping[str, datetime]) -> None:
+    """Write signs of life, by agent id: of agents that read Online, and none over a later one."""
+    at = sa.bindparam("at", type_=agents.c.last_heartbeat_at.type)
+    await tx.execute(
+        sa.update(agents)
+        .where(
+            agents.c.tenant_id == scope.tenant_id,
+            agents.c.id == sa.bindparam("of_agent"),
+            agents.c.status == AgentStatus.ONLINE,
+            agents.c.last_heartbeat_at < at,
+        )
+        .values(last_heartbeat_at=at),
+        # in one order, so that two processes never wait for one another in a ring
+        [{"of_agent": agent_id, "at": moment} for agent_id, moment in sorted(signs.items())],
     )
 
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from certctl.authority.signer import IssuingCA, SealedKey
 from certctl.core.catalogue import CaCertificate, CaIntent
+from certctl.core.certificate import RevocationRecord
 from certctl.core.errors import Conflict, NotFound
 from certctl.core.scope import Scope
 from certctl.core.status import OrderStatus, VersionStatus
@@ -307,6 +308,35 @@ async def revoked_serials(
     return await tx.all(RevokedSerial, statement)
 
 
+async def revoke_ca(tx: Tx, scope: Scope, record: RevocationRecord) -> bool:
+    """Write the fact that a CA certificate is revoked by the one above it; False when it was revoked before."""
+    row = {name: getattr(record, name) for name in record.__struct_fields__} | {"tenant_id": scope.tenant_id}
+    inserted = await tx.execute(tx.insert(revocations).values(row).on_conflict_do_nothing())
+    return inserted.rowcount == 1
+
+
+async def ca_revocations(tx: Tx, scope: Scope, issuer_id: str) -> dict[str, RevokedSerial]:
+    """Which CA generations of an issuer are revoked, by id."""
+    c = ca_certificates.c
+    rows = await tx.execute(
+        sa.select(c.id, revocations.c.serial_number, revocations.c.reason, revocations.c.revoked_at)
+        .select_from(ca_certificates)
+        .join(
+            revocations,
+            sa.and_(
+                revocations.c.tenant_id == c.tenant_id,
+                revocations.c.ca_certificate_id == c.parent_id,
+                revocations.c.serial_number == c.serial_number,
+            ),
+        )
+        .where(c.tenant_id == scope.tenant_id, c.issuer_id == issuer_id)
+    )
+    return {
+        row.id: RevokedSerial(serial_number=row.serial_number, reason=row.reason, revoked_at=row.revoked_at)
+        for row in rows
+    }
+
+
 async def known_serials(tx: Tx, scope: Scope, ca_certificate_id: str, serials: Sequence[str]) -> list[KnownSerial]:
     """Which of `serials` a CA generation has issued, to leaves and to CAs below it."""
     leaves = sa.select(versions.c.serial_number, versions.c.not_after).where(
@@ -322,14 +352,15 @@ async def known_serials(tx: Tx, scope: Scope, ca_certificate_id: str, serials: S
     return await tx.all(KnownSerial, sa.union_all(leaves, below))
 
 
-async def signing_cas(tx: Tx, scope: Scope) -> list[CaCertificate]:
-    """Every intermediate that is not retired: each needs a CRL and a responder of its own."""
+async def signing_cas(tx: Tx, scope: Scope, *, roots: bool = False) -> list[CaCertificate]:
+    """Every intermediate that is not retired, with `roots` those too: each needs a CRL and a responder of its own."""
+    kinds = ("intermediate", "root") if roots else ("intermediate",)
     return await tx.all(
         CaCertificate,
         sa.select(ca_certificates)
         .where(
             ca_certificates.c.tenant_id == scope.tenant_id,
-            ca_certificates.c.kind == "intermediate",
+            ca_certificates.c.kind.in_(kinds),
             ca_certificates.c.state != "retired",
         )
         .order_by(ca_certificates.c.id),

@@ -363,6 +363,16 @@ async def has_due(tx: Tx, scope: Scope, agent_id: str, now: datetime) -> bool:
     return found is not None
 
 
+async def agents_with_due(tx: Tx, scope: Scope, now: datetime) -> list[str]:
+    """The ids of the agents for whom a step waits to be claimed: a look that locks nothing."""
+    rows = await tx.execute(
+        sa.select(steps.c.agent_id)
+        .where(_of(steps, scope), steps.c.status == StepStatus.READY, steps.c.agent_id != "", steps.c.run_at <= now)
+        .distinct()
+    )
+    return [row[0] for row in rows]
+
+
 def _of(table: sa.Table, scope: Scope) -> sa.ColumnElement[bool]:
     return table.c.tenant_id == scope.tenant_id
 

@@ -86,11 +86,6 @@ class Wakeups:
             if not self._watches[channel]:
                 del self._watches[channel]
 
-    @property
-    def waiting(self) -> int:
-        """On how many channels somebody waits in this process."""
-        return len(self._watches)
-
     def tell_all(self) -> None:
         """Wake everybody: after a lost connection nobody knows what was missed."""
         self.tell([*self._watches, *(channel for channel in self._calls if channel not in self._watches)])

@@ -71,6 +71,8 @@ class IntermediateView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     name_constraints: list[NameConstraintBody] = []
     ocsp_responder_url: str = ""
     metadata: dict[str, str] = {}
+    revoked_at: datetime | None = None
+    revocation_reason: str = ""
 
 
 class IntermediatesAnswer(Struct, frozen=True, kw_only=True):
@@ -83,6 +85,14 @@ class IntermediatesAnswer(Struct, frozen=True, kw_only=True):
 class RetireCaBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """First call: it issues no more. Again with `confirm`: it is retired, once nothing needs it."""
 
+    note: Text = ""
+    confirm: bool = False
+
+
+class RevokeCaBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`confirm` revokes it though something needs it still; the reason is `caCompromise` unless another is given."""
+
+    reason: Text = ""
     note: Text = ""
     confirm: bool = False
 

@@ -1,4 +1,4 @@
-"""A rule that forbids the control plane's own name is recorded against it and does not stop it; nobody else gets by."""
+"""No rule and no edit of a profile stops the control plane's own certificate; rules tell of it; nobody else gets by."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from certctl.control import own_tls
 from certctl.core.names import parse_names
 from certctl.pki.algorithms import KeyAlgorithm
+from certctl.pki.certs import load_certificate
 from certctl.pki.csr import build_csr, csr_pem
 from certctl.pki.keys import generate_private_key
+from certctl.pki.pem import read_certificates
 from integration.api_house import open_api
 
 NAMES = ("localhost", "127.0.0.1")
@@ -21,6 +25,56 @@ NAMES = ("localhost", "127.0.0.1")
 async def api(tmp_path, database_url):
     async with open_api(tmp_path / "data", database_url) as opened:
         yield opened
+
+
+PROFILE = "/api/v1/profiles/prof-default"
+
+
+async def edit(api, **changes) -> None:
+    """Another default profile, as an administrator may make it: the whole of it, changed."""
+    now = await api.get(PROFILE)
+    kept = {name: now[name] for name in ("name", "description", "max_ttl_seconds", "allowed_ekus") if name in now}
+    answer = await api.call("PUT", PROFILE, kept | {"allow_short_lived": False} | changes)
+    assert answer.status_code == 200, answer.text
+
+
+EDITS = (
+    {"enabled": False},
+    {"requires_approval": True},
+    {"required_san_patterns": ["*.corp.example"]},
+    {"max_ttl_seconds": 86400},
+    {"allowed_key_algorithms": [{"algorithm": "RSA", "min_size": 4096}]},
+    {"allowed_ekus": ["clientAuth"]},
+)
+
+
+async def test_no_edit_of_a_profile_keeps_the_control_plane_from_its_own_certificate(api, tmp_path):
+    seen = [await ensure(api, tmp_path)]
+    (own,) = (await api.get("/api/v1/certificates"))["data"]
+    for changes in EDITS:
+        await edit(api, **changes)
+        api.clock.moment += timedelta(days=40)
+        seen.append(await ensure(api, tmp_path))
+    # with a disabled built-in issuer, which signs for nobody else then; and a first start under all of it
+    answer = await api.call("PUT", "/api/v1/issuers/iss-local", {"enabled": False})
+    assert answer.status_code == 200, answer.text
+    api.clock.moment += timedelta(days=40)
+    seen.append(await ensure(api, tmp_path))
+    assert len(set(seen)) == len(EDITS) + 2
+    (tmp_path / "second").mkdir()
+    await ensure(api, tmp_path / "second")
+    for version in (await api.get(f"/api/v1/certificates/{own['id']}/versions"))["data"]:
+        leaf = load_certificate(read_certificates(version["pem_chain"])[0])
+        assert leaf.not_valid_after_utc - leaf.not_valid_before_utc > timedelta(days=46)
+        usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        assert list(usage) == [ExtendedKeyUsageOID.SERVER_AUTH]
+
+    # anybody else is bound
+    wanted = parse_names(["shop.example"])
+    pem = csr_pem(build_csr(generate_private_key(KeyAlgorithm.ECDSA_P256), "shop.example", wanted))
+    answer = await api.call("POST", "/api/v1/certificates", {"common_name": "shop.example", "csr_pem": pem})
+    assert answer.status_code == 422, answer.text
+    assert "issuer_is_disabled" in {each["rule"] for each in answer.json()["violations"]}
 
 
 async def ensure(api, tmp_path) -> str:

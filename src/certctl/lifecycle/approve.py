@@ -61,7 +61,7 @@ async def _approve(tx: Tx, ctx: Context, step: Step, job: Job, rules: Sequence[R
         body, decision_hash=facts.hash_of(body, profile_version=profile.version), profile_version=profile.version
     )
     await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, now)
-    if needs_approval(profile):
+    if needs_approval(facts.binding(profile, own_tls=body.own_tls)):
         await _ask_people(tx, ctx, job, decided, profile)
         return
     await _go_on(tx, ctx, job, body=msgspec.to_builtins(decided))

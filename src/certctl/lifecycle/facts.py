@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
+import msgspec
+
 from certctl.core.catalogue import IssuerRecord, Profile, RenewalPolicy
 from certctl.core.certificate import Certificate, RequestBody, Version
 from certctl.core.names import parse_names
@@ -34,18 +36,40 @@ def profile_facts(profile: Profile) -> ProfileFacts:
     )
 
 
+def binding(profile: Profile, *, own_tls: bool) -> Profile:
+    """The profile as it binds a request: as it is, but for the certificate of the control plane's own listener.
+
+    No edit of a profile stops or changes that one: whoever made it could never be told so, nor undo it.
+    """
+    if not own_tls:
+        return profile
+    return msgspec.structs.replace(
+        profile,
+        enabled=True,
+        requires_approval=False,
+        allowed_key_algorithms=[],
+        max_ttl_seconds=0,
+        allowed_ekus=["serverAuth"],
+        required_san_patterns=[],
+        spiffe_uri_pattern="",
+        allow_short_lived=False,
+        must_staple=False,
+    )
+
+
 def issuance_facts(
     body: RequestBody, profile: Profile, issuer: IssuerRecord, csr: CsrFacts | None = None
 ) -> IssuanceFacts:
     """A request, and when it is there its CSR's key, as the rules of issuance see them."""
     key = csr.key if csr is not None else None
+    profile = binding(profile, own_tls=body.own_tls)
     return IssuanceFacts(
         common_name=body.common_name,
         names=parse_names(body.names),
         validity=timedelta(seconds=body.validity_seconds),
         profile=profile_facts(profile),
         issuer_id=issuer.id,
-        issuer_enabled=issuer.enabled,
+        issuer_enabled=issuer.enabled or body.own_tls,
         ekus=tuple(body.ekus),
         must_staple=body.must_staple,
         key_kind=key.kind if key else None,

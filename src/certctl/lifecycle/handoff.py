@@ -59,7 +59,9 @@ async def _refuse(
 
 async def request_body(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask) -> RequestBody:
     """What will be approved: names, lifetime and key rule as profile and certificate say now."""
-    profile = await catalogue.as_first_seen(tx, ctx.scope, Profile, certificate.certificate_profile_id)
+    own_tls = certificate.source == OWN_TLS_SOURCE and ask.actor.type is ActorType.SYSTEM
+    known = await catalogue.as_first_seen(tx, ctx.scope, Profile, certificate.certificate_profile_id)
+    profile = facts.binding(known, own_tls=own_tls)
     issuer = await catalogue.as_first_seen(tx, ctx.scope, IssuerRecord, certificate.issuer_id)
     names = [f"{name.kind}:{name.value}" for name in parse_names(certificate.sans)]
     body = RequestBody(
@@ -76,7 +78,7 @@ async def request_body(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask)
         replaces_id=ask.replaces_id,
         reason=ask.reason,
         extra=ask.extra,
-        own_tls=certificate.source == OWN_TLS_SOURCE and ask.actor.type is ActorType.SYSTEM,
+        own_tls=own_tls,
     )
     await _refuse(tx, ctx, certificate, body, judge_request(facts.issuance_facts(body, profile, issuer)))
     return body

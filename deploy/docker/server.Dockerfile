@@ -3,8 +3,8 @@ FROM python:3.11-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 RUN python -m venv /opt/certctl
-COPY requirements/server.txt requirements/build.txt requirements/
-RUN /opt/certctl/bin/pip install --require-hashes -r requirements/server.txt \
+COPY requirements/server.txt requirements/otel.txt requirements/build.txt requirements/
+RUN /opt/certctl/bin/pip install --require-hashes -r requirements/server.txt -r requirements/otel.txt \
  && python -m venv /opt/build && /opt/build/bin/pip install --require-hashes -r requirements/build.txt
 COPY pyproject.toml README.md LICENSE CHANGELOG.md ./
 COPY src src

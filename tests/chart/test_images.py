@@ -43,6 +43,13 @@ def test_an_image_is_nobodys_root(path):
     assert all("--require-hashes" in part for part in re.findall(r"pip install [^&]*-r [^&]*", path.read_text()))
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_an_image_carries_what_sends_traces(path):
+    """The chart may turn traces on: without the extra both programs refuse to start."""
+    installs = re.findall(r"/opt/certctl/bin/pip install [^&]*", path.read_text())
+    assert any("-r requirements/otel.txt" in each for each in installs)
+
+
 def test_images_install_what_the_chart_runs():
     entry = {path.name: dict(instructions(path.read_text()))["ENTRYPOINT"] for path in FILES}
     assert entry == {"agent.Dockerfile": '["certctl-agent"]', "server.Dockerfile": '["certctl-server"]'}

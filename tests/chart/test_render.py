@@ -30,6 +30,12 @@ EVERYTHING: dict[str, tuple[str, ...]] = {
         "externalDatabase.url=postgres://u:p@db.example:5432/certctl",
         "migrations.viaHook=true",
     ),
+    "traced": (
+        "tracing.enabled=true",
+        "tracing.endpoint=http://collector.observability:4318",
+        "tracing.headersSecret.name=collector-key",
+        "migrations.viaHook=true",
+    ),
     "hardened": (
         "server.replicas=3",
         "podDisruptionBudget.enabled=true",
@@ -175,7 +181,7 @@ def test_every_variable_that_is_set_is_read(renders):
 
 
 def test_every_secret_and_map_that_is_named_is_there(renders):
-    theirs = {"certctl-backup-aws-creds"}  # the operator's own, as values name them
+    theirs = {"certctl-backup-aws-creds", "collector-key"}  # the operator's own, as values name them
     for name, manifests in renders.items():
         there = {(each["kind"], each["metadata"]["name"]): each.get("data", {}) for each in manifests}
         if name == "hardened":  # cert-manager makes this one
@@ -355,6 +361,9 @@ def test_what_alerts_point_at_is_served(all_on):
         (("externalDatabase.url=postgres://db/x",), "postgresql.enabled=false"),
         (("postgresql.enabled=false", "externalDatabase.existingSecret=x", "backup.enabled=true"), "provider"),
         (("backup.enabled=true", "backup.sink=s3"), "bucket"),
+        (("tracing.enabled=true",), "tracing.endpoint"),
+        (("tracing.enabled=true", "tracing.endpoint=collector:4318"), "endpoint"),
+        (("tracing.sampleRatio=2",), "sampleRatio"),
         (("backup.enabled=true", "backup.sink=tape"), "sink"),
         (("agent.replicas=2",), "StatefulSet"),
         (("ingress.enabled=true", "ingress.certManager.enabled=true"), "issuerRef"),
@@ -371,6 +380,53 @@ def test_variables_of_ones_own_win(renders):
     assert data["CERTCTL_STEP_LEASE"] == "1m"
     assert data["CERTCTL_LOG_LEVEL"] == "debug"
     assert data.keys() - {"CERTCTL_STEP_LEASE"} == of(renders["defaults"], "ConfigMap", "certctl-server")["data"].keys()
+
+
+def test_traces_go_where_values_say_with_headers_from_a_secret(renders):
+    """Servers and agents alike, neither the hook nor the init container: they end before a span would be sent."""
+    manifests = renders["traced"]
+    wanted = {
+        "CERTCTL_OTEL_ENABLED": "true",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.observability:4318",
+        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": "1",
+    }
+    for name in ("certctl-server", "certctl-agent"):
+        assert wanted.items() <= of(manifests, "ConfigMap", name)["data"].items()
+    holders = [
+        (owner, container["name"])
+        for owner, template in pods(manifests)
+        for container in containers(template)
+        if any(each["name"] == "OTEL_EXPORTER_OTLP_HEADERS" for each in container.get("env", []))
+    ]
+    assert holders == [("Deployment certctl-agent", "agent"), ("Deployment certctl-server", "server")]
+    assert "OTEL" not in str(renders["all on"])
+    mine = ("server.env.OTEL_TRACES_SAMPLER=always_on", *EVERYTHING["traced"])
+    assert of(render(*mine), "ConfigMap", "certctl-server")["data"]["OTEL_TRACES_SAMPLER"] == "always_on"
+
+
+def test_what_the_chart_says_of_traces_is_what_the_exporter_takes(renders, monkeypatch):
+    """The very variables, taken up by the SDK that the images install."""
+    from opentelemetry.sdk.trace.sampling import ParentBased
+
+    from certctl.telemetry.otel import OpenTelemetry
+
+    # in a file of values: what `--set` hands over with a point in it is a text
+    ratio = render(*EVERYTHING["traced"], values={"tracing": {"sampleRatio": 0.25}})
+    for name, value in of(ratio, "ConfigMap", "certctl-server")["data"].items():
+        if name.startswith("OTEL_"):
+            monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20of-the-test,x-team=pki")
+    made = OpenTelemetry("certctl-server", "0")
+    try:
+        sampler = made._provider.sampler
+        assert isinstance(sampler, ParentBased)
+        assert sampler.get_description().startswith("ParentBased{root:TraceIdRatioBased{0.25}")
+        exporter = made._exporter
+        assert exporter._endpoint == "http://collector.observability:4318/v1/traces"
+        assert exporter._headers.items() >= {"authorization": "Bearer of-the-test", "x-team": "pki"}.items()
+    finally:
+        made.shutdown()
 
 
 def test_all_three_affinities_are_honoured():
@@ -420,7 +476,11 @@ def test_each_process_has_a_page_of_its_own_that_prometheus_alone_reaches():
 # -- no value that nothing uses -----------------------------------------------------------------------------------------
 
 # what has to be on for a value to matter, by the longest prefix
+TRACED = ("tracing.enabled=true", "tracing.endpoint=http://c:4318")
 CONTEXT: dict[str, tuple[str, ...]] = {
+    "tracing.": (*TRACED, "tracing.headersSecret.name=h"),
+    "tracing.enabled": ("tracing.endpoint=http://c:4318",),
+    "tracing.headersSecret.name": TRACED,
     "backup.": ("backup.enabled=true",),
     "backup.enabled": (),
     "ingress.enabled": (),
@@ -464,6 +524,8 @@ CHANGED: dict[str, Any] = {
     "imagePullSecrets": [{"name": "mine"}],
     "externalDatabase.url": "postgres://u:p@db.example/x",
     "server.pki.baseUrl": "http://pki.example",
+    "tracing.endpoint": "https://collector.example",
+    "tracing.sampleRatio": 0.25,
     "agent.serverUrl": "https://certctl.example",
     "ingress.hosts": [{"host": "other.example", "paths": [{"path": "/", "pathType": "Exact"}]}],
     "podDisruptionBudget.minAvailable": "50%",

@@ -85,6 +85,14 @@ def test_one_trace_from_request_to_verified(tmp_path):
     where = {span.name: span.service for span in trace if span.name in STAGES}
     assert {name for name, service in where.items() if service == "certctl-agent"} == {"prepare", "deploy", "verify"}
     assert {service for name, service in where.items() if name in {"approve", "issue", "record"}} == {"certctl-server"}
+    # the CA's answer is a span of its own, beneath the stage that asked for it
+    (issue,) = [span for span in trace if span.name == "issue"]
+    (call,) = [span for span in trace if span.name == "ca.submit"]
+    assert (call.parent_id, call.failed) == (issue.span_id, False)
+    assert call.facts["certctl.issuer_id"] == "iss-local"
+    assert call.facts["certctl.job_id"] == issue.facts["certctl.job_id"]
+    # each job tells which trace is its own
+    assert {job["trace_id"] for job in jobs.values()} == {asked.trace_id}
     # the agent's results come back beneath the span of the work that made them
     (made,) = [span for span in trace if span.name == "prepare"]
     (sent,) = [span for span in trace if span.name == "POST /api/v1/agents/{agent_id}/csr"]

@@ -41,6 +41,11 @@ class Job(Struct, frozen=True, kw_only=True):
     # W3C Trace Context of what asked for it; empty where nothing is traced
     traceparent: str = ""
 
+    @property
+    def trace_id(self) -> str:
+        """Of the trace that it belongs to, 32 hex digits; empty when it has none (W3C Trace Context 3.2.2.3)."""
+        return self.traceparent[3:35]
+
 
 class Step(Struct, frozen=True, kw_only=True):
     """One stage of a job. `fence` grows with every lease; a result under an old fence is refused."""

@@ -28,7 +28,7 @@ from certctl.pki.csr import read_csr
 from certctl.pki.fingerprints import serial_hex, serial_int
 from certctl.pki.pem import chain_pem
 from certctl.store import catalogue, certificates, jobs
-from certctl.telemetry import points
+from certctl.telemetry import points, tracing
 
 
 class _Asked(msgspec.Struct):
@@ -154,14 +154,19 @@ async def _act(ctx: Context, one: _Asked) -> None:
         raise AssertionError("an order is acted on only after its intent is stored")
     if record.status in {OrderStatus.ANSWERED, OrderStatus.RECORDED}:
         return
+    collects = record.status == OrderStatus.PENDING
+    # one of a batch has its trace in its job alone
+    parent = tracing.traceparent() or one.job.traceparent
+    facts_of_call: tracing.Facts = {"issuer_id": record.issuer_id, "job_id": one.job.id, "attempt": one.step.attempts}
     try:
         _refuse_stale(one.order, ctx.now())
-        points.reach("issue.asking")
-        if record.status == OrderStatus.PENDING:
-            one.answer = await one.issuer.collect(record.reference, one.order)
-        else:
-            one.answer = await one.issuer.submit(one.order)
-        points.reach("issue.answered")
+        with tracing.span("ca.collect" if collects else "ca.submit", parent=parent, kind="client", **facts_of_call):
+            points.reach("issue.asking")
+            if collects:
+                one.answer = await one.issuer.collect(record.reference, one.order)
+            else:
+                one.answer = await one.issuer.submit(one.order)
+            points.reach("issue.answered")
     except Exception as error:
         one.error = error
 

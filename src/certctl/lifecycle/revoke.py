@@ -25,7 +25,7 @@ from certctl.pki.fingerprints import serial_int
 from certctl.policy.revocation import parse_reason
 from certctl.store import catalogue, certificates, jobs
 from certctl.store.tx import Tx
-from certctl.telemetry import points
+from certctl.telemetry import points, tracing
 
 
 async def trigger(
@@ -177,7 +177,7 @@ async def run(ctx: Context, claimed: Sequence[Step]) -> None:
             waiting = await certificates.revocations_to_tell(tx, ctx.scope, job.certificate_id)
         try:
             for fact in waiting:
-                await _tell_ca(ctx, fact)
+                await _tell_ca(ctx, fact, tracing.traceparent() or job.traceparent)
         except Exception as error:
             async with ctx.database.begin("revoke.failed") as tx:
                 await settle.fail(tx, ctx, step, error)
@@ -204,7 +204,7 @@ async def _revoke_replaced(ctx: Context, step: Step, job: Job) -> bool:
         return True
 
 
-async def _tell_ca(ctx: Context, fact: RevocationRecord) -> None:
+async def _tell_ca(ctx: Context, fact: RevocationRecord, parent: str) -> None:
     async with ctx.database.read() as tx:
         issuer_record = await catalogue.get(tx, ctx.scope, IssuerRecord, fact.issuer_id)
         version = await certificates.version(tx, ctx.scope, fact.version_id)
@@ -213,17 +213,19 @@ async def _tell_ca(ctx: Context, fact: RevocationRecord) -> None:
         raise Unsupported(
             f"issuer {fact.issuer_id} cannot revoke; revoke serial {fact.serial_number} at the CA by hand"
         )
-    points.reach("revoke.telling")
-    await issuer.revoke(
-        Revocation(
-            serial_number=serial_int(fact.serial_number),
-            ca_certificate_id=fact.ca_certificate_id,
-            leaf_der=version.leaf_der,
-            reason=fact.reason,
-            revoked_at=fact.revoked_at,
-        )
+    wish = Revocation(
+        serial_number=serial_int(fact.serial_number),
+        ca_certificate_id=fact.ca_certificate_id,
+        leaf_der=version.leaf_der,
+        reason=fact.reason,
+        revoked_at=fact.revoked_at,
     )
-    points.reach("revoke.answered")
+    with tracing.span(
+        "ca.revoke", parent=parent, kind="client", issuer_id=fact.issuer_id, certificate_id=fact.certificate_id
+    ):
+        points.reach("revoke.telling")
+        await issuer.revoke(wish)
+        points.reach("revoke.answered")
 
 
 async def _confirmed(ctx: Context, step: Step, job: Job, told: Sequence[RevocationRecord]) -> None:

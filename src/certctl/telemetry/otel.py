@@ -21,7 +21,12 @@ from certctl.core.errors import Misconfigured
 from certctl.telemetry import tracing
 from certctl.telemetry.tracing import ATTRIBUTES, Kind
 
-_KINDS = {"internal": SpanKind.INTERNAL, "server": SpanKind.SERVER, "consumer": SpanKind.CONSUMER}
+_KINDS = {
+    "internal": SpanKind.INTERNAL,
+    "server": SpanKind.SERVER,
+    "consumer": SpanKind.CONSUMER,
+    "client": SpanKind.CLIENT,
+}
 _PROTOCOL = "http/protobuf"
 
 
@@ -56,7 +61,8 @@ class OpenTelemetry:
         if not os.environ.get("OTEL_SERVICE_NAME"):
             facts["service.name"] = service
         self._provider = TracerProvider(resource=Resource.create(dict(facts)), shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._exporter = OTLPSpanExporter()
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("certctl", version)
 
     def open(self, name: str, parent: str, kind: Kind, facts: Mapping[str, Any]) -> tuple[OtelSpan, str]:

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, TypedDict, Unpack
 
 import structlog
 
-Kind = Literal["internal", "server", "consumer"]
+Kind = Literal["internal", "server", "consumer", "client"]
 
 # version 00; a later version may say more after the flags (3.2.4), which is not read
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
@@ -32,6 +32,7 @@ class Facts(TypedDict, total=False):
     certificate_id: str
     agent_id: str
     target_id: str
+    issuer_id: str
     request_id: str
     attempt: int
     method: str

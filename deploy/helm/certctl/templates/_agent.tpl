@@ -62,6 +62,7 @@ spec:
             secretKeyRef:
               name: {{ include "certctl.serverSecret" .root }}
               key: agent-bootstrap-token
+        {{- include "certctl.tracingHeaders" .root | nindent 8 }}
       # started: enrolled; ready and alive: enrolled, and its run holds the state folder
       startupProbe:
         exec: &status
@@ -140,6 +141,7 @@ CERTCTL_KEY_DIR: {{ .Values.agent.keyDir | quote }}
 CERTCTL_AGENT_ALLOW_FILE: /etc/certctl/allow.toml
 CERTCTL_LOG_LEVEL: {{ .Values.agent.logging.level | quote }}
 CERTCTL_LOG_FORMAT: {{ .Values.agent.logging.format | quote }}
+{{- include "certctl.tracingVariables" . }}
 {{- end -}}
 
 {{- define "certctl.agentConfig" -}}

@@ -166,6 +166,7 @@ taken from the cluster when it is there already. Leaves it in $.made.
 {{- if .Values.backup.enabled -}}{{ fail "backup.enabled dumps the bundled PostgreSQL alone (postgresql.enabled); a managed one is backed up by its provider" }}{{- end -}}
 {{- else if or .Values.externalDatabase.url .Values.externalDatabase.existingSecret -}}{{ fail "externalDatabase is given: set postgresql.enabled=false as well" }}
 {{- end -}}
+{{- if and .Values.tracing.enabled (not .Values.tracing.endpoint) -}}{{ fail "tracing.enabled needs tracing.endpoint, where the collector is" }}{{- end -}}
 {{- if and .Values.backup.enabled (eq .Values.backup.sink "s3") (not .Values.backup.s3.bucket) -}}{{ fail "backup.sink=s3 needs backup.s3.bucket" }}{{- end -}}
 {{- if and .Values.agent.enabled (eq .Values.agent.kind "Deployment") (gt (int .Values.agent.replicas) 1) -}}{{ fail "an agent has one state: agent.kind=Deployment takes one replica, use StatefulSet for more" }}{{- end -}}
 {{- if and .Values.ingress.enabled .Values.ingress.certManager.enabled (not .Values.ingress.certManager.issuerRef.name) -}}{{ fail "ingress.certManager.issuerRef.name names the issuer that signs the ingress' certificate" }}{{- end -}}
@@ -194,6 +195,31 @@ CERTCTL_RUNTIME_METRICS_PORT: {{ .Values.monitoring.runtimeMetrics.port | quote 
 {{- end }}
 CERTCTL_LOG_LEVEL: {{ .Values.server.logging.level | quote }}
 CERTCTL_LOG_FORMAT: {{ .Values.server.logging.format | quote }}
+{{- include "certctl.tracingVariables" . }}
+{{- end -}}
+
+{{/* where traces go; the headers are a secret, and stand in the environment alone */}}
+{{- define "certctl.tracingVariables" -}}
+{{- with .Values.tracing }}
+{{- if .enabled }}
+CERTCTL_OTEL_ENABLED: "true"
+OTEL_EXPORTER_OTLP_ENDPOINT: {{ .endpoint | quote }}
+OTEL_TRACES_SAMPLER: parentbased_traceidratio
+OTEL_TRACES_SAMPLER_ARG: {{ .sampleRatio | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "certctl.tracingHeaders" -}}
+{{- with .Values.tracing }}
+{{- if and .enabled .headersSecret.name }}
+- name: OTEL_EXPORTER_OTLP_HEADERS
+  valueFrom:
+    secretKeyRef:
+      name: {{ .headersSecret.name }}
+      key: {{ .headersSecret.key }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- define "certctl.serverConfig" -}}

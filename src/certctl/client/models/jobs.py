@@ -27,7 +27,10 @@ class StepView(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class JobView(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One issuance, renewal, deployment or revocation. `steps` and `plan` stand in the answer for one job only."""
+    """One issuance, renewal, deployment or revocation. `steps` and `plan` stand in the answer for one job only.
+
+    `trace_id` finds its trace in whatever collects them (W3C Trace Context), empty where none was begun.
+    """
 
     id: str
     type: str
@@ -53,6 +56,7 @@ class JobView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     verification_fingerprint: str = ""
     steps: list[StepView] = []
     plan: PlanReport | None = None
+    trace_id: str = ""
 
 
 class VerificationView(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -17,6 +17,7 @@ import yaml
 
 from certctl.api.app import openapi_document
 from chart.chart import ALL_ON, CHART, ROOT, Manifest, containers, of, pods, refused, render, run
+from peers.collector import Collector
 
 # every way the chart can run something, one render each
 EVERYTHING: dict[str, tuple[str, ...]] = {
@@ -405,28 +406,29 @@ def test_traces_go_where_values_say_with_headers_from_a_secret(renders):
     assert of(render(*mine), "ConfigMap", "certctl-server")["data"]["OTEL_TRACES_SAMPLER"] == "always_on"
 
 
-def test_what_the_chart_says_of_traces_is_what_the_exporter_takes(renders, monkeypatch):
-    """The very variables, taken up by the SDK that the images install."""
-    from opentelemetry.sdk.trace.sampling import ParentBased
-
+def test_what_the_chart_says_of_traces_is_what_the_exporter_takes(monkeypatch):
+    """The very variables, taken up by the SDK that the images install, and a span that arrives with the headers."""
     from certctl.telemetry.otel import OpenTelemetry
 
-    # in a file of values: what `--set` hands over with a point in it is a text
-    ratio = render(*EVERYTHING["traced"], values={"tracing": {"sampleRatio": 0.25}})
-    for name, value in of(ratio, "ConfigMap", "certctl-server")["data"].items():
-        if name.startswith("OTEL_"):
-            monkeypatch.setenv(name, value)
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20of-the-test,x-team=pki")
-    made = OpenTelemetry("certctl-server", "0")
-    try:
-        sampler = made._provider.sampler
-        assert isinstance(sampler, ParentBased)
-        assert sampler.get_description().startswith("ParentBased{root:TraceIdRatioBased{0.25}")
-        exporter = made._exporter
-        assert exporter._endpoint == "http://collector.observability:4318/v1/traces"
-        assert exporter._headers.items() >= {"authorization": "Bearer of-the-test", "x-team": "pki"}.items()
-    finally:
-        made.shutdown()
+    with Collector() as collector:
+        # in a file of values: what `--set` hands over with a point in it is a text
+        values = {"tracing": {"endpoint": collector.url, "sampleRatio": 0.25}}
+        given = of(render("tracing.enabled=true", values=values), "ConfigMap", "certctl-server")["data"]
+        for name, value in given.items():
+            if name.startswith("OTEL_"):
+                monkeypatch.setenv(name, value)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20of-the-test,x-team=pki")
+        made = OpenTelemetry("certctl-server", "0")
+        try:
+            described = made._provider.sampler.get_description()
+            assert described.startswith("ParentBased{root:TraceIdRatioBased{0.25}"), described
+            # what its caller traces is traced, whatever the ratio
+            span, _ = made.open("issue", f"00-{'1' * 32}-{'2' * 16}-01", "internal", {})
+            made.close(span)
+        finally:
+            made.shutdown()
+        assert [each.name for each in collector.spans()] == ["issue"]
+        assert collector.headers.items() >= {"authorization": "Bearer of-the-test", "x-team": "pki"}.items()
 
 
 def test_all_three_affinities_are_honoured():

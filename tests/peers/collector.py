@@ -31,6 +31,8 @@ class Collector:
     def __init__(self) -> None:
         collector = self
         self.raw = b""
+        # of the last request, names in lowercase
+        self.headers: dict[str, str] = {}
         self._spans: list[Seen] = []
         self._lock = threading.Lock()
 
@@ -40,6 +42,7 @@ class Collector:
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
                 assert (self.path, self.headers["Content-Type"]) == ("/v1/traces", "application/x-protobuf")
+                collector.headers = {name.lower(): value for name, value in self.headers.items()}
                 collector._take(body)
                 answer = ExportTraceServiceResponse().SerializeToString()
                 self.send_response(200)

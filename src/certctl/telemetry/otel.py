@@ -61,8 +61,7 @@ class OpenTelemetry:
         if not os.environ.get("OTEL_SERVICE_NAME"):
             facts["service.name"] = service
         self._provider = TracerProvider(resource=Resource.create(dict(facts)), shutdown_on_exit=False)
-        self._exporter = OTLPSpanExporter()
-        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("certctl", version)
 
     def open(self, name: str, parent: str, kind: Kind, facts: Mapping[str, Any]) -> tuple[OtelSpan, str]:

@@ -75,11 +75,12 @@ async def answer_whole(
     *,
     show: Show[Any, ViewT] | None = None,
     show_all: ShowAll[Any, ViewT] | None = None,
+    fixed: Mapping[str, str] | None = None,
     listing: Listing[Any] | None = None,
     besides: Iterable[str] = (),
 ) -> WholeT:
     """The same under the one word that `answer` has for its rows; `besides` are parameters that the route reads."""
-    asked = _read(request, view, listing=listing, besides=besides)
+    asked = _read(request, view, fixed=fixed, listing=listing, besides=besides)
     found, rows = await _rows(request, asked, view, show=show, show_all=show_all, listing=listing)
     (word,) = set(answer.__struct_fields__) - set(Paged.__struct_fields__)
     return answer(**_told(request, found, asked) | {word: rows})

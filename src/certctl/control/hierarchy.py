@@ -95,10 +95,9 @@ async def find(tx: Tx, scope: Scope, ca_certificate_id: str) -> CaCertificate:
     return found
 
 
-async def generations(tx: Tx, scope: Scope, issuer_id: str) -> list[CaCertificate]:
-    """Every generation of an issuer, newest first, its roots too; NotFound outside the scope."""
-    await catalogue.get(tx, scope, IssuerRecord, issuer_id)
-    return await authority.ca_certificates_of(tx, scope, issuer_id)
+async def issuer(tx: Tx, scope: Scope, issuer_id: str) -> IssuerRecord:
+    """An issuer whose generations are asked for; NotFound outside the scope."""
+    return await catalogue.get(tx, scope, IssuerRecord, issuer_id)
 
 
 async def retire(

@@ -46,11 +46,6 @@ async def get(tx: Tx, scope: Scope, role_id: str) -> tuple[Role, list[RolePermis
     return await catalogue.get(tx, scope, Role, role_id), await identity.held_by(tx, scope, [role_id])
 
 
-async def every(tx: Tx, scope: Scope) -> list[Role]:
-    """The built-in ones first, then the others by name."""
-    return [role for one in ROLES if (role := built_in(scope, one))] + await identity.all_roles(tx, scope)
-
-
 async def create(ctx: Context, actor: Actor, name: str, description: str) -> Role:
     """A new role that holds nothing yet. Conflict when the name is taken."""
     now = ctx.now()

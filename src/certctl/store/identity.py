@@ -11,7 +11,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from certctl.core.catalogue import ActorRole, ApiKey, Role, RolePermission
+from certctl.core.catalogue import ActorRole, ApiKey, RolePermission
 from certctl.core.scope import Scope
 from certctl.store.schema import actor_roles, api_keys, role_permissions, roles
 from certctl.store.tx import Tx
@@ -58,11 +58,6 @@ async def lasting_keys(tx: Tx, scope: Scope) -> list[ApiKey]:
             api_keys.c.agent_id == "",
         ),
     )
-
-
-async def all_roles(tx: Tx, scope: Scope) -> list[Role]:
-    """Roles that operators made, by name."""
-    return await tx.all(Role, sa.select(roles).where(roles.c.tenant_id == scope.tenant_id).order_by(roles.c.name))
 
 
 async def held_by(tx: Tx, scope: Scope, role_ids: Sequence[str]) -> list[RolePermission]:

@@ -214,9 +214,14 @@ def _order(column: sa.Column[Any], tie: sa.Column[Any], *, descending: bool) -> 
     if column.key == tie.key:
         return [tie.desc() if descending else tie.asc()]
     first = column.desc() if descending else column.asc()
-    if column.nullable:
+    if _may_be_null(column):
         first = first.nulls_first() if descending else first.nulls_last()
     return [first, tie.desc() if descending else tie.asc()]
+
+
+def _may_be_null(column: sa.Column[Any]) -> bool:
+    """What a statement computes (the place of a built-in role) is no column of a table, and always has a value."""
+    return bool(getattr(column, "nullable", False))
 
 
 def _beyond(
@@ -225,7 +230,7 @@ def _beyond(
     further = tie < after.id if descending else tie > after.id
     if column.key == tie.key:
         return further
-    if not column.nullable:
+    if not _may_be_null(column):
         here = sa.tuple_(column, tie)
         there = sa.tuple_(sa.literal(after.value, column.type), sa.literal(after.id, tie.type))
         return here < there if descending else here > there

@@ -45,7 +45,7 @@ class DeploymentView(msgspec.Struct, frozen=True):
 async def deployments_of(tx: Tx, scope: Scope, certificate_id: str) -> list[DeploymentView]:
     """Where a certificate is mapped to, and what is known of it there."""
     await certificates.certificate(tx, scope, certificate_id)
-    targets, mapping, deployments = schema.targets, schema.certificate_targets, schema.deployments
+    targets, mapping = schema.targets, schema.certificate_targets
     mapped = await tx.all(
         TargetRecord,
         sa.select(targets)
@@ -53,14 +53,20 @@ async def deployments_of(tx: Tx, scope: Scope, certificate_id: str) -> list[Depl
         .where(mapping.c.tenant_id == scope.tenant_id, mapping.c.certificate_id == certificate_id)
         .order_by(targets.c.id),
     )
-    newest = await tx.all(
+    by_target = await newest_deployments(tx, scope, certificate_id)
+    return [DeploymentView(target, by_target.get(target.id)) for target in mapped]
+
+
+async def newest_deployments(tx: Tx, scope: Scope, certificate_id: str) -> dict[str, Deployment]:
+    """The newest deployment of a certificate on each target that it ever was on."""
+    deployments = schema.deployments
+    found = await tx.all(
         Deployment,
         sa.select(deployments)
         .where(deployments.c.tenant_id == scope.tenant_id, deployments.c.certificate_id == certificate_id)
         .order_by(deployments.c.created_at, deployments.c.id),
     )
-    by_target = {deployment.target_id: deployment for deployment in newest}
-    return [DeploymentView(target, by_target.get(target.id)) for target in mapped]
+    return {deployment.target_id: deployment for deployment in found}
 
 
 async def current_versions(tx: Tx, scope: Scope, certificate_id: str) -> list[Version]:

@@ -8,7 +8,9 @@ from litestar import get, post
 from litestar.params import JSONBody
 
 from certctl.api.guard import PUBLIC, SIGNED_IN, refuses
+from certctl.api.lists import answer_whole, in_one_piece
 from certctl.api.request import ApiRequest
+from certctl.api.shown import shown
 from certctl.client.models.auth import (
     AuthInfo,
     BootstrapAnswer,
@@ -21,11 +23,12 @@ from certctl.client.models.auth import (
     PermissionView,
 )
 from certctl.control import keys
-from certctl.core.permissions import PERMISSIONS, limits_of, namespace, permission_id
+from certctl.core.permissions import limits_of
 from certctl.core.scope import GLOBAL, SCOPE_TYPES, Reach
 from certctl.core.secret import Secret
 from certctl.doors.edge import address_of, request_id_of
 from certctl.doors.identity import Caller
+from certctl.store.whole_listings import EVERY_PERMISSION, PermissionRow
 
 _TYPE_OF = {field: scope_type for scope_type, field in SCOPE_TYPES.items()}
 
@@ -112,20 +115,14 @@ def _reach(permission: str, reach: Reach) -> list[EffectivePermission]:
     return [EffectivePermission(permission=permission, scope_type="combined", limits=told)]
 
 
-@get("/auth/permissions", opt=SIGNED_IN, summary="The catalogue of permissions")
-async def list_permissions() -> PermissionsAnswer:
+@get("/auth/permissions", opt=SIGNED_IN | in_one_piece(EVERY_PERMISSION), summary="The catalogue of permissions")
+async def list_permissions(request: ApiRequest) -> PermissionsAnswer:
     """Every permission there is."""
-    return PermissionsAnswer(
-        permissions=[
-            PermissionView(
-                id=permission_id(name),
-                name=name,
-                namespace=namespace(name),
-                limited_by=sorted(_TYPE_OF[field] for field in limits_of(name)),
-            )
-            for name in sorted(PERMISSIONS)
-        ]
-    )
+    return await answer_whole(request, PermissionsAnswer, PermissionView, show=_permission)
+
+
+def _permission(row: PermissionRow) -> PermissionView:
+    return shown(PermissionView, row, limited_by=sorted(_TYPE_OF[field] for field in limits_of(row.name)))
 
 
 HANDLERS = (show_auth_info, show_bootstrap, bootstrap, check, show_me, list_permissions)

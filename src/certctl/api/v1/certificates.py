@@ -9,7 +9,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody
 
 from certctl.api.guard import edits, needs
-from certctl.api.lists import answer_list, listed
+from certctl.api.lists import answer_list, answer_whole, in_one_piece, listed
 from certctl.api.patching import patched
 from certctl.api.request import ApiRequest
 from certctl.api.shown import given, shown
@@ -32,6 +32,7 @@ from certctl.control import exports
 from certctl.core.certificate import Certificate
 from certctl.core.errors import Malformed, Violation
 from certctl.core.scope import Scope
+from certctl.core.target import Deployment, TargetRecord
 from certctl.doors.driving import drive, drive_pending, ids
 from certctl.lifecycle import deploy, plan, renew, revoke
 from certctl.lifecycle import request as request_stage
@@ -39,6 +40,7 @@ from certctl.pki.pem import certificate_pem
 from certctl.store import views
 from certctl.store.listings import CERTIFICATES, VERSIONS
 from certctl.store.tx import Tx
+from certctl.store.whole_listings import PLACES
 
 
 @get("/certificates", opt=needs("cert.read") | listed(CERTIFICATES), summary="List certificates")
@@ -115,20 +117,28 @@ async def list_versions(request: ApiRequest, certificate_id: FromPath[str]) -> P
     return await answer_list(request, VersionView, show=version_view, fixed={"certificate_id": certificate_id})
 
 
-@get("/certificates/{certificate_id:str}/deployments", opt=needs("cert.read"), summary="Where a certificate is")
+@get(
+    "/certificates/{certificate_id:str}/deployments",
+    opt=needs("cert.read") | in_one_piece(PLACES),
+    summary="Where a certificate is",
+)
 async def list_deployments(request: ApiRequest, certificate_id: FromPath[str]) -> DeploymentsAnswer:
     """Every mapped target, with what is known of the certificate there."""
     async with request.ctx.database.read() as tx:
-        found = await views.deployments_of(tx, request.visible, certificate_id)
-    rows = [
-        shown(
-            DeploymentTargetView,
-            row.target,
-            deployment=shown(DeploymentState, row.deployment) if row.deployment else None,
-        )
-        for row in found
-    ]
-    return DeploymentsAnswer(data=rows, total=len(rows))
+        await views.certificate(tx, request.visible, certificate_id)
+
+    async def show(tx: Tx, visible: Scope, targets: Sequence[TargetRecord]) -> list[DeploymentTargetView]:
+        newest = await views.newest_deployments(tx, visible, certificate_id)
+        return [_place(target, newest.get(target.id)) for target in targets]
+
+    return await answer_whole(
+        request, DeploymentsAnswer, DeploymentTargetView, show_all=show, fixed={"certificate_id": certificate_id}
+    )
+
+
+def _place(target: TargetRecord, deployment: Deployment | None) -> DeploymentTargetView:
+    state = shown(DeploymentState, deployment) if deployment else None
+    return shown(DeploymentTargetView, target, deployment=state)
 
 
 @post("/certificates/{certificate_id:str}/renew", status_code=202, opt=needs("cert.issue"), summary="Renew now")

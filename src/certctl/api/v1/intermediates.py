@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -11,6 +12,7 @@ from litestar import get, post
 from litestar.params import FromPath, JSONBody
 
 from certctl.api.guard import needs
+from certctl.api.lists import answer_whole, in_one_piece
 from certctl.api.request import ApiRequest
 from certctl.api.shown import shown
 from certctl.authority.hierarchy import CaSubject
@@ -31,6 +33,7 @@ from certctl.pki.pem import certificate_pem
 from certctl.pki.sans import text_of
 from certctl.store import authority
 from certctl.store.authority import RevokedSerial
+from certctl.store.whole_listings import GENERATIONS
 
 
 def _view(
@@ -93,13 +96,23 @@ async def create_intermediate(
     return _view(request.ctx, made)
 
 
-@get("/issuers/{issuer_id:str}/intermediates", opt=needs("ca.hierarchy.manage"), summary="List an issuer's CAs")
+@get(
+    "/issuers/{issuer_id:str}/intermediates",
+    opt=needs("ca.hierarchy.manage") | in_one_piece(GENERATIONS),
+    summary="List an issuer's CAs",
+)
 async def list_intermediates(request: ApiRequest, issuer_id: FromPath[str]) -> IntermediatesAnswer:
     """Newest first, roots too."""
     async with request.ctx.database.read() as tx:
-        found = await hierarchy.generations(tx, request.visible, issuer_id)
+        await hierarchy.issuer(tx, request.visible, issuer_id)
         revoked = await authority.ca_revocations(tx, request.ctx.scope, issuer_id)
-    return IntermediatesAnswer(data=[_view(request.ctx, ca, revoked) for ca in found], total=len(found))
+    return await answer_whole(
+        request,
+        IntermediatesAnswer,
+        IntermediateView,
+        show=functools.partial(_view, request.ctx, revoked=revoked),
+        fixed={"issuer_id": issuer_id},
+    )
 
 
 @get("/intermediates/{ca_id:str}", opt=needs("ca.hierarchy.manage"), summary="One CA")

@@ -6,6 +6,7 @@ from litestar import delete, get, post, put
 from litestar.params import FromPath, JSONBody
 
 from certctl.api.guard import edits, needs
+from certctl.api.lists import answer_whole, in_one_piece
 from certctl.api.patching import patched
 from certctl.api.request import ApiRequest
 from certctl.api.shown import shown
@@ -22,17 +23,20 @@ from certctl.client.models.auth import (
 from certctl.control import grants, roles
 from certctl.core.catalogue import Role
 from certctl.core.permissions import ROLES, permission_id
+from certctl.store.whole_listings import EVERY_ROLE
 
 
 def _view(role: Role) -> RoleView:
     return shown(RoleView, role, built_in=role.id in ROLES)
 
 
-@get("/auth/roles", opt=needs("auth.role.list"), summary="List roles")
+@get("/auth/roles", opt=needs("auth.role.list") | in_one_piece(EVERY_ROLE), summary="List roles")
 async def list_roles(request: ApiRequest) -> RolesAnswer:
     """The built-in ones first."""
-    async with request.ctx.database.read() as tx:
-        return RolesAnswer(roles=[_view(role) for role in await roles.every(tx, request.ctx.scope)])
+    tenant_id = request.ctx.scope.tenant_id
+    return await answer_whole(
+        request, RolesAnswer, RoleView, show=lambda role: shown(RoleView, role, tenant_id=tenant_id)
+    )
 
 
 @post("/auth/roles", status_code=201, opt=needs("auth.role.create"), summary="Make a role")

@@ -32,7 +32,7 @@ class PermissionView(Struct, frozen=True, kw_only=True):
     limited_by: list[str]
 
 
-class PermissionsAnswer(Struct, frozen=True, kw_only=True):
+class PermissionsAnswer(Paged, frozen=True, kw_only=True, omit_defaults=True):
     """The catalogue."""
 
     permissions: list[PermissionView]
@@ -51,7 +51,7 @@ class RoleView(Struct, frozen=True, kw_only=True):
     row_version: int = 0
 
 
-class RolesAnswer(Struct, frozen=True, kw_only=True):
+class RolesAnswer(Paged, frozen=True, kw_only=True, omit_defaults=True):
     """All roles."""
 
     roles: list[RoleView]

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 from msgspec import Meta, Struct
 
 from certctl.client.models.bounds import Id, Pem, PositiveSeconds, Text
+from certctl.client.models.page import Paged
 
 
 class CertificateView(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -149,11 +150,10 @@ class DeploymentTargetView(Struct, frozen=True, kw_only=True, omit_defaults=True
     deployment: DeploymentState | None = None
 
 
-class DeploymentsAnswer(Struct, frozen=True, kw_only=True):
+class DeploymentsAnswer(Paged, frozen=True, kw_only=True, omit_defaults=True):
     """All targets of a certificate."""
 
     data: list[DeploymentTargetView]
-    total: int
 
 
 class RenewBody(Struct, frozen=True, kw_only=True, omit_defaults=True):

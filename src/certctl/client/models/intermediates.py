@@ -8,6 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from certctl.client.models.bounds import Id, Pem, Text
+from certctl.client.models.page import Paged
 
 Words = Annotated[list[Text], Meta(max_length=100)]
 
@@ -75,11 +76,10 @@ class IntermediateView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     revocation_reason: str = ""
 
 
-class IntermediatesAnswer(Struct, frozen=True, kw_only=True):
+class IntermediatesAnswer(Paged, frozen=True, kw_only=True, omit_defaults=True):
     """Every generation of an issuer, newest first, roots too."""
 
     data: list[IntermediateView]
-    total: int
 
 
 class RetireCaBody(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -9,13 +9,14 @@ import msgspec
 import sqlalchemy as sa
 
 from certctl.core.certificate import Certificate, Version
+from certctl.core.errors import NotFound
 from certctl.core.job import Job, Step
 from certctl.core.scope import Scope
 from certctl.core.target import Deployment, TargetRecord
 from certctl.store import catalogue, certificates, jobs, schema
 from certctl.store.listings import jobs_in_scope
 from certctl.store.lists import Page, Slice, any_of
-from certctl.store.tx import Tx
+from certctl.store.tx import Tx, as_struct
 
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
 
@@ -33,6 +34,22 @@ async def target_ids(tx: Tx, scope: Scope, certificate_ids: Sequence[str]) -> di
         for row in rows:
             found[row.certificate_id].append(row.target_id)
     return found
+
+
+async def with_targets(tx: Tx, scope: Scope, certificate_id: str) -> tuple[Certificate, list[str]]:
+    """One certificate and its mapped targets, by one statement; NotFound outside the scope."""
+    owned, mapping = schema.certificates, schema.certificate_targets
+    together = sa.and_(mapping.c.tenant_id == owned.c.tenant_id, mapping.c.certificate_id == owned.c.id)
+    found = await tx.execute(
+        sa.select(owned, mapping.c.target_id)
+        .select_from(owned.outerjoin(mapping, together))
+        .where(certificates.in_scope(scope), owned.c.id == certificate_id)
+        .order_by(mapping.c.target_id)
+    )
+    rows = found.mappings().all()
+    if not rows:
+        raise NotFound(f"no certificate {certificate_id}")
+    return as_struct(Certificate, rows[0]), [row["target_id"] for row in rows if row["target_id"] is not None]
 
 
 class DeploymentView(msgspec.Struct, frozen=True):

@@ -60,9 +60,8 @@ def _view(certificate: Certificate, target_ids: list[str]) -> CertificateView:
 
 async def _shown(request: ApiRequest, certificate_id: str) -> CertificateView:
     async with request.ctx.database.read() as tx:
-        found = await views.certificate(tx, request.visible, certificate_id)
-        targets = await views.target_ids(tx, request.visible, [certificate_id])
-    return _view(found, targets[certificate_id])
+        found, targets = await views.with_targets(tx, request.visible, certificate_id)
+    return _view(found, targets)
 
 
 @post("/certificates", status_code=201, opt=needs("cert.issue"), summary="Request a certificate")

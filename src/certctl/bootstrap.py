@@ -21,7 +21,7 @@ from certctl.authority.signer import IssuingCA, PkiAddresses, SealedKey
 from certctl.connectors import registry
 from certctl.connectors.base.issuer import Issuer
 from certctl.connectors.dial import DialPolicy
-from certctl.control import config_key
+from certctl.control import ca_accounts, config_key
 from certctl.control.config_key import Rotation
 from certctl.control.installation import (
     BUILT_IN_ISSUER,
@@ -30,6 +30,7 @@ from certctl.control.installation import (
     open_sealer,
     seed_records,
 )
+from certctl.control.issuer_secrets import open_config
 from certctl.core.catalogue import IssuerRecord
 from certctl.core.clock import Clock, SystemClock
 from certctl.core.errors import Misconfigured, NotFound
@@ -170,12 +171,17 @@ def _context(settings: Settings, database: Database, scope: Scope, keybox: Datab
         "root_of": partial(_root_of, database, scope),
         "signer": keybox,
         "addresses": addresses,
+        "answers": ca_accounts.Answers(lambda: made),
+        "dial_policy": DialPolicy(
+            purpose="asking a CA", allow=settings.issuers_allowed_networks, setting="CERTCTL_ISSUERS_ALLOWED_NETWORKS"
+        ),
     }
 
     async def open_issuer(record: IssuerRecord) -> Issuer:
-        return registry.open_issuer(record.type, record.config, services)
+        more = {"accounts": ca_accounts.Accounts(lambda: made, record.id)}
+        return registry.open_issuer(record.type, open_config(keybox.sealer, record), services | more)
 
-    return Context(
+    made = Context(
         clock=clock,
         database=database,
         scope=scope,
@@ -192,6 +198,7 @@ def _context(settings: Settings, database: Database, scope: Scope, keybox: Datab
             responder_grace=settings.ocsp_responder_grace,
         ),
     )
+    return made
 
 
 def _silence(lease: timedelta) -> timedelta:

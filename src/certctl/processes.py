@@ -29,13 +29,13 @@ from certctl import __version__
 from certctl.api.app import create_api
 from certctl.bootstrap import SERVER_OWNER, House, open_house, prepare_database
 from certctl.connectors.validation import Prover
-from certctl.control import batches, own_tls
+from certctl.control import batches, ca_accounts, own_tls
 from certctl.control.installation import BUILT_IN_ISSUER
 from certctl.core.errors import CertctlError, Misconfigured
 from certctl.doors.edge import Edge
 from certctl.doors.state import AppState
 from certctl.lifecycle import flow
-from certctl.protocols import acme
+from certctl.protocols import acme, answering
 from certctl.protocols.acme import AcmeApp
 from certctl.protocols.acme.sweeping import sweep
 from certctl.protocols.acme.validating import Validator
@@ -111,9 +111,10 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
         rules=settings.doors,
     )
     acme_app = Edge(AcmeApp(state, settings.acme), state, acme.refuse_at_edge)
-    doors = _with_protocols(with_web(create_api(state), create_web(state)), pki, acme_app)
+    open_to_all = _open_to_all(pki, answering.AnsweringApp(ca_accounts.Answers(lambda: ctx).get))
+    doors = _with_protocols(with_web(create_api(state), create_web(state)), open_to_all, acme_app)
     tls = uvicorn.Config(doors, **_uvicorn(), ssl_certfile=cert_path, ssl_keyfile=key_path)
-    plain = uvicorn.Config(pki, **_uvicorn())
+    plain = uvicorn.Config(open_to_all, **_uvicorn())
     runner, schedule = Runner(ctx, house.wakeups), Schedule(ctx, _ticks(settings), state.watch.lease_granted)
     counting = Counting(ctx, tally)
     batch_runner = BatchRunner(ctx, house.wakeups)
@@ -217,11 +218,22 @@ async def _first_ended(tasks: list[asyncio.Task[None]], stop: asyncio.Event) -> 
     stop.set()
 
 
-def _with_protocols(api: Any, pki: Any, acme_app: Any) -> Any:
+def _with_protocols(api: Any, open_to_all: Any, acme_app: Any) -> Any:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         path = scope.get("path", "")
-        chosen = acme_app if acme.serves(path) else pki if path.startswith("/.well-known/pki/") else api
+        is_open = path.startswith(("/.well-known/pki/", answering.PREFIX))
+        chosen = acme_app if acme.serves(path) else open_to_all if is_open else api
         await chosen(scope, receive, send)
+
+    return app
+
+
+def _open_to_all(pki: Any, answers: Any) -> Any:
+    """What knows no caller: it is served in plain HTTP too."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        is_challenge = scope["type"] == "http" and scope.get("path", "").startswith(answering.PREFIX)
+        await (answers if is_challenge else pki)(scope, receive, send)
 
     return app
 

@@ -154,15 +154,17 @@ class Agent:
 
 
 @contextlib.asynccontextmanager
-async def open_api(data_dir: Path, url: str = "", rules: DoorRules | None = None) -> AsyncIterator[Api]:
-    """An API with its first administrator's key."""
+async def open_api(
+    data_dir: Path, url: str = "", rules: DoorRules | None = None, *, new: bool = True, **environ: str
+) -> AsyncIterator[Api]:
+    """An API with its first administrator's key; without one when it is not new."""
     environment = (
         {"CERTCTL_DATA_DIR": str(data_dir), "CERTCTL_DATABASE_URL": url} if url else {"CERTCTL_DATA_DIR": str(data_dir)}
     )
     if url and not url.startswith("sqlite"):
         environment["CERTCTL_CONFIG_ENCRYPTION_KEY"] = "a-key-of-the-test-that-is-long-enough"
     clock = HeldClock()
-    async with open_house(settings_module.load(environment), clock) as house:
+    async with open_house(settings_module.load(environment | environ), clock) as house:
         house.database.on_wake = house.wakeups.tell
         state = AppState(
             house.ctx, house.wakeups, LIMIT, Secret(TOKEN), "0.1.0", clock.now(), rules=rules or DoorRules()
@@ -171,7 +173,8 @@ async def open_api(data_dir: Path, url: str = "", rules: DoorRules | None = None
         async with httpx.AsyncClient(transport=transport, base_url="https://certctl.test") as http:
             api = Api(house, state, clock, http)
             body = {"token": TOKEN, "actor_name": "admin"}
-            api.admin = (await api.made("/api/v1/auth/bootstrap", body, key=""))["key_value"]
+            if new:
+                api.admin = (await api.made("/api/v1/auth/bootstrap", body, key=""))["key_value"]
             # how long a request drives its jobs is no subject here: a busy machine takes longer and means the same
             patient = timedelta(minutes=1)
             with mock.patch.object(driving, "BUDGET", patient), mock.patch.object(agent_protocol, "_DRIVE", patient):

@@ -52,8 +52,13 @@ def client(
     )
 
 
-def tls_context(ca_file: Path | None = None) -> tls.SSLContext:
-    """A verifying TLS 1.2+ context; `ca_file` (PEM) replaces the system's roots. Raises Misconfigured."""
+def tls_context(ca_file: Path | None = None, *, ca_pem: str = "") -> tls.SSLContext:
+    """A verifying TLS 1.2+ context; `ca_file` or `ca_pem` replaces the system's roots. Raises Misconfigured."""
+    try:
+        if ca_pem:
+            return tls.create_default_context(cadata=ca_pem)
+    except (ValueError, tls.SSLError) as error:
+        raise Misconfigured("the CA certificates that were given in PEM cannot be read") from error
     try:
         return tls.create_default_context(cafile=str(ca_file) if ca_file is not None else None)
     except (OSError, tls.SSLError) as error:

@@ -19,6 +19,7 @@ from certctl.core.errors import Unsupported
 if TYPE_CHECKING:
     from certctl.connectors.base.issuer import Issuer
     from certctl.connectors.base.notifier import Notifier
+    from certctl.connectors.base.solver import Solver
     from certctl.connectors.base.target import Target
     from certctl.connectors.dial import DialPolicy
     from certctl.connectors.host.allow import AllowFile
@@ -31,6 +32,8 @@ class Entry(Struct, frozen=True):
     module: str
     connector: str
     config: str
+    # the keyword arguments of its class, out of what the composition root has to give
+    needs: tuple[str, ...] = ()
 
 
 TARGETS: tuple[Entry, ...] = (
@@ -43,10 +46,19 @@ TARGETS: tuple[Entry, ...] = (
     Entry("Files", "certctl.connectors.targets.files", "FilesTarget", "FilesConfig"),
 )
 
+_LOCAL_NEEDS = ("cas", "root_of", "signer", "addresses")
+
 ISSUERS: tuple[Entry, ...] = (
-    Entry("local", "certctl.connectors.issuers.local", "LocalIssuer", "LocalConfig"),
+    Entry("local", "certctl.connectors.issuers.local", "LocalIssuer", "LocalConfig", _LOCAL_NEEDS),
     # The reference product's name of the same built-in CA.
-    Entry("GenericCA", "certctl.connectors.issuers.local", "LocalIssuer", "LocalConfig"),
+    Entry("GenericCA", "certctl.connectors.issuers.local", "LocalIssuer", "LocalConfig", _LOCAL_NEEDS),
+    Entry(
+        "ACME",
+        "certctl.connectors.issuers.acme",
+        "AcmeIssuer",
+        "AcmeConfig",
+        ("config", "accounts", "solver", "dial_policy"),
+    ),
 )
 
 NOTIFIERS: tuple[Entry, ...] = (
@@ -77,13 +89,41 @@ def open_target(
 
 
 def open_issuer(kind: str, config: Mapping[str, Any], services: Mapping[str, Any]) -> Issuer:
-    """The issuer of `kind`; `services` are the keyword arguments of its class ("local": cas, signer, addresses, ...).
+    """The issuer of `kind`; `services` has whatever the table says that one of its kind needs, by name.
 
     Raises Unsupported for a kind that is not in the table and Malformed for a configuration that cannot be read.
     """
     entry = find_entry(ISSUERS, kind, "issuer")
-    _decode(entry, config)  # refused now, not at the first order
-    return cast("Issuer", _attribute(entry, entry.connector)(**services))
+    decoded = _decode(entry, config)  # refused now, not at the first order
+    made = dict(services)
+    if "solver" in entry.needs:
+        made["solver"] = _open_solver(decoded, services)
+    made["config"] = decoded
+    return cast("Issuer", _attribute(entry, entry.connector)(**{name: made[name] for name in entry.needs}))
+
+
+def _open_solver(config: Any, services: Mapping[str, Any]) -> Solver:
+    """The way of proving names that an issuer's configuration chooses. Raises Misconfigured."""
+    if config.challenge_type == "http-01":
+        answering = import_module("certctl.connectors.solvers.answering")
+        return cast("Solver", answering.AnsweringSolver(services["answers"]))
+    rfc2136 = import_module("certctl.connectors.solvers.rfc2136")
+    zone = rfc2136.Zone(
+        server=config.dns_server,
+        name=config.dns_zone,
+        tsig_name=config.tsig_name,
+        tsig_secret=config.tsig_secret.reveal(),
+        tsig_algorithm=config.tsig_algorithm,
+        watched=tuple(config.propagation_servers),
+        resolver=config.dns_resolver,
+    )
+    return cast("Solver", rfc2136.Rfc2136Solver(zone, services["dial_policy"]))
+
+
+def issuer_secrets(kind: str) -> tuple[str, ...]:
+    """The fields of an issuer kind's configuration that are sealed and never shown. Raises Unsupported."""
+    entry = find_entry(ISSUERS, kind, "issuer")
+    return secret_fields(_attribute(entry, entry.config))
 
 
 def open_notifier(kind: str, config: Mapping[str, Any], dial_policy: DialPolicy) -> Notifier:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from certctl.connectors.base.issuer import Inspects
-from certctl.connectors.registry import ISSUERS, check_issuer_config, find_entry
+from certctl.connectors.registry import ISSUERS, find_entry
 from certctl.control.changes import check_name, fault, note
 from certctl.control.installation import BUILT_IN_ISSUER
+from certctl.control.issuer_secrets import seal_config
 from certctl.control.usage import Sees, check_unused
 from certctl.core.actor import Actor
 from certctl.core.catalogue import IssuerRecord
@@ -20,7 +21,7 @@ from certctl.core.ids import check_id, new_id
 from certctl.core.revision import Expected
 from certctl.core.scope import Scope
 from certctl.lifecycle.context import Context
-from certctl.store import catalogue, schema
+from certctl.store import catalogue, schema, sealed
 
 # kinds whose CA is made by the installation itself: a second one would have no CA behind it
 _BUILT_IN_KINDS = {"local", "genericca"}
@@ -34,13 +35,15 @@ async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any
         raise fault("one_built_in_ca", message, "type")
     scope.check_whole("a new issuer")
     now = ctx.now()
+    issuer_id = check_id(wanted["id"]) if wanted.get("id") else new_id("iss")
+    config, sealed_config = seal_config(ctx.sealer, kind, issuer_id, wanted.get("config", {}))
     issuer = IssuerRecord(
         tenant_id=scope.tenant_id,
-        id=check_id(wanted["id"]) if wanted.get("id") else new_id("iss"),
+        id=issuer_id,
         name=check_name(wanted.get("name", "")),
         type=kind,
-        config=wanted.get("config", {}),
-        sealed_config=None,
+        config=config,
+        sealed_config=sealed_config,
         enabled=wanted.get("enabled", True),
         last_tested_at=None,
         test_status="untested",
@@ -49,8 +52,8 @@ async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any
         created_at=now,
         updated_at=now,
     )
-    check_issuer_config(kind, issuer.config)
     async with ctx.database.begin("config.issuer") as tx:
+        await sealed.require_key(tx, scope, ctx.sealer.key_id)
         await catalogue.insert(tx, scope, issuer)
         await note(tx, ctx, actor, EventType.CONFIG_CREATED, "issuer", issuer.id)
     return issuer
@@ -67,7 +70,9 @@ async def update(
         if changes.pop("type", before.type).casefold() != before.type.casefold():
             raise fault("type_never_changes", f"issuer {issuer_id} is of type {before.type}", "type")
         if "config" in changes:
-            check_issuer_config(before.type, changes["config"])
+            await sealed.require_key(tx, scope, ctx.sealer.key_id)
+            config, sealed_config = seal_config(ctx.sealer, before.type, issuer_id, changes["config"], before)
+            changes |= {"config": config, "sealed_config": sealed_config}
             changes |= {"test_status": "untested", "last_tested_at": None}
         await catalogue.change(tx, scope, IssuerRecord, issuer_id, expected=expected, updated_at=ctx.now(), **changes)
         await note(tx, ctx, actor, EventType.CONFIG_UPDATED, "issuer", issuer_id, changes)

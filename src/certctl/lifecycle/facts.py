@@ -14,7 +14,9 @@ from certctl.core.names import parse_names
 from certctl.pki.csr import CsrFacts
 from certctl.policy.approval import decision_hash
 from certctl.policy.issuance import IssuanceFacts, KeyRule, ProfileFacts
+from certctl.policy.jitter import fraction_of
 from certctl.policy.renewal import RenewalFacts, RenewalPolicyFacts
+from certctl.store.asked import SuggestionRecord
 
 
 def profile_facts(profile: Profile) -> ProfileFacts:
@@ -92,7 +94,13 @@ class Dated(Protocol):
 
 
 def renewal_facts(
-    certificate: Certificate, version: Dated, policy: RenewalPolicy, *, live_job: bool, now: datetime
+    certificate: Certificate,
+    version: Dated,
+    policy: RenewalPolicy,
+    *,
+    live_job: bool,
+    now: datetime,
+    suggestion: SuggestionRecord | None = None,
 ) -> RenewalFacts:
     """One current version as the rules of renewal see it."""
     return RenewalFacts(
@@ -112,7 +120,16 @@ def renewal_facts(
         live_job=live_job,
         status=certificate.status,
         now=now,
+        suggested_at=_moment(version.id, suggestion),
     )
+
+
+def _moment(version_id: str, suggestion: SuggestionRecord | None) -> datetime | None:
+    """A moment within the CA's window, the same each time for one version (RFC 9773 4.2: at random)."""
+    if suggestion is None or suggestion.window_start is None or suggestion.window_end is None:
+        return None
+    length = suggestion.window_end - suggestion.window_start
+    return suggestion.window_start + length * fraction_of(f"suggested/{version_id}")
 
 
 def earliest_end(versions: Sequence[Version]) -> datetime | None:

@@ -100,6 +100,12 @@ STAGES: tuple[Stage, ...] = (
         "approve",
         "unique (certificate, holder, version, attempt)",
     ),
+    Stage(
+        "suggest",
+        "CAs that suggest when to renew are asked when they wish to be -> window, next_check_at",
+        "-",
+        "next tick",
+    ),
     Stage("revoke", "facts at once -> the CA is told until it confirms", "publish", "asks the CA again", revoke.run),
     Stage("publish", "facts -> CRL with the next number, OCSP responder", "-", "next tick", publish.run),
 )

@@ -7,7 +7,8 @@ ever signs other bytes. Hands on to itself while the CA takes its time, then to 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -28,6 +29,7 @@ from certctl.pki.csr import read_csr
 from certctl.pki.fingerprints import serial_hex, serial_int
 from certctl.pki.pem import chain_pem
 from certctl.store import catalogue, certificates, jobs
+from certctl.store.tx import Tx
 from certctl.telemetry import points, tracing
 
 
@@ -47,9 +49,8 @@ async def run(ctx: Context, claimed: Sequence[Step]) -> None:
     """Store each intent, act on it with no transaction open, store each answer."""
     asked = await _gather(ctx, claimed)
     await _store_intents(ctx, asked)
-    for one in asked:
-        if one.error is None:
-            await _act(ctx, one)
+    # beside one another: a CA that takes its time holds up none of the others
+    await asyncio.gather(*(_act(ctx, one) for one in asked if one.error is None))
     await _store_answers(ctx, asked)
 
 
@@ -59,13 +60,14 @@ async def _gather(ctx: Context, claimed: Sequence[Step]) -> list[_Asked]:
         records = await certificates.orders_of_jobs(tx, ctx.scope, list(known))
         wanted = tuple({str(job.body["issuer_id"]) for job in known.values()})
         issuers = await catalogue.many(tx, ctx.scope, IssuerRecord, wanted)
+        replaced = await _replaced(tx, ctx, known.values())
     opened = {issuer_id: await ctx.open_issuer(record) for issuer_id, record in issuers.items()}
     return [
         _Asked(
             step=step,
             job=job,
             issuer=opened[job.body["issuer_id"]],
-            order=_order(job, records.get(job.id), ctx.now()),
+            order=_order(job, records.get(job.id), ctx.now(), step.attempts, replaced.get(job.id)),
             record=records.get(job.id),
         )
         for step in claimed
@@ -73,7 +75,18 @@ async def _gather(ctx: Context, claimed: Sequence[Step]) -> list[_Asked]:
     ]
 
 
-def _order(job: Job, record: OrderRecord | None, now: datetime) -> Order:
+async def _replaced(tx: Tx, ctx: Context, known: Iterable[Job]) -> dict[str, bytes]:
+    """The certificates that the new ones take the place of, where the same foreign CA issued them; by job."""
+    found: dict[str, bytes] = {}
+    for job in known:
+        if job.body.get("replaces_id"):
+            version = await certificates.version(tx, ctx.scope, job.body["replaces_id"])
+            if version.issuer_id == job.body["issuer_id"] and not version.ca_certificate_id:
+                found[job.id] = version.leaf_der
+    return found
+
+
+def _order(job: Job, record: OrderRecord | None, now: datetime, attempt: int, replaces_der: bytes | None) -> Order:
     body = msgspec.convert(job.body, RequestBody)
     if facts.hash_of(body, profile_version=body.profile_version) != body.decision_hash:
         raise TrustError("the request was changed after it was approved; nothing is issued for it")
@@ -86,6 +99,8 @@ def _order(job: Job, record: OrderRecord | None, now: datetime) -> Order:
         rules=LeafRules(ekus=tuple(body.ekus), must_staple=body.must_staple),
         now=now,
         intent=_intent(record),
+        replaces_der=replaces_der,
+        attempt=attempt,
     )
 
 
@@ -192,9 +207,7 @@ async def _store_answers(ctx: Context, asked: Sequence[_Asked]) -> None:
                 await certificates.change_order(
                     tx, ctx.scope, record.id, OrderStatus.PENDING, reference=one.answer.reference
                 )
-                await jobs.retry_step(
-                    tx, ctx.scope, one.step, now + one.answer.retry_after, kind="", error="waiting for the CA"
-                )
+                await jobs.wait_step(tx, ctx.scope, one.step, now + one.answer.retry_after, "waiting for the CA")
                 continue
             if isinstance(one.answer, Issued):
                 await certificates.change_order(

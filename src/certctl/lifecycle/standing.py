@@ -21,7 +21,8 @@ from certctl.ledger import append, notify
 from certctl.lifecycle import facts
 from certctl.lifecycle.context import Context
 from certctl.policy import renewal
-from certctl.store import catalogue, certificates, deployments, jobs
+from certctl.store import asked, catalogue, certificates, deployments, jobs
+from certctl.store.asked import SuggestionRecord
 from certctl.store.tx import Tx
 
 ISSUING = (JobType.ISSUANCE, JobType.RENEWAL)
@@ -52,6 +53,7 @@ class Standing(Struct, frozen=True):
     live: tuple[Job, ...]
     holders: tuple[str, ...]
     unserved: tuple[Unserved, ...]
+    suggested: Mapping[str, SuggestionRecord]
 
     def holder_is_busy(self, holder_id: str) -> bool:
         """Whether an issuing job of this key holder is under way."""
@@ -90,7 +92,14 @@ async def load(tx: Tx, ctx: Context, certificate: Certificate) -> Standing:
         live=tuple(await jobs.live_jobs(tx, ctx.scope, certificate.id, ISSUING)),
         holders=tuple(holders),
         unserved=await _unserved(tx, ctx, targets, current),
+        suggested=await _suggested(tx, ctx, current),
     )
+
+
+async def _suggested(tx: Tx, ctx: Context, current: Mapping[str, Version]) -> Mapping[str, SuggestionRecord]:
+    """What CAs said of the versions that came from one that is not ours."""
+    foreign = tuple(version.id for version in current.values() if not version.ca_certificate_id)
+    return await asked.suggestions(tx, ctx.scope, foreign)
 
 
 async def _policy(tx: Tx, ctx: Context, certificate: Certificate) -> RenewalPolicy:
@@ -165,7 +174,14 @@ def due(standing: Standing, now: datetime) -> Due:
 
 def _facts(standing: Standing, version: Version, now: datetime) -> renewal.RenewalFacts:
     busy = standing.holder_is_busy(version.holder_id)
-    return facts.renewal_facts(standing.certificate, version, standing.policy, live_job=busy, now=now)
+    return facts.renewal_facts(
+        standing.certificate,
+        version,
+        standing.policy,
+        live_job=busy,
+        now=now,
+        suggestion=standing.suggested.get(version.id),
+    )
 
 
 def _first_issue_again_at(certificate: Certificate) -> datetime:

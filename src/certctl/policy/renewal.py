@@ -21,6 +21,9 @@ _THIRD = 1 / 3
 _LONGEST_WINDOW = 2 / 3  # of the life; a window as long as this or longer falls back to a third
 _JITTER = 0.1  # of the window, later only
 _NEVER_BEFORE = 0.25  # of what was left when it was issued
+# of a CA's suggestion: a tenth of the life is left for tries that fail; a new certificate is left alone for an hour
+_LEFT_AT_LEAST = 0.1
+_SETTLED = timedelta(hours=1)
 _EXPIRING_WITHIN = timedelta(days=30)
 _LONGEST_WAIT = timedelta(days=1)
 _LEAST_WAIT = timedelta(minutes=1)
@@ -67,6 +70,8 @@ class RenewalFacts(Struct, frozen=True, kw_only=True):
     status: CertificateStatus
     now: datetime
     issued_at: datetime | None = None
+    # when its CA would like it to be renewed (RFC 9773 4.2), within the window that it told
+    suggested_at: datetime | None = None
 
 
 class Assessment(Struct, frozen=True, kw_only=True):
@@ -112,11 +117,23 @@ def renew_at(facts: RenewalFacts) -> datetime:
     The spread only makes it later, and is far from half of what is then left.
     """
     life = _life(facts)
+    if facts.suggested_at is not None:
+        return _as_suggested(facts, facts.suggested_at, life)
     window = window_of(facts.policy.window_days, facts.policy.window_fraction, life)
     start = facts.not_after - window
     if facts.issued_at is not None:
         start = max(start, facts.issued_at + max(facts.not_after - facts.issued_at, timedelta(0)) * _NEVER_BEFORE)
     return start + max(facts.not_after - start, timedelta(0)) * (_JITTER * fraction_of(facts.version_id))
+
+
+def _as_suggested(facts: RenewalFacts, moment: datetime, life: timedelta) -> datetime:
+    """The CA's wish, but never so late that a failed try could not be mended, nor so soon that one renewal would cause
+    the next.
+    """
+    latest = facts.not_after - life * _LEFT_AT_LEAST
+    issued_at = facts.issued_at or facts.not_before
+    earliest = issued_at + min(_SETTLED, max(facts.not_after - issued_at, timedelta(0)) * _NEVER_BEFORE)
+    return max(min(moment, latest), earliest)
 
 
 def retry_at(facts: RenewalFacts) -> datetime | None:

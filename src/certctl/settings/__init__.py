@@ -66,6 +66,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ocsp_responder_grace: timedelta
     audit_verify_interval: timedelta
     session_gc_interval: timedelta
+    issuers_allowed_networks: tuple[str, ...]
     batch_retention: timedelta
     doors: DoorRules
     acme: AcmeRules
@@ -176,6 +177,10 @@ SECTIONS: dict[str, dict[str, Variable]] = {
         ),
         "ocsp_responder_grace": duration(
             "CERTCTL_OCSP_RESPONDER_ROTATION_GRACE", "how long before its end it is replaced", "168h", shortest="1m"
+        ),
+        "issuers_allowed_networks": listed(
+            "CERTCTL_ISSUERS_ALLOWED_NETWORKS",
+            "networks and hosts that are not public, where CAs (and their DNS) may be asked, such as 10.0.0.0/8",
         ),
         "batch_retention": duration(
             "CERTCTL_BATCH_RETENTION", "how long a batch that has ended is kept, with its items", "2160h", shortest="1h"

@@ -241,6 +241,25 @@ async def retry_step(tx: Tx, scope: Scope, step: Step, run_at: datetime, *, kind
         raise StaleFence("this step has passed to another worker, or has ended; its result is not taken")
 
 
+async def wait_step(tx: Tx, scope: Scope, step: Step, run_at: datetime, why: str) -> None:
+    """Give a leased step back that goes on at `run_at`: it waits for somebody, and spends no attempt on it."""
+    given = await tx.execute(
+        sa.update(steps)
+        .where(_held(scope, step.id, step.fence))
+        .values(
+            status=StepStatus.READY,
+            run_at=run_at,
+            attempts=max(step.attempts - 1, 0),
+            lease_owner="",
+            lease_until=None,
+            error_kind="",
+            error=why,
+        )
+    )
+    if given.rowcount != 1:
+        raise StaleFence("this step has passed to another worker, or has ended; its result is not taken")
+
+
 async def cancel_steps(tx: Tx, scope: Scope, job_id: str, now: datetime) -> None:
     """Cancel every step of a job that has not ended."""
     await tx.execute(

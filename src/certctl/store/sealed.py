@@ -15,7 +15,15 @@ from certctl.core.errors import Misconfigured
 from certctl.core.scope import Scope
 from certctl.pki.seal import key_id_of
 from certctl.store.idempotency import KeyRecord
-from certctl.store.schema import acme_external_keys, ca_keys, idempotency_keys, installation, issuers, targets
+from certctl.store.schema import (
+    acme_external_keys,
+    ca_accounts,
+    ca_keys,
+    idempotency_keys,
+    installation,
+    issuers,
+    targets,
+)
 from certctl.store.tx import Tx
 
 KEY_CHECK = "config_key_check"
@@ -63,6 +71,34 @@ async def reseal_external_keys(tx: Tx, scope: Scope, anew: Callable[[str, bytes]
     return await _reseal(tx, scope, acme_external_keys, anew)
 
 
+async def reseal_accounts(tx: Tx, scope: Scope, anew: Callable[[str, bytes, bool], bytes]) -> int:
+    """Replace the keys of our accounts at CAs by `anew(id, sealed, is_next)`; how many."""
+    c = ca_accounts.c
+    rows = (await tx.execute(sa.select(c.id, c.sealed, c.sealed_next).where(c.tenant_id == scope.tenant_id))).all()
+    for row in rows:
+        waiting = anew(row.id, row.sealed_next, True) if row.sealed_next is not None else None
+        await tx.execute(
+            sa.update(ca_accounts)
+            .where(c.tenant_id == scope.tenant_id, c.id == row.id)
+            .values(sealed=anew(row.id, row.sealed, False), sealed_next=waiting)
+        )
+    return len(rows)
+
+
+async def reseal_issuers(tx: Tx, scope: Scope, anew: Callable[[str, bytes], bytes]) -> int:
+    """Replace the secrets of issuers' configurations by `anew(id, sealed)`; how many."""
+    c = issuers.c
+    mine = sa.and_(c.tenant_id == scope.tenant_id, c.sealed_config.is_not(None))
+    rows = (await tx.execute(sa.select(c.id, c.sealed_config).where(mine))).all()
+    for row in rows:
+        await tx.execute(
+            sa.update(issuers)
+            .where(c.tenant_id == scope.tenant_id, c.id == row.id)
+            .values(sealed_config=anew(row.id, row.sealed_config))
+        )
+    return len(rows)
+
+
 async def _reseal(tx: Tx, scope: Scope, table: sa.Table, anew: Callable[[str, bytes], bytes]) -> int:
     c = table.c
     rows = (await tx.execute(sa.select(c.id, c.sealed).where(c.tenant_id == scope.tenant_id))).all()
@@ -101,8 +137,8 @@ async def of_nobody_we_know(tx: Tx, scope: Scope) -> list[str]:
     found = ["ca_keys of another tenant"] if await tx.scalar(sa.select(ca_keys.c.id).where(other).limit(1)) else []
     return found + [
         f"{table.name}.sealed_config"
-        for table in (issuers, targets)
-        if await tx.scalar(sa.select(table.c.id).where(table.c.sealed_config.is_not(None)).limit(1))
+        for table, others in ((issuers, issuers.c.tenant_id != scope.tenant_id), (targets, sa.true()))
+        if await tx.scalar(sa.select(table.c.id).where(table.c.sealed_config.is_not(None), others).limit(1))
     ]
 
 

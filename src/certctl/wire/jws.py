@@ -10,17 +10,18 @@ import base64
 import binascii
 import hashlib
 import hmac
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from msgspec import Struct
 
 from certctl.core.errors import Malformed
-from certctl.pki.keys import PublicKey, describe_key
+from certctl.pki.keys import PrivateKey, PublicKey, describe_key
 from certctl.wire.problem import AcmeRefusal, ProblemType
 
 MEDIA_TYPE = "application/jose+json"
@@ -231,3 +232,57 @@ def verify_mac(jws: Jws, secret: bytes) -> bool:
     if digest is None:
         return False
     return hmac.compare_digest(hmac.digest(secret, jws.signing_input, digest), jws.signature)
+
+
+def jwk_of(key: PrivateKey | PublicKey) -> Jwk:
+    """The public half of a key. Raises AcmeRefusal (badPublicKey) for a kind that signs nothing here."""
+    public = key.public_key() if isinstance(key, PrivateKey) else key
+    members: dict[str, str]
+    if isinstance(public, rsa.RSAPublicKey):
+        numbers = public.public_numbers()
+        members = {"e": encode(_minimal(numbers.e)), "kty": "RSA", "n": encode(_minimal(numbers.n))}
+    elif isinstance(public, ed25519.Ed25519PublicKey):
+        members = {"crv": "Ed25519", "kty": "OKP", "x": encode(public.public_bytes_raw())}
+    else:
+        name, octets = next(
+            (name, octets) for curve, name, octets, _ in _EC.values() if isinstance(public.curve, curve)
+        )
+        x, y = (encode(each.to_bytes(octets, "big")) for each in (public.public_numbers().x, public.public_numbers().y))
+        members = {"crv": name, "kty": "EC", "x": x, "y": y}
+    return Jwk(public, msgspec.json.encode(members).decode())
+
+
+def sign(key: PrivateKey, header: dict[str, Any], payload: bytes) -> bytes:
+    """A flattened JWS over `payload`; `alg` is the one that fits the key, whatever the header says."""
+    return _flattened({"alg": _algorithm_for(key)} | header, payload, lambda octets: _signature(key, octets))
+
+
+def sign_mac(secret: bytes, header: dict[str, Any], payload: bytes) -> dict[str, str]:
+    """A flattened JWS with HS256, to stand within another message (RFC 8555 7.3.4)."""
+    made = _flattened({"alg": "HS256"} | header, payload, lambda octets: hmac.digest(secret, octets, "sha256"))
+    found: dict[str, str] = msgspec.json.decode(made)
+    return found
+
+
+def _flattened(header: dict[str, Any], payload: bytes, signed: Callable[[bytes], bytes]) -> bytes:
+    protected, body = encode(msgspec.json.encode(header)), encode(payload)
+    signature = encode(signed(f"{protected}.{body}".encode()))
+    return msgspec.json.encode(_Flattened(protected=protected, payload=body, signature=signature))
+
+
+def _algorithm_for(key: PrivateKey) -> str:
+    if isinstance(key, rsa.RSAPrivateKey):
+        return "RS256"
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return "EdDSA"
+    return next(algorithm for algorithm, (curve, *_) in _EC.items() if isinstance(key.curve, curve))
+
+
+def _signature(key: PrivateKey, octets: bytes) -> bytes:
+    if isinstance(key, rsa.RSAPrivateKey):
+        return key.sign(octets, padding.PKCS1v15(), hashes.SHA256())
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return key.sign(octets)
+    _, _, size, digest = _EC[_algorithm_for(key)]
+    r, s = decode_dss_signature(key.sign(octets, ec.ECDSA(digest())))
+    return r.to_bytes(size, "big") + s.to_bytes(size, "big")

@@ -16,7 +16,7 @@ from msgspec import Struct
 from certctl.control import audit, batches, hierarchy, sessions
 from certctl.core.errors import CertctlError
 from certctl.doors.idempotency import forget_answers
-from certctl.lifecycle import compliance, flow, observe, publish, renew
+from certctl.lifecycle import compliance, flow, observe, publish, renew, suggest
 from certctl.lifecycle.context import Context
 from certctl.store import counters, ticks
 
@@ -47,11 +47,13 @@ def standard_ticks(
     sealing: timedelta = timedelta(seconds=2),
     verifying: timedelta = timedelta(minutes=5),
     walking: timedelta = timedelta(hours=6),
+    suggesting: timedelta = timedelta(seconds=30),
 ) -> tuple[Tick, ...]:
     """The ticks of a control plane."""
     return (
         Tick("leases", lapsed, flow.free_lapsed),
         Tick("renew", renewal, _renew_all),
+        Tick("suggest", suggesting, _ask_all),
         Tick("observe", agent_health, observe.tick),
         Tick("publish", crl, publish.tick),
         Tick("count", counting, _fold_counters),
@@ -78,6 +80,13 @@ async def _fold_counters(ctx: Context) -> int:
 async def _renew_all(ctx: Context) -> int:
     looked = 0
     while found := await renew.tick(ctx):
+        looked += found
+    return looked
+
+
+async def _ask_all(ctx: Context) -> int:
+    looked = 0
+    while found := await suggest.tick(ctx):
         looked += found
     return looked
 

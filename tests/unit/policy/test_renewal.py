@@ -227,3 +227,29 @@ def test_a_ca_that_backdates_far_makes_no_renewal_loop() -> None:
 def test_a_life_that_cannot_be_breaks_nothing(life: timedelta) -> None:
     for failures, failed in ((0, None), (3, BORN)):
         assert assess(facts_of(life, DAY, failures=failures, last_failure_at=failed)).status == C.EXPIRED
+
+
+@given(
+    st.timedeltas(timedelta(days=-400), timedelta(days=400)), st.timedeltas(timedelta(minutes=10), timedelta(days=400))
+)
+def test_a_suggestion_is_followed_within_what_is_safe(offset, life):
+    """Neither so late that no try is left, nor so soon that a CA that always says now has us renew without end."""
+    issued = datetime(2026, 1, 1, tzinfo=UTC)
+    facts = RenewalFacts(
+        version_id="v-1",
+        not_before=issued,
+        not_after=issued + life,
+        issued_at=issued,
+        policy=RenewalPolicyFacts(),
+        failures=0,
+        last_failure_at=None,
+        live_job=False,
+        status=C.ACTIVE,
+        now=issued,
+        suggested_at=issued + offset,
+    )
+    moment = renew_at(facts)
+    assert moment <= facts.not_after - life * 0.09
+    assert moment >= issued + min(timedelta(hours=1), life / 4)
+    if issued + timedelta(hours=1) < issued + offset < facts.not_after - life * 0.11 and life > timedelta(hours=4):
+        assert moment == issued + offset

@@ -18,6 +18,9 @@ from certctl.core.secret import Secret
 
 ConfigT = TypeVar("ConfigT", bound=msgspec.Struct)
 
+# what stands in the place of a secret when it is shown; sent back, it means the one that is kept
+REDACTED = "[redacted]"
+
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
 
 

@@ -44,6 +44,10 @@ class Order(Struct, frozen=True):
     rules: LeafRules
     now: datetime
     intent: Intent | None = None
+    # the certificate that this one takes the place of, when the same issuer issued it (RFC 9773 5)
+    replaces_der: bytes | None = None
+    # how often the step that asks was begun: from the second time on the CA may have heard of the order already
+    attempt: int = 1
 
 
 class Issued(Struct, frozen=True):
@@ -107,4 +111,71 @@ class Inspects(Protocol):
 
     async def inspect(self) -> str:
         """A sentence that says what was reached; raises ConnectorError when it does not work."""
+        ...
+
+
+class Suggestion(Struct, frozen=True):
+    """When a CA would like a certificate to be renewed (RFC 9773 4.2): within this window. Times are aware UTC."""
+
+    start: datetime
+    end: datetime
+    explanation_url: str
+    ask_again_after: timedelta
+
+
+@runtime_checkable
+class SuggestsRenewal(Protocol):
+    """An issuer that says when it would like a certificate to be renewed."""
+
+    async def suggest(self, leaf_der: bytes, chain_der: tuple[bytes, ...]) -> Suggestion | None:
+        """Its wish about one certificate that it issued; None when it has none to tell."""
+        ...
+
+
+class CaAccount(Struct, frozen=True):
+    """An account of ours at a CA. `url` is empty until the CA has named it.
+
+    `next_key_pem` is of a key change under way. `fresh`: the key was made just now, so that no CA can know it yet.
+    """
+
+    key_pem: bytes
+    url: str = ""
+    next_key_pem: bytes = b""
+    fresh: bool = False
+
+
+class AccountBook(Protocol):
+    """Where an issuer's account lies, its key sealed; all replicas find the same."""
+
+    async def open(self, directory_url: str) -> CaAccount:
+        """The account at this directory; a key is made and kept on first use."""
+        ...
+
+    async def registered(self, directory_url: str, url: str) -> None:
+        """The CA named the account so; empty: it knows the account no more."""
+        ...
+
+    async def claim_order(self, url: str, order_id: str) -> bool:
+        """Keep that the CA's order at `url` is that of our `order_id`; False when it is another's."""
+        ...
+
+    async def order_of(self, order_id: str) -> str:
+        """The address of the CA's order that was claimed for ours; empty for none."""
+        ...
+
+    async def begin_key_change(self, directory_url: str) -> CaAccount:
+        """Make and keep a next key, or find the one of a change that was broken off."""
+        ...
+
+    async def end_key_change(self, directory_url: str, *, changed: bool) -> None:
+        """The next key is the key from now on; or it is forgotten."""
+        ...
+
+
+@runtime_checkable
+class HasAccount(Protocol):
+    """An issuer with an account of its own at the CA."""
+
+    async def roll_key(self) -> str:
+        """Change the account's key; a sentence that says what was done."""
         ...

@@ -10,6 +10,12 @@ from certctl.store.schema.acme import (
     acme_orders,
     acme_spent_nonces,
 )
+from certctl.store.schema.asked import (
+    ca_accounts,
+    ca_answers,
+    ca_orders,
+    renewal_suggestions,
+)
 from certctl.store.schema.authority import (
     ca_certificates,
     ca_intents,
@@ -95,9 +101,12 @@ __all__ = [
     "batch_items",
     "batches",
     "breakglass_credentials",
+    "ca_accounts",
+    "ca_answers",
     "ca_certificates",
     "ca_intents",
     "ca_keys",
+    "ca_orders",
     "certificate_names",
     "certificate_targets",
     "certificates",
@@ -122,6 +131,7 @@ __all__ = [
     "profiles",
     "rate_buckets",
     "renewal_policies",
+    "renewal_suggestions",
     "revocations",
     "role_permissions",
     "roles",

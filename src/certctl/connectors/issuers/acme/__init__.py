@@ -1,0 +1,150 @@
+"""Any ACME CA as an issuer (RFC 8555, 9773, 8738, EAB, profiles, alternate chains): an async client of our own.
+
+`submit` makes or finds the account and orders: the order's address is stored before anything else is asked (the
+reference), so that a process that dies goes on with the same order, and no order is finalized for two intents. What an
+order waits for is looked up at the CA each time; nothing of it is kept here. ADR: docs/adr, "The ACME client is ours".
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+
+import httpx
+
+from certctl.connectors import http
+from certctl.connectors.base.issuer import AccountBook, Issued, Order, Pending, Revocation, Suggestion
+from certctl.connectors.base.solver import Solver
+from certctl.connectors.dial import DialPolicy
+from certctl.connectors.issuers.acme.account import known_account, roll_key
+from certctl.connectors.issuers.acme.client import AcmeClient, ask_again_after
+from certctl.connectors.issuers.acme.config import AcmeConfig
+from certctl.connectors.issuers.acme.ordering import advance, place
+from certctl.connectors.issuers.acme.problems import CaRefusal, error_of
+from certctl.core.errors import Malformed, TrustError
+from certctl.pki.certs import read_certificate
+from certctl.pki.keys import load_private_key
+from certctl.wire.acme import CertificateId
+
+__all__ = ["AcmeConfig", "AcmeIssuer"]
+
+_TIMEOUT = timedelta(seconds=20)
+# RFC 9773 4.3.2: at least once a day, and never more often than a CA can bear
+_ARI_DEFAULT, _ARI_LONGEST, _ARI_SHORTEST = timedelta(hours=6), timedelta(days=1), timedelta(minutes=1)
+# RFC 5280 5.3.1
+_REASONS = {
+    "unspecified": 0,
+    "keyCompromise": 1,
+    "caCompromise": 2,
+    "affiliationChanged": 3,
+    "superseded": 4,
+    "cessationOfOperation": 5,
+    "certificateHold": 6,
+    "privilegeWithdrawn": 9,
+    "aaCompromise": 10,
+}
+
+
+class AcmeIssuer:
+    """One account at one CA. `solver` proves names, `accounts` keeps it, `dial_policy` says what may be asked."""
+
+    def __init__(self, config: AcmeConfig, accounts: AccountBook, solver: Solver, dial_policy: DialPolicy) -> None:
+        self._config = config
+        self._accounts = accounts
+        self._solver = solver
+        self._policy = dial_policy
+
+    async def submit(self, order: Order) -> Issued | Pending:
+        """Place an order, or find the one that an earlier try placed; its address is the reference."""
+        async with self._talk() as client:
+            return Pending(await place(client, self._config, self._accounts, order), timedelta(0))
+
+    async def collect(self, reference: str, order: Order) -> Issued | Pending:
+        """Bring an order one step further; when the CA has signed, fetch what it signed."""
+        async with self._talk() as client:
+            return await advance(client, self._config, self._solver, reference, order)
+
+    async def revoke(self, revocation: Revocation) -> None:
+        """Revoke with the account's key; revoking twice is once."""
+        async with self._talk() as client:
+            try:
+                await client.revoke(revocation.leaf_der, _REASONS.get(revocation.reason, 0))
+            except CaRefusal as refusal:
+                if refusal.problem.kind != "alreadyRevoked":
+                    raise
+
+    async def inspect(self) -> str:
+        """Read the directory and make or find the account; nothing is ordered."""
+        async with self._talk() as client:
+            directory = await client.directory()
+            more = [
+                word
+                for word, there in (
+                    ("renewal information", directory.renewal_info),
+                    (f"profiles {', '.join(sorted(directory.meta.profiles))[:200]}", directory.meta.profiles),
+                )
+                if there
+            ]
+            told = f"; it has {' and '.join(more)}" if more else ""
+            return f"the CA at {self._config.directory_url} knows our account {client.account_url}{told}"
+
+    async def suggest(self, leaf_der: bytes, chain_der: tuple[bytes, ...]) -> Suggestion | None:  # noqa: ARG002
+        """When the CA would like this certificate to be renewed (RFC 9773)."""
+        name = certificate_id(leaf_der)
+        if not self._config.ari_enabled or name is None:
+            return None
+        async with self._talk(account=False) as client:
+            found = await client.renewal_info(name)
+        if found is None:
+            return None
+        told, after = found
+        wait = max(ask_again_after(after, _ARI_DEFAULT, _ARI_LONGEST), _ARI_SHORTEST)
+        return Suggestion(told.start, told.end, told.explanation_url[:1000], wait)
+
+    async def roll_key(self) -> str:
+        """Change the account's key; a change that broke off is brought to its end."""
+        async with self._session() as session:
+            with _errors():
+                return await roll_key(session, self._config, self._accounts)
+
+    @contextlib.asynccontextmanager
+    async def _talk(self, *, account: bool = True) -> AsyncIterator[AcmeClient]:
+        async with self._session() as session:
+            with _errors():
+                if account:
+                    client = await known_account(session, self._config, self._accounts)
+                else:
+                    kept = await self._accounts.open(self._config.directory_url)
+                    client = AcmeClient(session, self._config.directory_url, load_private_key(kept.key_pem))
+                try:
+                    yield client
+                except CaRefusal as refusal:
+                    if refusal.problem.kind == "accountDoesNotExist" and account:
+                        await self._accounts.registered(self._config.directory_url, "")
+                    raise
+
+    @contextlib.asynccontextmanager
+    async def _session(self) -> AsyncIterator[httpx.AsyncClient]:
+        pem = self._config.ca_certificates_pem
+        context = http.tls_context(ca_pem=pem) if pem else None
+        async with http.client(self._policy, timeout=_TIMEOUT, most_body_bytes=1024 * 1024, context=context) as session:
+            yield session
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except CaRefusal as refusal:
+        raise error_of(refusal) from refusal
+
+
+def certificate_id(leaf_der: bytes) -> str | None:
+    """RFC 9773 4.1; None for a certificate without an authority key identifier."""
+    try:
+        facts = read_certificate(leaf_der)
+    except Malformed as error:
+        raise TrustError("a certificate of ours cannot be read") from error
+    identifier = facts.authority_key_identifier
+    return str(CertificateId(identifier, facts.serial_number)) if identifier else None

@@ -1,0 +1,1 @@
+"""Ways to show a CA that we control a name; one package each."""

@@ -1,0 +1,62 @@
+"""Our side of other people's CAs: accounts there, orders placed there, answers to challenges, what they suggest."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Index, LargeBinary, PrimaryKeyConstraint, String, Table, UniqueConstraint
+
+from certctl.store.schema import columns as c
+
+ca_accounts = c.table(
+    "ca_accounts",
+    c.reference("issuer_id"),
+    Column("directory_url", String(500), nullable=False),
+    # empty until the CA has named it
+    c.words("url"),
+    Column("sealed", LargeBinary, nullable=False),
+    # of a key change that is under way: which of the two the CA knows is found out by asking
+    Column("sealed_next", LargeBinary),
+    c.born(),
+    c.changed(),
+    UniqueConstraint("tenant_id", "issuer_id", "directory_url"),
+)
+
+# which of our orders an order at a CA belongs to: never to two
+ca_orders = Table(
+    "ca_orders",
+    c.metadata,
+    c.key("tenant_id"),
+    c.key("issuer_id"),
+    Column("url", String(2000), nullable=False),
+    c.key("order_id"),
+    c.born(),
+    PrimaryKeyConstraint("tenant_id", "issuer_id", "url"),
+    Index(None, "tenant_id", "order_id"),
+)
+
+# answers of http-01, for whichever replica is asked
+ca_answers = Table(
+    "ca_answers",
+    c.metadata,
+    c.key("tenant_id"),
+    Column("token", String(512), nullable=False),
+    c.words("key_authorization"),
+    c.time("expires_at", nullable=False),
+    PrimaryKeyConstraint("tenant_id", "token"),
+    Index(None, "tenant_id", "expires_at"),
+)
+
+# when a CA would like a version to be renewed (RFC 9773)
+renewal_suggestions = Table(
+    "renewal_suggestions",
+    c.metadata,
+    c.key("tenant_id"),
+    c.key("version_id"),
+    c.time("window_start"),
+    c.time("window_end"),
+    c.words("explanation_url"),
+    c.words("error"),
+    c.time("ask_again_at", nullable=False),
+    c.changed(),
+    PrimaryKeyConstraint("tenant_id", "version_id"),
+    Index(None, "tenant_id", "ask_again_at"),
+)

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from certctl.wire.jws import encode
-from peers.postgres import free_port
+from peers.ports import free_port
 
 BINARY = Path(__file__).resolve().parents[2] / ".peers" / "pebble"
 EAB_KID, EAB_KEY = "kid-1", b"k" * 32

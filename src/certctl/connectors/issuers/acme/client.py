@@ -102,7 +102,7 @@ class AcmeClient:
     async def orders(self) -> list[str] | None:
         """The addresses of the account's orders, newest pages last; None from a CA that does not list them."""
         told = read(
-            (await self.post(self.account_url, {}, "reading the account")).content, AccountAnswer, "ACME account"
+            (await self.post(self.account_url, None, "reading the account")).content, AccountAnswer, "ACME account"
         )
         if not told.orders:
             return None

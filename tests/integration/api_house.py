@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import httpx
+from litestar import Litestar
 
-from certctl import settings as settings_module
 from certctl.api import agent_protocol
+from certctl.api import app as rest
 from certctl.api.app import create_api
-from certctl.bootstrap import House, open_house
+from certctl.bootstrap import House
 from certctl.core.names import parse_names
 from certctl.core.rules import DoorRules
 from certctl.core.secret import Secret
-from certctl.doors import driving
+from certctl.doors import driving, readiness
 from certctl.doors.state import AppState
 from certctl.pki.algorithms import KeyAlgorithm
 from certctl.pki.csr import build_csr, csr_pem
 from certctl.pki.fingerprints import sha256_hex
 from certctl.pki.keys import generate_private_key
 from certctl.pki.pem import read_certificates
+from peers.installed import open_installed
 
 TOKEN = "bootstrap-token-of-the-test"
 LIMIT = 100_000
@@ -153,6 +155,29 @@ class Agent:
         return done
 
 
+_idle: list[Litestar] = []
+
+
+@contextlib.contextmanager
+def _routes_kept() -> Iterator[None]:
+    """Routes are the same for everybody and take longer to make than most tests: who ends leaves them to the next.
+
+    What differs is the one state that they find at their app; two that are open at once never share them.
+    """
+    taken = []
+    real = rest.create_rest
+
+    def create(state: AppState | None) -> Litestar:
+        made = _idle.pop() if _idle else real(state)
+        made.state.door = state
+        taken.append(made)
+        return made
+
+    with mock.patch.object(rest, "create_rest", create):
+        yield
+    _idle.extend(taken)
+
+
 @contextlib.asynccontextmanager
 async def open_api(
     data_dir: Path, url: str = "", rules: DoorRules | None = None, *, new: bool = True, **environ: str
@@ -164,20 +189,26 @@ async def open_api(
     if url and not url.startswith("sqlite"):
         environment["CERTCTL_CONFIG_ENCRYPTION_KEY"] = "a-key-of-the-test-that-is-long-enough"
     clock = HeldClock()
-    async with open_house(settings_module.load(environment | environ), clock) as house:
+    async with open_installed(environment | environ, clock) as house:
         house.database.on_wake = house.wakeups.tell
         state = AppState(
             house.ctx, house.wakeups, LIMIT, Secret(TOKEN), "0.1.0", clock.now(), rules=rules or DoorRules()
         )
-        transport = httpx.ASGITransport(create_api(state), raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="https://certctl.test") as http:
-            api = Api(house, state, clock, http)
-            body = {"token": TOKEN, "actor_name": "admin"}
-            if new:
-                api.admin = (await api.made("/api/v1/auth/bootstrap", body, key=""))["key_value"]
-            # how long a request drives its jobs is no subject here: a busy machine takes longer and means the same
-            patient = timedelta(minutes=1)
-            with mock.patch.object(driving, "BUDGET", patient), mock.patch.object(agent_protocol, "_DRIVE", patient):
+        # how long a request drives its jobs, or a probe waits for the database, is no subject here: a busy machine takes
+        # longer and means the same
+        patient = timedelta(minutes=1)
+        with (
+            _routes_kept(),
+            mock.patch.object(driving, "BUDGET", patient),
+            mock.patch.object(agent_protocol, "_DRIVE", patient),
+            mock.patch.object(readiness, "_BOUND_SECONDS", patient.total_seconds()),
+        ):
+            transport = httpx.ASGITransport(create_api(state), raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="https://certctl.test") as http:
+                api = Api(house, state, clock, http)
+                body = {"token": TOKEN, "actor_name": "admin"}
+                if new:
+                    api.admin = (await api.made("/api/v1/auth/bootstrap", body, key=""))["key_value"]
                 yield api
 
 

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from certctl import settings as settings_module
-from certctl.bootstrap import House, open_house
+from certctl.bootstrap import House
 from certctl.connectors.base.issuer import Intent, Issued, Order, Pending
 from certctl.control import enrolment
 from certctl.core.actor import Actor, ActorType
@@ -35,6 +34,7 @@ from certctl.pki.pem import read_certificates
 from certctl.store import catalogue, certificates, views
 from certctl.store.lists import Slice
 from certctl.wire.agent import CsrReport, Enrolment, StatusReport, VerifyReport, WorkItem
+from peers.installed import open_installed
 
 PERSON = Actor(id="ak-test", type=ActorType.API_KEY, request_id="test")
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -264,13 +264,11 @@ class World:
 async def world(database_url: str, data_dir: Path) -> AsyncIterator[World]:
     """A fresh installation on this database."""
     clock = HeldClock()
-    chosen = settings_module.load(
-        {
-            "CERTCTL_DATA_DIR": str(data_dir),
-            "CERTCTL_DATABASE_URL": database_url,
-            "CERTCTL_CONFIG_ENCRYPTION_KEY": "a key for tests only, of enough length",
-            "CERTCTL_PKI_BASE_URL": "http://pki.example",
-        }
-    )
-    async with open_house(chosen, clock) as house:
+    environment = {
+        "CERTCTL_DATA_DIR": str(data_dir),
+        "CERTCTL_DATABASE_URL": database_url,
+        "CERTCTL_CONFIG_ENCRYPTION_KEY": "a key for tests only, of enough length",
+        "CERTCTL_PKI_BASE_URL": "http://pki.example",
+    }
+    async with open_installed(environment, clock) as house:
         yield World(house, clock)

@@ -71,7 +71,9 @@ class Fire(threading.Thread):
     def heal(self) -> None:
         """Stop striking, mend everything, start what is dead."""
         self._stop_asked.set()
-        self.join(60)
+        self.join(180)  # it may be waiting for the database that it crashed
+        if self.is_alive():
+            self.faults.append("the fire could not be put out")
         self._mend(float("inf"))
         self._raise_the_dead()
 
@@ -117,7 +119,7 @@ class Fire(threading.Thread):
             return False
         self.say(f"kill -9 the agent of {host.name}")
         host.agent.kill()
-        host.agent.wait(10)
+        host.agent.wait(60)
         self._later(self._chance.uniform(0, 3), host, host.start_agent)
         return True
 
@@ -151,7 +153,7 @@ class Fire(threading.Thread):
             return False
         self.say(f"kill -9 {replica.name}")
         replica.process.kill()
-        replica.process.wait(10)
+        replica.process.wait(60)
         self._later(self._chance.uniform(0, 3), replica, replica.start)
         return True
 
@@ -180,7 +182,7 @@ class Fire(threading.Thread):
             self.say(f"kill -9 {victim.name} ({len(hosts)} targets)")
             assert victim.process is not None
             victim.process.kill()
-            victim.process.wait(10)
+            victim.process.wait(60)
             victim.start()
         else:
             self.say(f"kill -9 the NGINX of {victim.name}")

@@ -37,7 +37,10 @@ def unsettled(town: Town) -> list[str]:
             waiting.append(f"{host.certificate_id} is not verified in its current version")
         elif host.certificate_id not in active:
             waiting.append(f"{host.certificate_id} is not Active")
-    return waiting
+    open_steps = town.rows("SELECT id, kind, status FROM steps WHERE status IN ('ready', 'leased')")
+    waiting += [f"a step is left open: {one}" for one in open_steps]
+    # an agent whose answer was lost with a dying server sends its result again after a while
+    return waiting + _in_hand(town)
 
 
 def judge(town: Town, prober: Prober, asked: dict[str, str]) -> list[str]:
@@ -48,8 +51,6 @@ def judge(town: Town, prober: Prober, asked: dict[str, str]) -> list[str]:
 def _lost(town: Town, asked: dict[str, str]) -> list[str]:
     known = {one for (one,) in town.rows("SELECT id FROM jobs")}
     faults = [f"job {one}, promised for {why}, is gone" for one, why in asked.items() if one not in known]
-    open_steps = town.rows("SELECT id, kind, status FROM steps WHERE status IN ('ready', 'leased')")
-    faults += [f"a step is left open: {one}" for one in open_steps]
     faults += unsettled(town)
     issued = town.rows(
         "SELECT j.id, j.type FROM jobs j LEFT JOIN certificate_versions v ON v.job_id = j.id "
@@ -152,8 +153,16 @@ def _left_over(town: Town) -> list[str]:
         names = {path.name for path in host.tls_dir.iterdir()}
         if names != {"cert.pem", "key.pem"}:
             faults.append(f"{host.name}: left over beside the served files: {sorted(names - {'cert.pem', 'key.pem'})}")
+        faults += [f"{host.name}: left over: {path}" for path in (host.dir / "agent" / "state").glob("**/*.corrupt-*")]
+    return faults
+
+
+def _in_hand(town: Town) -> list[str]:
+    """What agents keep on disk of work that they have not come to the end of."""
+    faults = []
+    for host in town.hosts:
         state = host.dir / "agent" / "state"
-        for pattern in ("outbox/*.json", "deploys/*.json", "targets/*/swap/*.swap", "**/*.corrupt-*"):
+        for pattern in ("outbox/*.json", "deploys/*.json", "targets/*/swap/*.swap"):
             faults += [f"{host.name}: left over: {path.relative_to(state)}" for path in state.glob(pattern)]
     return faults
 

@@ -119,7 +119,7 @@ def _burn(town: Town, wish: Wish, say: Callable[[str], None]) -> dict[str, Any]:
     _settle(town, fire, wish.settle)
     time.sleep(1.0)
     auditor.stop()
-    last = [auditor.audit(host) for host in town.hosts]  # at the end every single one is green and served
+    last = [auditor.last_word(host) for host in town.hosts]  # at the end every single one is green and served
     prober.stop()
     greens = [f"{h.name} ends as {one}" for h, one in zip(town.hosts, last, strict=True) if one != "green_and_served"]
     faults = {

@@ -33,7 +33,7 @@ def scripts(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def database(postgres_server) -> str:
     """A database named certctl, as in the chart, with rows enough that a dump takes its time."""
-    postgres_server.sql("DROP DATABASE IF EXISTS certctl")
+    postgres_server.sql("DROP DATABASE IF EXISTS certctl WITH (FORCE)")
     postgres_server.sql("CREATE DATABASE certctl")
     postgres_server.sql("CREATE TABLE held (id bigint PRIMARY KEY, said text NOT NULL)", "certctl")
     # random text: nothing that compresses to nothing

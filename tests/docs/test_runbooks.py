@@ -140,7 +140,7 @@ def test_another_key_a_way_back_and_a_beginning_from_nothing(reader, postgres_se
     runbook.run(step, reader.folder, reader.environ)
     fleet.start_server()
     runbook.run(doctor, reader.folder, reader.environ)
-    assert fleet.verified(CERTIFICATE)
+    fleet.wait(lambda: fleet.verified(CERTIFICATE), "it is served as before")
 
     read_whole("disaster-recovery", "Everything is lost", "What happened after the dump")
     shutil.copy(reader.folder / "before-rollback.dump", reader.folder / "certctl.dump")

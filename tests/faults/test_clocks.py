@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from faults.test_replicas import CERTIFICATES, QUICK, issue, judge_steps, judge_ticks
+from faults.test_replicas import CERTIFICATES, issue, judge_steps, judge_ticks, ticked
 from peers.replicas import Replicas, replicas
 
 pytestmark = [pytest.mark.xdist_group("clocks"), pytest.mark.timeout(400)]
@@ -45,13 +45,6 @@ def load(house: Replicas, prefix: str, requests: int = CERTIFICATES) -> None:
     house.all[0].wait(
         lambda: not house.count("FROM steps WHERE status IN ('ready', 'leased')"), "every step has come to its end"
     )
-
-
-def ticked(house: Replicas, begun: int) -> None:
-    """Wait until each quick tick came round a few times: a fast machine is done with the load before."""
-    for name in sorted(QUICK):
-        since = f"FROM tick_log WHERE name = '{name}' AND n > {begun}"
-        house.all[0].wait(lambda since=since: house.count(since) >= 3, f"{name} came round")
 
 
 def test_nothing_is_taken_from_who_holds_it(house):

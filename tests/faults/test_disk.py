@@ -115,7 +115,7 @@ def test_the_servers_disk_full(tmp_path):
         finish(play, "request")
         filler = fill(disk)
         answers = set()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while 503 not in answers and time.monotonic() < deadline:
             # the write-ahead log may have room left in it for some commits
             reply = play.town.call(
@@ -211,7 +211,7 @@ def test_the_servers_clock_jumps(hours, tmp_path):
         finish(play, "request")
         play.town.clock_file.write_text(str(hours * 3600))
         time.sleep(1.5)
-        assert play.town.verified(CERTIFICATE)
+        play.town.wait(lambda: play.town.verified(CERTIFICATE), "it is still served and proved")
         play.town.clock_file.write_text("0")
         time.sleep(0.5)
         finish(play, *CHAPTERS[CHAPTERS.index("renew") :])

@@ -116,7 +116,7 @@ def at_rest(directory: Path) -> Iterator[Play]:
     """A fleet with one certificate whose server has been killed, as a power cut would."""
     with playing(directory, until="renew") as play:
         play.town.server.kill()
-        play.town.server.wait(10)
+        play.town.server.wait(60)
         yield play
 
 

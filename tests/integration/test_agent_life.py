@@ -105,7 +105,7 @@ def test_whole_story_and_no_key_leaves_the_host(server: AgentServer, host: Agent
     seen = server.took(drifted)
     assert (seen["verified"], seen["actual_fingerprint"]) == (False, result["receipt"]["fingerprint_sha256"])
 
-    wait_for(lambda: server.heartbeats, 5, "a heartbeat")
+    wait_for(lambda: server.heartbeats, 60, "a heartbeat")
     assert server.heartbeats[0]["capabilities"][:3] == ["prepare", "deploy", "verify"]
     assert host.stop(process) == 0, host.log()
     assert host.outbox() == []
@@ -198,7 +198,7 @@ def test_killed_in_deploy(server: AgentServer, host: AgentHost, point: str) -> N
     assert server.took(step)["status"] == "Completed"
     assert_pair_is_whole(host)
     assert (host.served / "recovered").exists() == point.startswith("file.")
-    wait_for(lambda: not list((host.state_dir / "deploys").iterdir()), 5, "the intent to be settled")
+    wait_for(lambda: not list((host.state_dir / "deploys").iterdir()), 60, "the intent to be settled")
     index = json.loads((host.key_dir / "mc-1" / "deployed.json").read_text())
     assert [line["job_id"] for line in index] == ["job-1"]
     assert host.stop(process) == 0
@@ -213,7 +213,7 @@ def test_killed_in_deploy_settles_without_the_server(server: AgentServer, host: 
     host.run_until_killed("file.half")
     server.stop()
     process = host.start()
-    wait_for((host.served / "recovered").exists, 10, "the half-done pair to be finished")
+    wait_for((host.served / "recovered").exists, 60, "the half-done pair to be finished")
     assert_pair_is_whole(host)
     assert host.stop(process) == 0
 
@@ -224,19 +224,18 @@ def test_results_outlive_a_server_that_is_down(server: AgentServer, host: AgentH
     process = host.start()
     leaf_pem = issue(server.took(step))
     deploying = add_deploy(server, host, leaf_pem, config={"seconds": 1.0})
-    wait_for((host.served / "begun").exists, 10, "the deployment to begin")
+    wait_for((host.served / "begun").exists, 60, "the deployment to begin")
     server.stop()
-    wait_for(lambda: len(host.outbox()) == 1, 10, "the result to be kept")
+    wait_for(lambda: len(host.outbox()) == 1, 60, "the result to be kept")
     assert host.outbox()[0].stat().st_mode & 0o777 == 0o600
     process.kill()
-    process.wait(10)
+    process.wait(60)
     process = host.start()
     host.said("agent.result_waits")
     assert len(host.outbox()) == 1
     server.start()
-    begun = time.monotonic()
-    assert server.took(deploying)["status"] == "Completed"
-    assert time.monotonic() - begun < 5
+    # well before the longest wait between two tries: that the server is back is noticed, not waited out
+    assert server.took(deploying, 40)["status"] == "Completed"
     assert deploying.deliveries == 1, "told from the outbox, not done again"
     assert (host.served / "applied.log").read_text().split() == ["dep-1"]
     assert host.stop(process) == 0
@@ -263,7 +262,7 @@ def test_server_error_keeps_a_result_and_final_answer_drops_it(server: AgentServ
     host.said("agent.result_waits")
     assert len(host.outbox()) == 1
     server.answers["csr"] = 422
-    wait_for(lambda: not host.outbox(), 10, "the refused result to go")
+    wait_for(lambda: not host.outbox(), 60, "the refused result to go")
     host.said("agent.result_refused")
     assert host.stop(process) == 0
 
@@ -271,7 +270,7 @@ def test_server_error_keeps_a_result_and_final_answer_drops_it(server: AgentServ
 def test_retired_agent_ends_quietly(server: AgentServer, host: AgentHost) -> None:
     server.answers["heartbeat"] = server.answers["work"] = 410
     process = host.start()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert "agent.retired" in host.log()
 
 
@@ -295,7 +294,7 @@ def test_sigterm_lets_steps_finish(server: AgentServer, host: AgentHost) -> None
     prepared = add_prepare(server)
     process = host.start()
     step = add_deploy(server, host, issue(server.took(prepared)), config={"seconds": 1.0})
-    wait_for((host.served / "begun").exists, 10, "the deployment to begin")
+    wait_for((host.served / "begun").exists, 60, "the deployment to begin")
     assert host.stop(process) == 0
     assert step.result is not None
     assert step.result["status"] == "Completed"
@@ -459,9 +458,9 @@ def test_lost_lease_of_a_waiting_step_is_not_worked(server: AgentServer, host: A
     process = host.start()
     leaf_pem = issue(server.took(prepared))
     first = add_deploy(server, host, leaf_pem, 1, config={"seconds": 2.0}, lease_seconds=3)
-    wait_for((host.served / "begun").exists, 10, "the deployment to begin")
+    wait_for((host.served / "begun").exists, 60, "the deployment to begin")
     second = add_deploy(server, host, leaf_pem, 2, key_job_id="job-1", lease_seconds=3)
-    wait_for(lambda: second.leased, 10, "the second step to be leased")
+    wait_for(lambda: second.leased, 60, "the second step to be leased")
     server.lost = [{"step_id": "step-d2", "fence": 1}]
     server.took(first)
     host.said("agent.step_passed_on")
@@ -475,8 +474,14 @@ def test_server_that_does_not_hold_the_poll_is_not_hammered(server: AgentServer,
     assert host.run("enrol").returncode == 0
     server.answers["work"] = 200
     process = host.start()
+
+    def polls() -> int:
+        return sum(path.endswith("/work") for _, path in server.calls)
+
+    wait_for(polls, 60, "the first poll")
+    begun, before = time.monotonic(), polls()
     time.sleep(3)
-    polls = sum(path.endswith("/work") for _, path in server.calls)
-    assert 1 <= polls < 12
+    # a machine that has other work may sleep longer: what is bounded is how many come in a second
+    assert polls() - before < 4 * (time.monotonic() - begun)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0

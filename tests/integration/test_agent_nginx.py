@@ -121,10 +121,10 @@ def test_killed_in_the_swap(server: AgentServer, host: AgentHost, nginx: Nginx, 
         host.run_until_killed(point)
         process = host.start()
         assert server.took(step)["status"] == "Completed"
-        wait_for(lambda: not list((host.state_dir / "deploys").iterdir()), 5, "the intent to be settled")
+        wait_for(lambda: not list((host.state_dir / "deploys").iterdir()), 60, "the intent to be settled")
     finally:
         over.set()
-        watcher.join(10)
+        watcher.join(60)
     assert seen <= allowed
     assert nginx.served() == step.item.fingerprint_sha256
     assert_whole(nginx)
@@ -157,7 +157,7 @@ def test_what_the_host_does_not_allow_is_refused(server: AgentServer, host: Agen
 def test_idle_agent_is_small(server: AgentServer, host: AgentHost) -> None:
     process = host.start()
     host.said("agent.started")
-    wait_for(lambda: server.heartbeats, 5, "a heartbeat")
+    wait_for(lambda: server.heartbeats, 60, "a heartbeat")
     status = Path(f"/proc/{process.pid}/status").read_text()
     kilobytes = int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
     assert kilobytes < 60 * 1024

@@ -89,10 +89,10 @@ async def test_a_long_poll_is_answered_when_work_comes(api):
 
 async def test_a_drained_server_ends_its_polls(api):
     agent = await api.agent()
-    poll = asyncio.create_task(agent.work(wait=30))
+    poll = asyncio.create_task(agent.work(wait=60))
     await asyncio.sleep(0.2)
     api.state.drain()
-    assert await asyncio.wait_for(poll, 20) == []
+    assert await asyncio.wait_for(poll, 40) == []
     assert (await api.call("GET", "/ready", key="")).status_code == 503
 
 

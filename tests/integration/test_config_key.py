@@ -159,7 +159,7 @@ def test_a_running_fleet_goes_over_to_another_key(fleet, postgres_server):
     killed = rotate(fleet, NEW, die_at="commit.config_key.rotate.before")
     assert killed.returncode == -signal.SIGKILL
     fleet.wait(lambda: sealed_under(postgres_server, url) == before, "nothing was done")
-    assert fleet.call("GET", "/ready").status_code == 200
+    fleet.wait(lambda: fleet.call("GET", "/ready").status_code == 200, "the server is ready as before")
 
     done = rotate(fleet, NEW)
     assert done.returncode == 0, done.stderr
@@ -171,7 +171,8 @@ def test_a_running_fleet_goes_over_to_another_key(fleet, postgres_server):
     assert new_id in done.stdout
 
     # who has the old key: not ready, signs with what it has opened, writes no key that nobody could open
-    fleet.wait(lambda: fleet.call("GET", "/ready").status_code == 503, "the old process is not ready")
+    # a database that is slow for once is another reason, and passes
+    fleet.wait(lambda: fleet.call("GET", "/ready").json().get("failed") == "signer", "the old process is not ready")
     told = fleet.call("GET", "/ready").json()
     assert told["failed"] == "signer"
     assert not {"key", "sealed", "rotated"} & set(json.dumps(told["error"]).split())

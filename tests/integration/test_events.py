@@ -240,7 +240,7 @@ def test_two_replicas_one_killed_nothing_lost_nothing_twice(tmp_path, postgres_s
         key = made["key_value"]
         ears = Listener(first, key)
         ears.start()
-        assert ears.connected.wait(30) and ears.status == 200
+        assert ears.connected.wait(60) and ears.status == 200
         wait(first, lambda: ears.raw, "the stream has begun")
         ids = [
             replica.did("POST", CERTIFICATES, {"common_name": f"n{number}.example"}, admin)["id"]
@@ -252,7 +252,7 @@ def test_two_replicas_one_killed_nothing_lost_nothing_twice(tmp_path, postgres_s
 
         wait(first, lambda: len(created(ears)) >= 3, "three are told of")
         first.kill()
-        ears.join(30)
+        ears.join(60)
         assert not ears.is_alive()
         before = ears.heard()
         ids += [second.did("POST", CERTIFICATES, {"common_name": f"m{n}.example"}, admin)["id"] for n in range(3)]
@@ -262,13 +262,13 @@ def test_two_replicas_one_killed_nothing_lost_nothing_twice(tmp_path, postgres_s
         assert created(ears) + created(later) == ids, "each once, in the order of their commits"
 
         second.did("DELETE", f"/api/v1/auth/keys/{made['id']}", key=admin)
-        later.join(30)
+        later.join(60)
         assert not later.is_alive(), "a revoked key hears no more"
         last = Listener(second, admin)
         last.start()
-        assert last.connected.wait(30) and last.status == 200
+        assert last.connected.wait(60) and last.status == 200
         second.stop()
-        last.join(30)
+        last.join(60)
         assert not last.is_alive()
         assert second.process is not None and second.process.returncode == 0, "followers hold up no drain"
 

@@ -61,7 +61,7 @@ def openssl(folder, version, root_pem, *options):
         "chain.pem",
         "leaf.pem",
     ]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
     return done.stdout + done.stderr
 
 

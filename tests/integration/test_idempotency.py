@@ -162,7 +162,7 @@ def test_a_killed_server_leaves_no_key_stuck_and_no_act_done_twice(tmp_path, poi
         with pytest.raises(httpx.HTTPError):
             post_once(house)
         assert house.server is not None
-        house.server.wait(20)
+        house.server.wait(60)
         house.start_server()
 
         def done() -> bool:

@@ -35,7 +35,7 @@ def parsed(text):
 def test_a_real_server_tells_the_fleet_and_itself(fleet):
     fleet, runtime = fleet
     # the server's own TLS certificate is a managed one: it has been issued, and its CA's CRL asked for
-    httpx.get(f"http://127.0.0.1:{fleet.pki_port}/.well-known/pki/crl/iss-local", timeout=10).raise_for_status()
+    httpx.get(f"http://127.0.0.1:{fleet.pki_port}/.well-known/pki/crl/iss-local", timeout=60).raise_for_status()
 
     def told():
         page = fleet.call("GET", "/api/v1/metrics/prometheus")
@@ -47,7 +47,7 @@ def test_a_real_server_tells_the_fleet_and_itself(fleet):
     assert seen["certctl_issuance_total", (("issuer_type", "local"), ("outcome", "success"))] == 1
     assert any(name == metrics.CRL_NEXT_UPDATE.name and value > 0 for (name, _), value in seen.items())
 
-    own = parsed(httpx.get(f"{runtime}/metrics", timeout=10).text)
+    own = parsed(httpx.get(f"{runtime}/metrics", timeout=60).text)
     names = {name for name, _ in own}
     for each in metrics.METRICS:
         if each.place is Place.PROCESS:

@@ -45,18 +45,18 @@ async def test_many_replicas_migrate_one_empty_database_at_once(postgres_server)
 
 async def test_a_long_migration_is_waited_for_and_not_cut_short(postgres_server, monkeypatch):
     monkeypatch.setattr(migrate, "_LOCK_TIMEOUT", "100ms")
-    monkeypatch.setattr(Connector.connect, "__defaults__", (0.5,))
+    monkeypatch.setattr(Connector.connect, "__defaults__", (2.0,))
     database = Database(postgres_server.new_database())
     try:
         async with database.migrating() as other:
             await other.execute(sa.select(sa.func.pg_advisory_xact_lock(migrate._ADVISORY_LOCK)))
             waiting = asyncio.create_task(migrate.migrate(database))
-            await other.execute(sa.text("SELECT pg_sleep(1.5)"))
+            await other.execute(sa.text("SELECT pg_sleep(3)"))
             assert not waiting.done()
         assert await waiting == migrate.head()
         with pytest.raises(Temporary):
             async with database.begin("test") as tx:
-                await tx.execute(sa.text("SELECT pg_sleep(1.5)"))
+                await tx.execute(sa.text("SELECT pg_sleep(30)"))
     finally:
         await database.close()
 

@@ -29,7 +29,7 @@ def stop() -> None:
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         pid = int((RUN / "pid").read_text())
         os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while Path(f"/proc/{pid}").exists() and Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z":
             if time.monotonic() > deadline:
                 os.kill(pid, signal.SIGKILL)

@@ -72,9 +72,9 @@ class AgentHost:
     def run_until_killed(self, die_at: str) -> None:
         """Start the agent and wait until it has killed itself at that point."""
         process = self.start(die_at=die_at)
-        assert process.wait(20) == -signal.SIGKILL, self.log()
+        assert process.wait(60) == -signal.SIGKILL, self.log()
 
-    def stop(self, process: subprocess.Popen[bytes], seconds: float = 10) -> int:
+    def stop(self, process: subprocess.Popen[bytes], seconds: float = 60) -> int:
         """SIGTERM once it is up (before that, there is nothing to stop politely); the exit code."""
         if process.poll() is None:
             self.said("agent.started")
@@ -98,7 +98,7 @@ class AgentHost:
     def events(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
 
-    def said(self, event: str, seconds: float = 10) -> dict[str, Any]:
+    def said(self, event: str, seconds: float = 60) -> dict[str, Any]:
         """Wait for an event in the log of the last agent."""
         wait_for(lambda: any(line["event"] == event for line in self.events()), seconds, f"{event} in\n{self.log()}")
         return next(line for line in self.events() if line["event"] == event)

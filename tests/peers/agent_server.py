@@ -158,7 +158,7 @@ class AgentServer:
         server = self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         self._thread.start()
-        wait_for(lambda: server.started, 10, "the fake server to start")
+        wait_for(lambda: server.started, 60, "the fake server to start")
 
     def stop(self) -> None:
         if self._server is not None and self._thread is not None:
@@ -174,7 +174,7 @@ class AgentServer:
             self.steps[step.item.step_id] = step
         return step
 
-    def took(self, step: Step, seconds: float = 20) -> dict[str, Any]:
+    def took(self, step: Step, seconds: float = 60) -> dict[str, Any]:
         """Wait for the accepted result of a step."""
         wait_for(lambda: step.result is not None, seconds, f"the result of {step.item.step_id}")
         assert step.result is not None

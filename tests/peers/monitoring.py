@@ -24,17 +24,17 @@ class Monitoring:
     alertmanager: str
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        answer = httpx.get(f"{self.prometheus}/api/v1/query", params={"query": expression}, timeout=10)
+        answer = httpx.get(f"{self.prometheus}/api/v1/query", params={"query": expression}, timeout=60)
         answer.raise_for_status()
         return answer.json()["data"]["result"]
 
     def target_health(self) -> list[tuple[str, str]]:
-        found = httpx.get(f"{self.prometheus}/api/v1/targets", timeout=10).json()["data"]["activeTargets"]
+        found = httpx.get(f"{self.prometheus}/api/v1/targets", timeout=60).json()["data"]["activeTargets"]
         return [(target["health"], target["lastError"]) for target in found]
 
     def alerts(self) -> dict[str, dict[str, Any]]:
         """What Alertmanager has received and not seen resolved, by name."""
-        answer = httpx.get(f"{self.alertmanager}/api/v2/alerts", params={"active": "true"}, timeout=10)
+        answer = httpx.get(f"{self.alertmanager}/api/v2/alerts", params={"active": "true"}, timeout=60)
         answer.raise_for_status()
         return {alert["labels"]["alertname"]: alert for alert in answer.json()}
 

@@ -142,7 +142,7 @@ class Nginx:
         for name, command in actions.items():
             if name not in without:
                 quoted = ", ".join(f'"{argument}"' for argument in command)
-                lines.append(f'[action."{name}"]\ncommand = [{quoted}]\ntimeout = "10s"')
+                lines.append(f'[action."{name}"]\ncommand = [{quoted}]\ntimeout = "60s"')
         self.allow_file.write_text("\n".join(lines) + "\n")
         self.allow_file.chmod(0o644)
 
@@ -174,6 +174,9 @@ class Nginx:
     def kill(self) -> None:
         """SIGKILL to the master and its workers: with the master alone gone, the workers would go on serving."""
         assert self._process is not None, "nginx is not started"
+        # a master that is about to reload makes workers: it stands still before they are counted
+        os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         workers = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         for pid in (self.pid, *map(int, workers)):
             with contextlib.suppress(ProcessLookupError):
@@ -201,7 +204,7 @@ class Nginx:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         with (
-            socket.create_connection((self.address, self.port), timeout=5) as plain,
+            socket.create_connection((self.address, self.port), timeout=60) as plain,
             context.wrap_socket(plain, server_hostname=self.name) as wrapped,
         ):
             der = wrapped.getpeercert(binary_form=True)

@@ -130,7 +130,7 @@ class Nursery:
         for child in self._children:
             if child.poll() is None:
                 child.kill()
-                child.wait(10)
+                child.wait(60)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()

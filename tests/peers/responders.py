@@ -118,5 +118,5 @@ def tls_server(
         yield listener.getsockname()[1], asked
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(60)
         listener.close()

@@ -97,7 +97,7 @@ class Peer(ABC):
     def open(self, **config: Any) -> Target:
         return open_target(
             self.kind,
-            {**self.config, **config},
+            {**self.config, "probe_timeout": "60s", **config},  # a busy machine reloads slowly
             allow=load_allow_file(self.allow_file),
             state_dir=self.dir / "state",
             dial_policy=POLICY,
@@ -116,7 +116,7 @@ class Peer(ABC):
             name = f"{self.kind.lower()}.{action}"
             if name not in without:
                 words = json.dumps([programs[action]] if action in programs else command)
-                lines.append(f'[action."{name}"]\ncommand = {words}\ntimeout = "10s"')
+                lines.append(f'[action."{name}"]\ncommand = {words}\ntimeout = "60s"')
         self.allow_file.write_text("\n".join(lines) + "\n")
         self.allow_file.chmod(0o644)
 
@@ -150,7 +150,7 @@ class Peer(ABC):
 
     def _handshake(self) -> bytes:
         with (
-            socket.create_connection(("127.0.0.1", self.port), timeout=5) as plain,
+            socket.create_connection(("127.0.0.1", self.port), timeout=30) as plain,
             trusting().wrap_socket(plain, server_hostname=NAME) as wrapped,
         ):
             return wrapped.getpeercert(binary_form=True) or b""
@@ -168,7 +168,7 @@ class Peer(ABC):
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(self.dir)},
                 start_new_session=True,
             )
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while True:
             try:
                 self.served()
@@ -194,7 +194,7 @@ class Peer(ABC):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
             try:
-                self._process.wait(timeout=5)
+                self._process.wait(timeout=30)
             except subprocess.TimeoutExpired:
                 continue
         self._process = None
@@ -398,7 +398,7 @@ class PostfixPeer(Peer):
         }
 
     def _handshake(self) -> bytes:
-        with smtplib.SMTP("127.0.0.1", self.port, local_hostname="localhost", timeout=5) as client:
+        with smtplib.SMTP("127.0.0.1", self.port, local_hostname="localhost", timeout=30) as client:
             client.starttls(context=trusting())
             assert isinstance(client.sock, ssl.SSLSocket)
             return client.sock.getpeercert(binary_form=True) or b""
@@ -437,7 +437,7 @@ class DovecotPeer(Peer):
         }
 
     def _handshake(self) -> bytes:
-        client = imaplib.IMAP4("127.0.0.1", self.port, timeout=5)
+        client = imaplib.IMAP4("127.0.0.1", self.port, timeout=30)
         try:
             client.starttls(trusting())
             assert isinstance(client.sock, ssl.SSLSocket)

@@ -146,7 +146,7 @@ async def serve(facts: Facts) -> AsyncIterator[str]:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}/.well-known/pki"
         finally:
             server.should_exit = True
-            await asyncio.wait_for(task, 10)
+            await asyncio.wait_for(task, 60)
 
 
 async def openssl(*arguments: str | Path) -> tuple[int, str]:
@@ -161,7 +161,7 @@ async def openssl(*arguments: str | Path) -> tuple[int, str]:
         env=environment,
     )
     try:
-        said, _ = await asyncio.wait_for(process.communicate(), 20)
+        said, _ = await asyncio.wait_for(process.communicate(), 60)
     except TimeoutError:
         process.kill()
         await process.wait()

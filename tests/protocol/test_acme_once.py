@@ -128,7 +128,7 @@ async def _before(one: Replica, second: Client) -> None:
         one.arm_file.write_text("kill commit.acme.finalize.before\n")
         with pytest.raises(httpx.HTTPError):
             await first.post(order["finalize"], {"csr": csr_for(["before.example"])})
-        one.process.wait(30)
+        one.process.wait(60)
         url = order["finalize"].replace(first.base, second.base).removesuffix("/finalize")
     assert (await ended(second, url))["status"] == "ready"
     assert (await second.post(f"{url}/finalize", {"csr": csr_for(["before.example"])})).status_code == 200
@@ -152,7 +152,7 @@ async def _after(one: Replica, first: Client, second: Client) -> None:
     pairs = [(name, order["finalize"]) for name, order in zip(names, orders, strict=True)]
     # what is to die is first alone with an order, so that it is it that commits one
     assert await finalize(first, *pairs[0]) == 0
-    one.process.wait(30)
+    one.process.wait(60)
     one.start()
     said = await asyncio.gather(*(finalize(client, *pair) for pair in pairs for client in (first, second)))
     assert said.count(200) == ORDERS - 1

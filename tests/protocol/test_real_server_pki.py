@@ -26,7 +26,7 @@ def town(request, tmp_path):
 
 
 def _crl(town: Fleet, name: str) -> tuple[object, int]:
-    reply = httpx.get(f"http://127.0.0.1:{town.pki_port}/.well-known/pki/crl/{name}", timeout=10)
+    reply = httpx.get(f"http://127.0.0.1:{town.pki_port}/.well-known/pki/crl/{name}", timeout=60)
     assert reply.status_code == 200
     path = town.directory / "ca.crl"
     path.write_bytes(reply.content)
@@ -72,7 +72,7 @@ def test_openssl_trusts_checks_and_sees_the_revocation(town: Fleet):
 def test_the_plain_listener_has_no_other_route(town: Fleet):
     town.furnish()
     for path in ("/", "/health", "/ready", "/api/v1/version", "/api/v1/certificates", "/.well-known/pki/keys/x"):
-        reply = httpx.get(f"http://127.0.0.1:{town.pki_port}{path}", timeout=10)
+        reply = httpx.get(f"http://127.0.0.1:{town.pki_port}{path}", timeout=60)
         assert reply.status_code == 404, path
 
 

@@ -66,7 +66,7 @@ class Watcher:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=60)
 
 
 def leftovers(nginx: Nginx) -> set[str]:
@@ -164,7 +164,7 @@ async def test_a_reload_that_fails_or_does_nothing_is_undone(nginx: Nginx, pair:
     before = nginx.served()
     nginx.write_allow_file(reload=program)
     with pytest.raises(Rejected, match="is served again"):
-        await deploy(target_of(nginx, probe_timeout="1s"), pair)
+        await deploy(target_of(nginx, probe_timeout="5s"), pair)
     assert nginx.served() == before == on_disk(nginx)
     assert not leftovers(nginx)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -180,13 +179,12 @@ async def test_a_failing_command_tells_its_last_words() -> None:
 
 async def test_a_hanging_command_is_killed_with_its_children(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    script = f"sleep 60 & echo $! > {pids}; echo $$ >> {pids}; echo waiting; wait"
-    began = time.monotonic()
-    with pytest.raises(Temporary, match=r"did not end within 0\.4 s and was killed; it said: waiting"):
-        await run_action(actions(hang=(["/bin/sh", "-c", script], 0.4)), "hang")
-    assert time.monotonic() - began < 3
+    script = f"sleep 600 & echo $! > {pids}; echo $$ >> {pids}; echo waiting; wait"
+    # time enough for a shell to say its word on a machine that has other work
+    with pytest.raises(Temporary, match=r"did not end within 2(\.0)? s and was killed; it said: waiting"):
+        await run_action(actions(hang=(["/bin/sh", "-c", script], 2)), "hang")
     for pid in map(int, pids.read_text().split()):
-        for _ in range(100):
+        for _ in range(6000):
             if not _alive(pid):
                 break
             await asyncio.sleep(0.01)
@@ -216,10 +214,9 @@ async def test_output_is_bounded_and_does_not_block() -> None:
 
 
 async def test_a_daemon_left_behind_does_not_hold_us() -> None:
-    began = time.monotonic()
-    result = await run_action(actions(start=(["/bin/sh", "-c", "sleep 3 & echo started"], 10)), "start")
+    # held by it, the command would not have ended within its time
+    result = await run_action(actions(start=(["/bin/sh", "-c", "sleep 45 & echo started"], 30)), "start")
     assert result.output == "started\n"
-    assert time.monotonic() - began < 2
 
 
 async def test_what_cannot_be_started_is_misconfigured() -> None:

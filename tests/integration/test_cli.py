@@ -173,18 +173,22 @@ def test_policies_intermediates_and_renewal_policies(certctl):
 
 
 def test_events_are_followed_from_where_one_left_off(certctl):
-    made = threading.Thread(target=_make_teams, args=(dict(os.environ),), daemon=True)
+    enough = threading.Event()
+    made = threading.Thread(target=_make_teams, args=(dict(os.environ), enough), daemon=True)
     made.start()
     line = json.loads(certctl("events", "follow", "--limit", "1", "-o", "json"))
     assert {"id", "type", "subject_type", "subject_id", "at"} <= set(line)
     again = json.loads(certctl("events", "follow", "--since", line["id"], "--limit", "1", "-o", "json"))
     assert again["id"] != line["id"]
+    enough.set()
     made.join(60)
 
 
-def _make_teams(environ):
-    """Another process makes things, one after the other, so that there is always something to hear."""
-    for number in range(6):
+def _make_teams(environ, enough):
+    """Another process makes things, one after the other, so that there is always something to hear: who listens may be slow."""
+    for number in range(500):
+        if enough.is_set():
+            return
         command = [sys.executable, "-m", "certctl.cli.main", "teams", "create", f"Heard {number}"]
         subprocess.run(command, env=environ, check=True, capture_output=True, timeout=60)
 

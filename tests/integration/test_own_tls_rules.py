@@ -17,6 +17,7 @@ from certctl.pki.csr import build_csr, csr_pem
 from certctl.pki.keys import generate_private_key
 from certctl.pki.pem import read_certificates
 from integration.api_house import open_api
+from integration.test_approvals import person
 
 NAMES = ("localhost", "127.0.0.1")
 
@@ -35,6 +36,10 @@ async def edit(api, **changes) -> None:
     now = await api.get(PROFILE)
     kept = {name: now[name] for name in ("name", "description", "max_ttl_seconds", "allowed_ekus") if name in now}
     answer = await api.call("PUT", PROFILE, kept | {"allow_short_lived": False} | changes)
+    if now.get("requires_approval"):  # an edit of a profile that asks for a second person waits for one, too
+        assert answer.status_code == 202, answer.text
+        path = f"/api/v1/approvals/{answer.json()['pending_approval_id']}/approve"
+        answer = await api.call("POST", path, {"note": "as planned"}, key=await person(api, "bob", "r-admin"))
     assert answer.status_code == 200, answer.text
 
 

@@ -3,7 +3,8 @@ from.
 
 Each figure stands beside the limit measured in the same run (raw ECDSA signatures a second). Machines are noisy:
 compare ratios within one run. Usage: bench/run.py [--rounds N] [--issuances N] [--only sqlite|postgresql] [--keep]
-`bench/run.py lists|bulk|summary ...` is one bench alone; `bench/run.py chaos ...` measures nothing, see chaos_run.py.
+`bench/run.py alerts|lists|bulk|summary ...` is one bench alone; `bench/run.py chaos ...` measures nothing,
+see chaos_run.py.
 """
 
 from __future__ import annotations
@@ -221,7 +222,14 @@ def main() -> int:
 
 
 # `bench/run.py NAME ...` runs one of these alone, with its own arguments
-PARTS = {"chaos": "chaos_run", "lists": "lists", "bulk": "bulk", "summary": "summary", "identity": "identity"}
+PARTS = {
+    "chaos": "chaos_run",
+    "alerts": "alerts",
+    "lists": "lists",
+    "bulk": "bulk",
+    "summary": "summary",
+    "identity": "identity",
+}
 
 if __name__ == "__main__":
     if len(sys.argv) > 1 and sys.argv[1] in PARTS:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import ipaddress
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -20,8 +21,9 @@ from certctl.authority.keybox import DatabaseSigner
 from certctl.authority.signer import IssuingCA, PkiAddresses, SealedKey
 from certctl.connectors import registry
 from certctl.connectors.base.issuer import Issuer
+from certctl.connectors.base.notifier import Notifier
 from certctl.connectors.dial import DialPolicy
-from certctl.control import ca_accounts, config_key
+from certctl.control import ca_accounts, channels, config_key
 from certctl.control.config_key import Rotation
 from certctl.control.installation import (
     BUILT_IN_ISSUER,
@@ -35,6 +37,7 @@ from certctl.core.catalogue import IssuerRecord
 from certctl.core.clock import Clock, SystemClock
 from certctl.core.errors import Misconfigured, NotFound
 from certctl.core.ids import DEFAULT_TENANT, uuid7
+from certctl.core.notification import Channel
 from certctl.core.scope import Scope
 from certctl.core.secret import Secret
 from certctl.lifecycle.context import Context, Patience
@@ -95,6 +98,7 @@ async def open_house(
                 settings, database, scope, DatabaseSigner(partial(_load_key, database, scope), sealer), clock
             )
             await ensure_installation(ctx, settings.ca_common_name)
+            await channels.keep_environment(ctx, settings.alerts.channels)
             yield House(settings, database, ctx, Wakeups(), _bootstrap_token(settings))
         finally:
             await database.close()
@@ -181,6 +185,11 @@ def _context(settings: Settings, database: Database, scope: Scope, keybox: Datab
         more = {"accounts": ca_accounts.Accounts(lambda: made, record.id)}
         return registry.open_issuer(record.type, open_config(keybox.sealer, record), services | more)
 
+    def open_notifier(channel: Channel) -> Notifier:
+        return registry.open_notifier(
+            channel.type, channels.open_config(keybox.sealer, channel), _notify_policy(settings, channel)
+        )
+
     made = Context(
         clock=clock,
         database=database,
@@ -189,6 +198,8 @@ def _context(settings: Settings, database: Database, scope: Scope, keybox: Datab
         # the embedded start stands on one machine with what it serves: there a loopback endpoint means what it says
         probe_policy=DialPolicy(purpose="verify.probe", allow_private=True, allow_loopback=settings.embedded),
         open_issuer=open_issuer,
+        open_notifier=open_notifier,
+        digest_recipients=settings.alerts.digest_recipients,
         keybox=keybox,
         addresses=addresses,
         patience=Patience(
@@ -196,9 +207,30 @@ def _context(settings: Settings, database: Database, scope: Scope, keybox: Datab
             agent_silence=settings.agent_silence,
             responder_validity=settings.ocsp_responder_validity,
             responder_grace=settings.ocsp_responder_grace,
+            notification_retry=settings.alerts.retry_interval,
         ),
     )
     return made
+
+
+def _notify_policy(settings: Settings, channel: Channel) -> DialPolicy:
+    """Public addresses, and what the installation allows; whoever sets the environment may name a host inside."""
+    own = frozenset({(settings.host, settings.port), (settings.pki_http_host, settings.pki_http_port)})
+    named = (channels.host_of(channel),) if channel.source == channels.FROM_ENVIRONMENT else ()
+    return DialPolicy(
+        purpose="notify",
+        allow=(*settings.alerts.allow, *named),
+        deny_listeners=frozenset(pair for pair in own if _is_address(pair[0])),
+        setting="CERTCTL_NOTIFICATION_ALLOW",
+    )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _silence(lease: timedelta) -> timedelta:

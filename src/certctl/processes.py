@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from certctl import __version__
 from certctl.api.app import create_api
 from certctl.bootstrap import SERVER_OWNER, House, open_house, prepare_database
 from certctl.connectors.validation import Prover
-from certctl.control import batches, ca_accounts, own_tls
+from certctl.control import batches, ca_accounts, digest, own_tls
 from certctl.control.installation import BUILT_IN_ISSUER
 from certctl.core.errors import CertctlError, Misconfigured
 from certctl.doors.edge import Edge
@@ -176,8 +177,14 @@ def _ticks(settings: Settings) -> Any:
         sweep=settings.session_gc_interval,
         batches_kept=settings.batch_retention,
         walking=settings.audit_verify_interval,
+        telling=settings.alerts.process_interval,
     )
-    return (*ticks, Tick("acme", settings.acme.gc_interval, sweep)) if settings.acme.enabled else ticks
+    if settings.acme.enabled:
+        ticks = (*ticks, Tick("acme", settings.acme.gc_interval, sweep))
+    if settings.alerts.digest_enabled:
+        every = settings.alerts.digest_interval
+        ticks = (*ticks, Tick("digest", every, partial(digest.send_due, every=every)))
+    return ticks
 
 
 def _uvicorn() -> dict[str, Any]:

@@ -15,7 +15,7 @@ from peers.receivers import Mailbox, Receiver
 
 SECRETS = {
     "Email": {"password": "s3cret-of-the-mail-account"},
-    "Webhook": {"secret": "s3cret-of-the-webhook", "bearer_token": "s3cret-token"},
+    "Webhook": {"url": "/hook/s3cret", "secret": "s3cret-of-the-webhook", "bearer_token": "s3cret-token"},
     "Slack": {"webhook_url": "/services/T000/B000/s3cret"},
     "Teams": {"webhook_url": "/workflows/s3cret/triggers/manual?sig=s3cret"},
     "PagerDuty": {"routing_key": "s3cret0123456789abcdef0123456789"},
@@ -91,7 +91,9 @@ def over_https(
 FACTORIES: dict[str, Callable[[], contextlib.AbstractAsyncContextManager[Channel]]] = {
     "Email": email,
     "Webhook": over_https(
-        "Webhook", lambda _: receivers.anything, lambda url: {"url": f"{url}/hook", **SECRETS["Webhook"]}
+        "Webhook",
+        lambda _: receivers.anything,
+        lambda url: SECRETS["Webhook"] | {"url": url + SECRETS["Webhook"]["url"]},
     ),
     "Slack": over_https(
         "Slack", lambda _: receivers.slack, lambda url: {"webhook_url": url + SECRETS["Slack"]["webhook_url"]}

@@ -31,6 +31,7 @@ SEALED = {
     "idempotency_keys.answer",
     "installation.value",
     "issuers.sealed_config",
+    "notification_channels.sealed_config",
 }
 # hashes of the audit log's seal
 PUBLIC = {"audit_heads.root", "audit_leaves.hash", "audit_nodes.hash"}
@@ -144,6 +145,8 @@ def test_a_running_fleet_goes_over_to_another_key(fleet, postgres_server):
     fleet.post("/api/v1/issuers", {"id": "iss-acme", "name": "acme", "type": "ACME", "config": config})
     # its account's key is made before anybody is asked; the address is one that is not dialled
     assert "loopback address" in fleet.call("POST", "/api/v1/issuers/iss-acme/test").text
+    channel = {"name": "hook", "type": "Webhook", "config": {"url": "https://hook.example/", "secret": "s3cret"}}
+    fleet.post("/api/v1/notification-channels", channel)
     before = sealed_under(postgres_server, url)
     assert before["issuers.sealed_config"]
     assert before["ca_accounts.sealed"]

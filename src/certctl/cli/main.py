@@ -26,6 +26,7 @@ from certctl.cli import (
     hierarchy,
     jobs,
     keys,
+    notifications,
     options,
     output,
     overview,
@@ -61,6 +62,7 @@ app.add_typer(people.sessions, name="sessions")
 app.add_typer(people.users, name="users")
 app.add_typer(people.breakglass, name="breakglass")
 app.add_typer(audit.app, name="audit")
+app.add_typer(notifications.app, name="notifications")
 app.command("metrics")(overview.metrics)
 app.command("settings")(people.settings)
 certs.app.command("import")(adopting.import_files)

@@ -52,6 +52,13 @@ KINDS: dict[str, Kind] = {
         "agent_groups.AgentGroupWrite",
         ("name", "match_os", "match_architecture", "match_ip_cidr", "match_version", "enabled", "id"),
     ),
+    "channels": Kind(
+        "channel",
+        "CHANNELS",
+        "notifications.ChannelWrite",
+        ("name", "type", "address", "enabled", "min_severity", "test_status", "id"),
+        True,
+    ),
     "owners": Kind("owner", "OWNERS", "people.OwnerWrite", ("name", "email", "team_id", "id")),
     "teams": Kind("team", "TEAMS", "people.TeamWrite", ("name", "description", "id")),
 }
@@ -82,7 +89,7 @@ def app_of(kind_name: str) -> typer.Typer:
         ("delete", f"Delete {_a(kind.word)} that nothing uses.", _deleter(kind)),
     ]
     if kind.testable:
-        commands.append(("test", f"Test {_a(kind.word)}.", _tester(kind, kind_name)))
+        commands.append(("test", f"Test {_a(kind.word)}.", _tester(kind)))
     if kind_name == "policies":
         commands.append(("violations", "Certificates that break a policy.", _violations(kind)))
         commands.append(("evaluate", "What a policy finds this moment.", _evaluator(kind)))
@@ -310,14 +317,14 @@ def _deleter(kind: Kind) -> Callable[..., None]:
     return delete
 
 
-def _tester(kind: Kind, path: str) -> Callable[..., None]:
+def _tester(kind: Kind) -> Callable[..., None]:
     def test(thing: Which, json: options.Json = False) -> None:
         from certctl.cli.exits import StageFailed
         from certctl.client import calls
 
         with connect() as client:
             thing_id = find_id(client, _calls(kind), thing, kind.word)
-            answer = client.send(calls.test_thing(path, thing_id))
+            answer = client.send(calls.test_thing(_calls(kind).path, thing_id))
         if json:
             output.print_data(answer)
         else:

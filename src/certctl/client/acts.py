@@ -6,11 +6,12 @@ Pure data, like `calls`; they stand apart from it because a page holds no more.
 from __future__ import annotations
 
 from certctl.client.calls import API, Call, Resource, at
-from certctl.client.models import acme, approvals, batches, certificates, imports, jobs, metrics, system
+from certctl.client.models import acme, approvals, batches, certificates, imports, jobs, metrics, notifications, system
 from certctl.client.models.page import PageOf, StatusAnswer
 
 BATCHES = Resource("batches", batches.BatchView)
 APPROVALS = Resource("approvals", approvals.ApprovalView)
+NOTIFICATIONS = Resource("notifications", notifications.NotificationView)
 EXTERNAL_KEYS = Resource("acme/external-account-keys", acme.ExternalKeyView)
 
 
@@ -132,3 +133,28 @@ def reissue_certificate(
 def create_external_key(body: acme.ExternalKeyWrite) -> Call[acme.NewExternalKey]:
     """A new key of an external account for ACME; its secret is shown this once."""
     return Call(method="POST", path=f"{API}/acme/external-account-keys", answer=acme.NewExternalKey, body=body)
+
+
+def mark_notification_read(notification_id: str) -> Call[StatusAnswer]:
+    """Somebody has read it."""
+    return Call(method="POST", path=at("notifications", notification_id, "read"), answer=StatusAnswer)
+
+
+def requeue_notification(notification_id: str) -> Call[StatusAnswer]:
+    """Send again what did not arrive."""
+    return Call(method="POST", path=at("notifications", notification_id, "requeue"), answer=StatusAnswer)
+
+
+def list_channel_kinds() -> Call[notifications.ChannelKindsAnswer]:
+    """Kinds of channels, with the JSON Schema of their configuration."""
+    return Call(method="GET", path=f"{API}/notification-channels/kinds", answer=notifications.ChannelKindsAnswer)
+
+
+def preview_digest() -> Call[bytes]:
+    """What the digest would say this moment, as a page."""
+    return Call(method="GET", path=f"{API}/digest/preview", answer=bytes)
+
+
+def send_digest() -> Call[StatusAnswer]:
+    """Send the digest now."""
+    return Call(method="POST", path=f"{API}/digest/send", answer=StatusAnswer)

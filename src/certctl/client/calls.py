@@ -19,6 +19,7 @@ from certctl.client.models import (
     intermediates,
     issuers,
     jobs,
+    notifications,
     people,
     profiles,
     stats,
@@ -101,6 +102,7 @@ OWNERS = Resource("owners", people.OwnerView)
 TEAMS = Resource("teams", people.TeamView)
 AGENTS = Resource("agents", agents.AgentView)
 RULES = Resource("policies", rules.PolicyView)
+CHANNELS = Resource("notification-channels", notifications.ChannelView)
 AGENT_GROUPS = Resource("agent-groups", agent_groups.AgentGroupView)
 RETIRED_AGENTS = Resource("agents/retired", agents.AgentView)
 

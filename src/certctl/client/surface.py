@@ -72,6 +72,22 @@ class Surface:
     get_job = Sent(calls.get_job)
     cancel_job = Sent(calls.cancel_job)
 
+    list_notifications = Sent(acts.NOTIFICATIONS.list)
+    get_notification = Sent(acts.NOTIFICATIONS.get)
+    mark_notification_read = Sent(acts.mark_notification_read)
+    requeue_notification = Sent(acts.requeue_notification)
+
+    preview_digest = Sent(acts.preview_digest)
+    send_digest = Sent(acts.send_digest)
+
+    list_channels = Sent(calls.CHANNELS.list)
+    get_channel = Sent(calls.CHANNELS.get)
+    create_channel = Sent(calls.CHANNELS.create)
+    update_channel = Sent(calls.CHANNELS.update)
+    patch_channel = Sent(calls.CHANNELS.patch)
+    delete_channel = Sent(calls.CHANNELS.delete)
+    list_channel_kinds = Sent(acts.list_channel_kinds)
+
     list_targets = Sent(calls.TARGETS.list)
     get_target = Sent(calls.TARGETS.get)
     create_target = Sent(calls.TARGETS.create)

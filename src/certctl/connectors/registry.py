@@ -143,6 +143,11 @@ def notifier_secrets(kind: str) -> tuple[str, ...]:
     return secret_fields(_attribute(entry, entry.config))
 
 
+def notifier_address(kind: str, config: Mapping[str, Any]) -> str:
+    """Where a channel of this configuration leads, for people. Raises Unsupported or Malformed."""
+    return str(getattr(_decode(find_entry(NOTIFIERS, kind, "channel"), config), "address"))  # noqa: B009 - each has one
+
+
 def check_notifier_config(kind: str, config: Mapping[str, Any]) -> None:
     """Decode the configuration, secrets included, and drop it. Raises Unsupported or Malformed."""
     _decode(find_entry(NOTIFIERS, kind, "channel"), config)

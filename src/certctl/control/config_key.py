@@ -12,7 +12,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from certctl.authority.keybox import associated_data
-from certctl.control import ca_accounts, issuer_secrets
+from certctl.control import ca_accounts, channels, issuer_secrets
 from certctl.control.installation import CHECK_ROW, CHECK_TEXT, SALT
 from certctl.core.actor import SYSTEM
 from certctl.core.errors import Misconfigured
@@ -95,10 +95,15 @@ async def _reseal(tx: Tx, scope: Scope, before: Sealer, after: Sealer, now: date
         name = issuer_secrets.sealed_as(issuer_id)
         return after.seal(before.unseal(value, name), name)
 
+    def channel_anew(channel_id: str, value: bytes) -> bytes:
+        name = channels.sealed_as(channel_id)
+        return after.seal(before.unseal(value, name), name)
+
     keys = await sealed.reseal_keys(tx, scope, key_anew)
     keys += await sealed.reseal_accounts(tx, scope, account_anew)
     keys += await sealed.reseal_issuers(tx, scope, issuer_anew)
     keys += await sealed.reseal_external_keys(tx, scope, external_key_anew)
+    keys += await sealed.reseal_channels(tx, scope, channel_anew)
     answers = await sealed.reseal_answers(tx, scope, now, answer_anew)
     await sealed.replace_check(tx, scope, after.seal(CHECK_TEXT, CHECK_ROW))
     details = {"old_key_id": before.key_id, "new_key_id": after.key_id, "keys": keys, "answers": answers}

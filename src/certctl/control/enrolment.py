@@ -25,7 +25,7 @@ from certctl.core.secret import Secret
 from certctl.core.status import AgentStatus
 from certctl.core.target import AgentRecord
 from certctl.ledger import append
-from certctl.lifecycle import flow
+from certctl.lifecycle import flow, incidents
 from certctl.lifecycle.context import Context
 from certctl.store import catalogue
 from certctl.store.tx import Tx
@@ -266,6 +266,7 @@ async def _write_sign(tx: Tx, ctx: Context, agent: AgentRecord, **changes: Any) 
     if agent.status == AgentStatus.OFFLINE:
         actor = Actor(id=agent.id, type=ActorType.AGENT)
         await append(tx, ctx.scope, now, _event(EventType.AGENT_RETURNED, "agent", agent.id, actor, {}))
+        await incidents.returned(tx, ctx, agent.id, agent.name)
 
 
 def _event(kind: EventType, subject: str, subject_id: str, actor: Actor, details: dict[str, Any]) -> Event:

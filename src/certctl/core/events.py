@@ -100,6 +100,9 @@ class EventType(StrEnum):
     ACME_AUTHORIZATION_DEACTIVATED = "acme_authorization_deactivated"
     AUDIT_EXPORTED = "audit_exported"
     CALL_DENIED = "call_denied"
+    DIGEST_SENT = "digest_sent"
+    NOTIFICATION_DEAD = "notification_dead"
+    NOTIFICATION_REQUEUED = "notification_requeued"
 
 
 class Event(Struct, frozen=True, kw_only=True):
@@ -113,10 +116,17 @@ class Event(Struct, frozen=True, kw_only=True):
 
 
 class Notice(Struct, frozen=True, kw_only=True):
-    """Something a person should hear of: an outbox row in the transaction of its cause."""
+    """Something a person should hear of: an outbox row in the transaction of its cause.
+
+    `incident` names what it is about (at most 140 characters); a notice that `resolves` says that it is over.
+    """
 
     type: str
     certificate_id: str
     severity: str
     message: str
     dedup_key: str
+    incident: str = ""
+    resolves: bool = False
+    subject: str = ""
+    html: str = ""

@@ -7,6 +7,7 @@ from typing import Any
 
 from certctl.core.events import Event, EventType, Notice
 from certctl.core.ids import new_id
+from certctl.core.notification import RESOLVE, NotificationStatus
 from certctl.core.scope import Scope
 from certctl.core.secret import Secret
 from certctl.store import audit, audit_tree
@@ -22,9 +23,7 @@ async def append(tx: Tx, scope: Scope, now: datetime, *events: Event) -> None:
 
 
 async def notify(tx: Tx, scope: Scope, now: datetime, notice: Notice) -> bool:
-    """Put a notice in the outbox once by its dedup key. No channel is configured yet, so it truthfully reads
-    `skipped`.
-    """
+    """Put a notice in the outbox once by its dedup key; the worker routes it to channels (`lifecycle.notify`)."""
     return await audit.insert_notice(
         tx,
         scope,
@@ -37,7 +36,13 @@ async def notify(tx: Tx, scope: Scope, now: datetime, notice: Notice) -> bool:
             "dedup_key": notice.dedup_key,
             "channel": "",
             "recipient": "",
-            "status": "skipped",
+            "subject": notice.subject,
+            "html": notice.html,
+            "incident": notice.incident,
+            "action": RESOLVE if notice.resolves else "",
+            "status": NotificationStatus.PENDING,
+            "next_retry_at": now,
+            "queued_at": now,
             "created_at": now,
         },
     )

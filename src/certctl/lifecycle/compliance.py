@@ -17,9 +17,11 @@ from certctl.core.errors import Malformed, Violation
 from certctl.core.events import Event, EventType, Notice
 from certctl.core.ids import new_id
 from certctl.core.names import Name, parse_name, parse_names
+from certctl.core.notification import incident
 from certctl.core.scope import Scope
 from certctl.core.status import CertificateStatus
 from certctl.ledger import append, notify
+from certctl.lifecycle import incidents
 from certctl.lifecycle.context import Context
 from certctl.policy import renewal
 from certctl.policy.rules.configs import BLOCKING, PolicySeverity, read_config, read_type
@@ -108,10 +110,12 @@ async def record(tx: Tx, ctx: Context, rules: Sequence[Rule], certificate: Certi
             severity="critical" if row.severity == PolicySeverity.CRITICAL else "warning",
             message=f"{certificate.name}: {row.message}",
             dedup_key=f"policy/{row.rule_id}/{certificate.id}/{now.isoformat()}",
+            incident=incident("policy", row.id),
         )
         await notify(tx, ctx.scope, now, notice)
     for row in cured:
         await append(tx, ctx.scope, now, _event(ctx, EventType.POLICY_CURED, certificate.id, {"rule_id": row.rule_id}))
+        await incidents.cured(tx, ctx, certificate, row.id, row.rule_id)
 
 
 async def look_again(tx: Tx, ctx: Context, certificate: Certificate) -> None:

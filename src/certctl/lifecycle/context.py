@@ -9,17 +9,25 @@ from datetime import datetime, timedelta
 from certctl.authority.keybox import DatabaseSigner
 from certctl.authority.signer import PkiAddresses, SealedKey, Signer
 from certctl.connectors.base.issuer import Issuer
+from certctl.connectors.base.notifier import Notifier
 from certctl.connectors.dial import DialPolicy
 from certctl.core.actor import SYSTEM, Actor
 from certctl.core.catalogue import IssuerRecord
 from certctl.core.clock import Clock
+from certctl.core.errors import Unsupported
 from certctl.core.ids import new_id
+from certctl.core.notification import Channel
 from certctl.core.scope import Scope
 from certctl.pki.algorithms import KeyAlgorithm
 from certctl.pki.seal import Sealer
 from certctl.store.tx import Database
 
 OpenIssuer = Callable[[IssuerRecord], Awaitable[Issuer]]
+OpenNotifier = Callable[[Channel], Notifier]
+
+
+def _no_notifier(channel: Channel) -> Notifier:
+    raise Unsupported(f"channel {channel.id} cannot be opened here")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,8 @@ class Patience:
     # a server that cannot reach a target says so after this many tries, and the deployment stays unverified
     probe_tries: int = 4
     probe_timeout: timedelta = timedelta(seconds=10)
+    # the wait after a notification failed for the first time; it doubles, up to an hour
+    notification_retry: timedelta = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,9 @@ class Context:
     addresses: PkiAddresses
     patience: Patience = field(default_factory=Patience)
     actor: Actor = SYSTEM
+    open_notifier: OpenNotifier = _no_notifier
+    # who gets the digest; nobody named: the recipients of the mail channels
+    digest_recipients: tuple[str, ...] = ()
     # where the server itself looks at what a target serves: nothing is sent there, a fingerprint comes back
     probe_policy: DialPolicy = field(default_factory=lambda: DialPolicy(purpose="verify.probe", allow_private=True))
 

@@ -107,6 +107,12 @@ STAGES: tuple[Stage, ...] = (
         "next tick",
     ),
     Stage("revoke", "facts at once -> the CA is told until it confirms", "publish", "asks the CA again", revoke.run),
+    Stage(
+        "notify",
+        "outbox -> routed to the channels that take it -> sent, tried again, or given up",
+        "-",
+        "the lease lapses; sent again under the same id",
+    ),
     Stage("publish", "facts -> CRL with the next number, OCSP responder", "-", "next tick", publish.run),
 )
 

@@ -5,6 +5,7 @@ comes here too.
 from __future__ import annotations
 
 from certctl.core.events import Event, EventType, Notice
+from certctl.core.notification import incident
 from certctl.core.status import AgentStatus
 from certctl.core.target import AgentRecord
 from certctl.ledger import append, notify
@@ -38,6 +39,7 @@ async def tick(ctx: Context) -> int:
                 severity="warning",
                 message=f"agent {agent.name} has not been heard from since {last}",
                 dedup_key=f"agent-silent/{agent.id}/{last}",
+                incident=incident("agent", agent.id),
             )
             await notify(tx, ctx.scope, now, notice)
         return len(silent)

@@ -19,7 +19,7 @@ from certctl.core.job import Job, Step
 from certctl.core.names import parse_names
 from certctl.core.status import CertificateStatus, JobStatus, JobType, OrderStatus, StepStatus, VersionStatus
 from certctl.ledger import append, notify
-from certctl.lifecycle import counts, handoff, settle, standing
+from certctl.lifecycle import counts, handoff, incidents, settle, standing
 from certctl.lifecycle.context import Context
 from certctl.pki.certs import CertificateFacts, read_certificate
 from certctl.pki.chain import verify_chain
@@ -79,6 +79,8 @@ async def _record(tx: Tx, ctx: Context, step: Step, job: Job, order: OrderRecord
         traceparent=job.traceparent,
     )
     await counts.issued(tx, ctx, job)
+    current = [each.id for each in refreshed.current.values()]
+    await incidents.renewed(tx, ctx, refreshed.certificate, job.holder_id, current)
     await _tell(tx, ctx, job, version)
 
 

@@ -14,6 +14,7 @@ from certctl.core.certificate import Certificate
 from certctl.core.errors import CertctlError, Conflict, Malformed
 from certctl.core.events import Event, EventType, Notice
 from certctl.core.job import Job
+from certctl.core.notification import incident
 from certctl.core.scope import Scope
 from certctl.core.status import CertificateStatus, JobStatus, JobType
 from certctl.ledger import append, notify
@@ -109,6 +110,7 @@ async def _cannot(tx: Tx, ctx: Context, certificate: Certificate, error: Certctl
         severity="warning",
         message=f"{certificate.name} cannot be renewed: {error.message}",
         dedup_key=f"renewal-refused/{certificate.id}/{certificate.failures + 1}/{now.isoformat()}",
+        incident=incident("renew", certificate.id),
     )
     await notify(tx, ctx.scope, now, notice)
 

@@ -12,6 +12,7 @@ from certctl.core.certificate import Certificate
 from certctl.core.errors import CertctlError, Conflict, Temporary
 from certctl.core.events import Event, EventType, Notice
 from certctl.core.job import Job, Step
+from certctl.core.notification import incident
 from certctl.core.status import DeploymentStatus, JobStatus, JobType, OrderStatus, StepKind, StepStatus
 from certctl.ledger import append, notify
 from certctl.lifecycle import counts, standing
@@ -120,8 +121,16 @@ async def _tell(tx: Tx, ctx: Context, job: Job, message: str, now: datetime) -> 
         severity="warning",
         message=f"{job.type} of {job.certificate_id} failed: {message}",
         dedup_key=f"job-failed/{job.id}",
+        incident=_incident(job),
     )
     await notify(tx, ctx.scope, now, notice)
+
+
+def _incident(job: Job) -> str:
+    """What a later success of the same kind ends; of other kinds nothing does."""
+    if job.type in standing.ISSUING:
+        return incident("issue", job.certificate_id, job.holder_id)
+    return incident("deploy", job.certificate_id, job.target_id) if job.type == JobType.DEPLOYMENT else ""
 
 
 async def _give_up_order(tx: Tx, ctx: Context, job: Job) -> None:

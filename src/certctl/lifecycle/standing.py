@@ -13,12 +13,12 @@ from msgspec import Struct, structs
 from certctl.core.catalogue import RenewalPolicy
 from certctl.core.certificate import CLIENT_HOLDER, EXTERNAL_HOLDER, Certificate, Version
 from certctl.core.errors import NotFound
-from certctl.core.events import Event, EventType, Notice
+from certctl.core.events import Event, EventType
 from certctl.core.job import Job
 from certctl.core.status import CertificateStatus, DeploymentStatus, JobType
 from certctl.core.target import TargetRecord
-from certctl.ledger import append, notify
-from certctl.lifecycle import facts
+from certctl.ledger import append
+from certctl.lifecycle import facts, incidents
 from certctl.lifecycle.context import Context
 from certctl.policy import renewal
 from certctl.store import asked, catalogue, certificates, deployments, jobs
@@ -119,7 +119,7 @@ async def _policy(tx: Tx, ctx: Context, certificate: Certificate) -> RenewalPoli
         auto_renew=False,
         max_retries=0,
         retry_interval_seconds=0,
-        alert_thresholds_days=[],
+        alert_thresholds_days=[30, 14, 7, 0],
         alert_channels={},
         alert_severity_map={},
         certificate_profile_id="",
@@ -154,6 +154,8 @@ def due(standing: Standing, now: datetime) -> Due:
     for holder_id, version in standing.current.items():
         judged = renewal.assess(_facts(standing, version, now))
         moments.append(version.not_after)
+        if (crossing := incidents.next_threshold(standing.policy, version, now)) is not None:
+            moments.append(crossing)
         if judged.next_check_at is not None:
             moments.append(judged.next_check_at)
         # a client holds its own key and comes with a new CSR; who holds an imported one's key nobody knows
@@ -210,7 +212,9 @@ async def refresh(tx: Tx, ctx: Context, certificate_id: str, before: Standing | 
     next_check_at = due(standing, now).next_check_at
     status, reason = _status(standing, now)
     if status == CertificateStatus.EXPIRED and certificate.status != CertificateStatus.EXPIRED:
-        await _tell_expired(tx, ctx, certificate, now)
+        await _note_expired(tx, ctx, certificate, now)
+    if status != CertificateStatus.REVOKED:
+        await incidents.tell_ending(tx, ctx, certificate, standing.policy, list(standing.current.values()))
     await certificates.move_certificate(
         tx,
         ctx.scope,
@@ -224,7 +228,7 @@ async def refresh(tx: Tx, ctx: Context, certificate_id: str, before: Standing | 
     return standing
 
 
-async def _tell_expired(tx: Tx, ctx: Context, certificate: Certificate, now: datetime) -> None:
+async def _note_expired(tx: Tx, ctx: Context, certificate: Certificate, now: datetime) -> None:
     await append(
         tx,
         ctx.scope,
@@ -235,18 +239,6 @@ async def _tell_expired(tx: Tx, ctx: Context, certificate: Certificate, now: dat
             subject_id=certificate.id,
             actor=ctx.actor,
             details={"expires_at": certificate.expires_at.isoformat() if certificate.expires_at else ""},
-        ),
-    )
-    await notify(
-        tx,
-        ctx.scope,
-        now,
-        Notice(
-            type="ExpirationWarning",
-            certificate_id=certificate.id,
-            severity="critical",
-            message=f"{certificate.name} has expired",
-            dedup_key=f"expired/{certificate.id}/{certificate.expires_at}",
         ),
     )
 

@@ -22,7 +22,7 @@ from certctl.core.job import Job, Step
 from certctl.core.status import DeploymentStatus, JobStatus, StepKind, StepStatus, VersionStatus
 from certctl.core.target import AgentRecord, Deployment, TargetRecord
 from certctl.ledger import append
-from certctl.lifecycle import counts, handoff, settle, standing
+from certctl.lifecycle import counts, handoff, incidents, settle, standing
 from certctl.lifecycle.context import Context
 from certctl.store import catalogue, certificates, deployments, jobs
 from certctl.store.tx import Tx
@@ -242,6 +242,7 @@ async def _verified(tx: Tx, ctx: Context, step: Step | None, job: Job, deploymen
         # a rollback that is served: the older version is what this holder has now, and what renewal must look at
         await certificates.make_current(tx, ctx.scope, version)
     await handoff.revoke_replaced(tx, ctx, version)
+    await incidents.deployed(tx, ctx, job.certificate_id, job.target_id)
     await certificates.change_certificate(tx, ctx.scope, job.certificate_id, now, last_deployment_at=now)
     await standing.refresh(tx, ctx, job.certificate_id)
     details = {

@@ -19,6 +19,7 @@ from certctl.core.errors import Misconfigured
 from certctl.core.rules import DoorRules
 from certctl.core.secret import Secret
 from certctl.settings.acme import ACME, acme_rules
+from certctl.settings.alerts import ALERTS, AlertRules, alert_rules
 from certctl.settings.doors import DOORS, door_rules
 from certctl.settings.elsewhere import OTHER_PROGRAMS, REFERENCE, REFERENCE_PREFIXES
 from certctl.settings.variables import Variable, duration, flag, listed, number, path, secret, text, word
@@ -70,6 +71,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     batch_retention: timedelta
     doors: DoorRules
     acme: AcmeRules
+    alerts: AlertRules
 
     @property
     def embedded(self) -> bool:
@@ -188,6 +190,7 @@ SECTIONS: dict[str, dict[str, Variable]] = {
     },
     **DOORS,
     **ACME,
+    **ALERTS,
     "Watching": {
         "log_level": word("CERTCTL_LOG_LEVEL", "the least that is logged", ("info", "debug", "warn", "error")),
         "log_format": word("CERTCTL_LOG_FORMAT", "log lines as", ("json", "text")),
@@ -264,4 +267,5 @@ def _derived(values: dict[str, Any]) -> dict[str, Any]:
     filled["pki_base_url"] = base_url.rstrip("/")
     filled["doors"] = door_rules(filled, embedded=filled["database_url"].startswith("sqlite:"))
     filled["acme"] = acme_rules(filled)
+    filled["alerts"] = alert_rules(filled)
     return filled

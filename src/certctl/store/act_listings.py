@@ -13,16 +13,18 @@ import sqlalchemy as sa
 from certctl.core.approval import Approval
 from certctl.core.batch import Batch, BatchItem
 from certctl.core.catalogue import PolicyViolation
+from certctl.core.notification import Channel, Notification, NotificationStatus, Tier
 from certctl.core.scope import Scope
 from certctl.core.status import ApprovalState, BatchAction, BatchStatus, ItemStatus
 from certctl.core.target import AgentRecord
-from certctl.store import approvals, batches, certificates, names, schema
+from certctl.store import approvals, batches, catalogue, certificates, names, outbox, schema
 from certctl.store.listings import AGENTS, Q_CERTIFICATES
-from certctl.store.lists import Listing, after, any_of, before, equals, flag, is_set, is_text, one_of
+from certctl.store.lists import Listing, after, any_of, before, begins_with, equals, flag, is_set, is_text, one_of
 
 # a row whose job waits no more was never decided: what it reads is not what stands in its table
 _WAITS: Any = approvals.WITH_STATE
 _A, _B, _I, _V = _WAITS.c, schema.batches.c, schema.batch_items.c, schema.policy_violations.c
+_N, _CH = schema.notifications.c, schema.notification_channels.c
 
 
 def _of_certificates(column: sa.Column[str], *exactly: sa.Column[str]) -> Callable[[Scope, str], Any]:
@@ -131,6 +133,52 @@ VIOLATIONS: Listing[PolicyViolation] = Listing(
     default="-createdAt",
     q=_of_certificates(_V.certificate_id, _V.id),
     q_description=f"a violation's or certificate's id, or of its certificate: {Q_CERTIFICATES}",
+)
+
+NOTIFICATIONS: Listing[Notification] = Listing(
+    name="notifications",
+    kind=Notification,
+    table=schema.notifications,
+    in_scope=outbox.visible,
+    # a digest's page is long, and nobody lists it
+    blank={"html": ""},
+    filters={
+        "status": one_of(_N.status, NotificationStatus),
+        "type": equals(_N.type),
+        "severity": one_of(_N.severity, Tier),
+        "channel": equals(_N.channel, "the kind of its channel"),
+        "channel_id": equals(_N.channel_id),
+        "certificate_id": equals(_N.certificate_id),
+        "read": is_set(_N.read_at),
+        "created_before": before(_N.created_at),
+        "created_after": after(_N.created_at),
+    },
+    sorts={"createdAt": _N.created_at, "sentAt": _N.sent_at, "nextRetryAt": _N.next_retry_at},
+    default="-createdAt",
+    q=_of_certificates(_N.certificate_id, _N.id),
+    q_description=f"a notification's or certificate's id, or of its certificate: {Q_CERTIFICATES}",
+)
+
+
+def _channels_in_scope(scope: Scope) -> sa.ColumnElement[bool]:
+    return catalogue.in_scope(Channel, scope)
+
+
+CHANNELS: Listing[Channel] = Listing(
+    name="notification-channels",
+    kind=Channel,
+    table=schema.notification_channels,
+    in_scope=_channels_in_scope,
+    filters={
+        "type": equals(_CH.type),
+        "enabled": flag(_CH.enabled),
+        "source": equals(_CH.source, "`database` or `env`"),
+    },
+    sorts={"name": _CH.name, "type": _CH.type, "createdAt": _CH.created_at, "updatedAt": _CH.updated_at},
+    default="name",
+    blank={"sealed_config": None},
+    q=begins_with(_CH.name, _CH.type),
+    q_description="what a name or type begins with",
 )
 
 MEMBERS: Listing[AgentRecord] = msgspec.structs.replace(AGENTS, name="agent-groups/members")

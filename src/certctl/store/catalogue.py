@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from certctl.core import catalogue as nouns
 from certctl.core.errors import Conflict, NotFound, PreconditionFailed
+from certctl.core.notification import Channel
 from certctl.core.revision import Expected, changed_meanwhile
 from certctl.core.scope import Scope
 from certctl.core.target import AgentRecord, TargetRecord
@@ -34,6 +35,7 @@ TABLES: dict[type[msgspec.Struct], tuple[sa.Table, str]] = {
     nouns.EnrolmentToken: (schema.enrolment_tokens, "enrolment token"),
     nouns.PolicyRule: (schema.policy_rules, "policy"),
     nouns.AgentGroup: (schema.agent_groups, "agent group"),
+    Channel: (schema.notification_channels, "notification channel"),
     TargetRecord: (schema.targets, "target"),
     AgentRecord: (schema.agents, "agent"),
 }

@@ -11,7 +11,7 @@ from certctl.core.catalogue import IssuerRecord
 from certctl.core.scope import Scope
 from certctl.core.status import LIVE_JOB, CertificateStatus, JobStatus, StepStatus
 from certctl.core.target import TargetRecord
-from certctl.store import audit_tree, catalogue
+from certctl.store import audit_tree, catalogue, outbox
 from certctl.store.schema import agents, ca_certificates, certificates, crls, jobs, steps, ticks
 from certctl.store.stats import EXPIRES_SOON, IN_USE
 from certctl.store.tx import Tx
@@ -40,7 +40,13 @@ async def fleet(tx: Tx, scope: Scope, now: datetime) -> list[Sample]:
         *await _ticks(tx, scope, now),
         *await _authorities(tx, scope),
         *await _audit(tx, scope),
+        await _notifications(tx, scope, now),
     ]
+
+
+async def _notifications(tx: Tx, scope: Scope, now: datetime) -> Sample:
+    oldest = await outbox.oldest_due(tx, scope, now)
+    return Sample(metrics.NOTIFICATION_OLDEST, 0 if oldest is None else (now - oldest).total_seconds())
 
 
 async def _certificates(tx: Tx, scope: Scope, now: datetime) -> list[Sample]:

@@ -22,6 +22,7 @@ from certctl.store.schema import (
     idempotency_keys,
     installation,
     issuers,
+    notification_channels,
     targets,
 )
 from certctl.store.tx import Tx
@@ -99,14 +100,22 @@ async def reseal_issuers(tx: Tx, scope: Scope, anew: Callable[[str, bytes], byte
     return len(rows)
 
 
-async def _reseal(tx: Tx, scope: Scope, table: sa.Table, anew: Callable[[str, bytes], bytes]) -> int:
+async def reseal_channels(tx: Tx, scope: Scope, anew: Callable[[str, bytes], bytes]) -> int:
+    """Replace the sealed secrets of every channel by `anew(id, sealed)`; how many."""
+    return await _reseal(tx, scope, notification_channels, anew, "sealed_config")
+
+
+async def _reseal(
+    tx: Tx, scope: Scope, table: sa.Table, anew: Callable[[str, bytes], bytes], column: str = "sealed"
+) -> int:
     c = table.c
-    rows = (await tx.execute(sa.select(c.id, c.sealed).where(c.tenant_id == scope.tenant_id))).all()
+    there = sa.and_(c.tenant_id == scope.tenant_id, c[column].is_not(None))
+    rows = (await tx.execute(sa.select(c.id, c[column].label("sealed")).where(there))).all()
     for row in rows:
         await tx.execute(
             sa.update(table)
             .where(c.tenant_id == scope.tenant_id, c.id == row.id)
-            .values(sealed=anew(row.id, row.sealed))
+            .values({column: anew(row.id, row.sealed)})
         )
     return len(rows)
 

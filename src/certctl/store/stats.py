@@ -46,6 +46,14 @@ class Summary(Struct, frozen=True, kw_only=True):
     notifications_dead: int
 
 
+class Ending(Struct, frozen=True, kw_only=True):
+    """A certificate in use and its end."""
+
+    id: str
+    name: str
+    expires_at: datetime
+
+
 class DayCount(Struct, frozen=True):
     """How many on one day (UTC)."""
 
@@ -100,6 +108,17 @@ async def summary(tx: Tx, scope: Scope, now: datetime) -> Summary:
         complete_jobs=jobs.get(JobStatus.COMPLETED, 0),
         notifications_dead=found.dead,
     )
+
+
+async def soonest(tx: Tx, scope: Scope, until: datetime, limit: int) -> list[Ending]:
+    """Certificates in use that end before `until`, the first to end first; those that have ended are among them."""
+    c = schema.certificates.c
+    found = (
+        sa.select(c.id, c.name, c.expires_at)
+        .where(certificates.in_scope(scope), c.status.in_(IN_USE), c.expires_at <= until)
+        .order_by(c.expires_at, c.id)
+    )
+    return await tx.all(Ending, found.limit(limit))
 
 
 async def expirations(tx: Tx, scope: Scope, now: datetime, days: int) -> list[DayCount]:

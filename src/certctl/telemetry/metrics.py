@@ -95,6 +95,16 @@ AUDIT_BROKEN = _gauge(
     "certctl_audit_seal_broken", "1 while the last finding is that the audit log is not what was sealed"
 )
 NOTIFICATION_DEAD = _counter("certctl_notification_dead_total", "notifications given up for good")
+NOTIFICATION_OLDEST = _gauge(
+    "certctl_notification_oldest_pending_seconds", "how long the oldest notification that was not sent yet has waited"
+)
+EXPIRY_ALERTS = _counter(
+    "certctl_expiry_alerts_total",
+    "alerts of certificates that end, sent (success) or not (failure), by kind of channel and days before the end",
+    "channel",
+    "threshold",
+    "result",
+)
 ISSUANCE = _counter(
     "certctl_issuance_total", "answers asked of a CA, recorded (success) or not (failure)", "issuer_type", "outcome"
 )
@@ -157,6 +167,8 @@ METRICS: tuple[Metric, ...] = (
     AUDIT_VERIFIED_AT,
     AUDIT_BROKEN,
     NOTIFICATION_DEAD,
+    NOTIFICATION_OLDEST,
+    EXPIRY_ALERTS,
     ISSUANCE,
     ISSUANCE_FAILURES,
     ISSUANCE_SECONDS,

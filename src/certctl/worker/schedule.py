@@ -16,7 +16,7 @@ from msgspec import Struct
 from certctl.control import audit, batches, hierarchy, sessions
 from certctl.core.errors import CertctlError
 from certctl.doors.idempotency import forget_answers
-from certctl.lifecycle import compliance, flow, observe, publish, renew, suggest
+from certctl.lifecycle import compliance, flow, notify, observe, publish, renew, suggest
 from certctl.lifecycle.context import Context
 from certctl.store import counters, ticks
 
@@ -48,6 +48,7 @@ def standard_ticks(
     verifying: timedelta = timedelta(minutes=5),
     walking: timedelta = timedelta(hours=6),
     suggesting: timedelta = timedelta(seconds=30),
+    telling: timedelta = timedelta(seconds=1),
 ) -> tuple[Tick, ...]:
     """The ticks of a control plane."""
     return (
@@ -62,6 +63,7 @@ def standard_ticks(
         Tick("forget", timedelta(minutes=10), forget_answers),
         Tick("sessions", sweep, sessions.sweep),
         Tick("batches", timedelta(hours=1), partial(batches.purge, kept=batches_kept)),
+        Tick("notify", telling, _tell_all),
         Tick("seal", sealing, audit.seal_all),
         Tick("seal.verify", min(verifying, walking), partial(audit.verify_due, walk_every=walking)),
     )
@@ -89,6 +91,13 @@ async def _ask_all(ctx: Context) -> int:
     while found := await suggest.tick(ctx):
         looked += found
     return looked
+
+
+async def _tell_all(ctx: Context) -> int:
+    told = 0
+    while found := await notify.tick(ctx):
+        told += found
+    return told
 
 
 async def _evaluate_all(ctx: Context) -> int:

@@ -17,6 +17,7 @@ from certctl.doors.paging import query_names
 NO_LISTS = {
     "/api/v1/auth/check": "the caller itself, with what it may do",
     "/api/v1/auth/me": "the caller itself, with what it may do",
+    "/api/v1/notification-channels/kinds": "the six kinds of the release, from no table",
     "/api/v1/stats/certificates-by-status": "a figure a status",
     "/api/v1/stats/expiration-timeline": "a figure a day",
     "/api/v1/stats/issuance-rate": "a figure a day",

@@ -28,6 +28,7 @@ WITHOUT_A_COMMAND = {
     "get_certificate_version": "`certs versions` shows every field that one has",
     "patch_agent_group": "`update` says the same by PUT: what is not given stays",
     "patch_certificate": "`certs update` says the same by PUT",
+    "patch_channel": "`update` says the same by PUT: what is not given stays",
     "patch_issuer": "`update` says the same by PUT",
     "patch_owner": "`update` says the same by PUT",
     "patch_policy": "`update` says the same by PUT",

@@ -70,6 +70,7 @@ def test_the_surface_makes_every_call_of_the_document():
             call = told_by(name, sent, document)
             made[call.method, call.path] = name
     made["POST", "/api/v1/targets/x/test"] = "test_thing"
+    made["POST", "/api/v1/notification-channels/x/test"] = "test_thing"
     unknown = {name: key for key, name in made.items() if key not in asked}
     assert not unknown, "the document knows no such route"
     missing = {operation for key, operation in asked.items() if key not in made} - set(WITHOUT_A_CALL)

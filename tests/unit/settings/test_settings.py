@@ -13,6 +13,7 @@ from certctl import settings
 from certctl.core.errors import Misconfigured
 from certctl.core.secret import Secret
 from certctl.settings.acme import ACME
+from certctl.settings.alerts import ALERTS
 from certctl.settings.doors import ALONE, DOORS
 from certctl.settings.elsewhere import OTHER_PROGRAMS, REFERENCE
 
@@ -58,18 +59,18 @@ def test_a_placeholder_is_no_secret():
 
 
 def test_variables_of_other_programs_are_no_fault_and_the_references_are_told_as_idle():
-    found = settings.read(dict.fromkeys(OTHER_PROGRAMS, "x") | {"CERTCTL_SMTP_HOST": "mail", "PATH": "/bin"})
+    found = settings.read(dict.fromkeys(OTHER_PROGRAMS, "x") | {"CERTCTL_HEALTH_CHECK_ENABLED": "true", "PATH": "/bin"})
     assert found.faults == ()
-    assert found.idle == ("CERTCTL_SMTP_HOST",)
+    assert found.idle == ("CERTCTL_HEALTH_CHECK_ENABLED",)
     assert settings.read({"CERTCTL_EST_PROFILE_LAB_ISSUER_ID": "iss-1"}).faults == ()
 
 
 def test_every_variable_is_declared_once_and_every_setting_has_one():
     names = [variable.name for variable in settings.VARIABLES.values()]
     assert len(names) == len(set(names))
-    # what the doors keep to stands together in one setting, and so does what the ACME server keeps to
-    apart = {field for sections in (DOORS, ACME) for section in sections.values() for field in section} - ALONE
-    assert set(settings.VARIABLES) - apart == set(settings.Settings.__struct_fields__) - {"doors", "acme"}
+    # what the doors keep to stands together in one setting, and so does what the ACME server and notifications keep to
+    apart = {field for sections in (DOORS, ACME, ALERTS) for section in sections.values() for field in section} - ALONE
+    assert set(settings.VARIABLES) - apart == set(settings.Settings.__struct_fields__) - {"doors", "acme", "alerts"}
     assert not set(names) & OTHER_PROGRAMS
     for variable in settings.VARIABLES.values():
         assert variable.meaning, variable.name

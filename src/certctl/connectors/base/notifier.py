@@ -73,6 +73,12 @@ def incident_key(message: Message, most: int) -> str:
     return key if len(key) <= most else hashlib.sha256(key.encode()).hexdigest()
 
 
+def origin_of(url: str) -> str:
+    """Scheme, host and port of an address: what may be shown of one that is a credential."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0].partition('?')[0]}"
+
+
 def check_https(url: str, field: str) -> None:
     """Raise ValueError unless this is an https:// address without a user name in it."""
     check_address(url, field, ("https",))
@@ -81,6 +87,6 @@ def check_https(url: str, field: str) -> None:
 def check_address(url: str, field: str, schemes: tuple[str, ...]) -> None:
     """Raise ValueError, which does not repeat the address, unless it is one of these schemes, with a host."""
     scheme, _, rest = url.partition("://")
-    host = rest.partition("/")[0]
+    host = rest.partition("/")[0].partition("?")[0]
     if scheme.lower() not in schemes or not host or "@" in host or not url.isprintable() or " " in url:
         raise ValueError(f"{field} must be an address such as {schemes[0]}://host/path")

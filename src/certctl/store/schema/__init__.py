@@ -62,6 +62,7 @@ from certctl.store.schema.log import (
     audit_nodes,
     audit_tree,
     events,
+    notification_channels,
     notifications,
 )
 from certctl.store.schema.upkeep import (
@@ -121,6 +122,7 @@ __all__ = [
     "issuers",
     "jobs",
     "metadata",
+    "notification_channels",
     "notifications",
     "observations",
     "ocsp_responders",

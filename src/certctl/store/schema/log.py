@@ -29,10 +29,45 @@ notifications = c.table(
     c.time("next_retry_at"),
     c.words("last_error"),
     c.time("sent_at"),
+    # which channel it goes to; empty until it is routed
+    c.reference("channel_id"),
+    # what it is about, the same in the row that says that it is over (`action` is `resolve`)
+    c.reference("incident"),
+    c.words("action"),
+    c.words("subject"),
+    c.words("html"),
+    c.time("read_at"),
+    c.time("queued_at"),
+    # who sends it this moment; its lease ends at `next_retry_at`
+    c.words("lease_owner"),
     c.born(),
     UniqueConstraint("tenant_id", "dedup_key"),
     Index(None, "tenant_id", "status", "created_at"),
+    Index(None, "tenant_id", "status", "next_retry_at"),
+    Index(None, "tenant_id", "incident", "created_at"),
+    Index(None, "tenant_id", "certificate_id", "created_at"),
+    Index(None, "tenant_id", "created_at"),
     c.one_of("status", ("pending", "sent", "failed", "dead", "read", "skipped")),
+)
+
+notification_channels = c.table(
+    "notification_channels",
+    c.words("name"),
+    c.words("type"),
+    c.json("config"),
+    # the names of those that are set; their values are in sealed_config
+    c.json("secrets"),
+    Column("sealed_config", LargeBinary),
+    c.words("address"),
+    c.flag("enabled"),
+    c.words("min_severity"),
+    c.time("last_tested_at"),
+    c.words("test_status"),
+    c.words("source"),
+    c.count("row_version", 1),
+    c.born(),
+    c.changed(),
+    UniqueConstraint("tenant_id", "name"),
 )
 
 events = Table(

@@ -62,6 +62,11 @@ class EmailConfig(Struct, frozen=True, kw_only=True):
         if self.username and self.tls == "none":
             raise ValueError("a password is sent under TLS alone: tls must be starttls or implicit")
 
+    @property
+    def address(self) -> str:
+        """Where it leads, for people."""
+        return show_endpoint(self.host, self.port)
+
 
 def _check(address: str) -> None:
     try:

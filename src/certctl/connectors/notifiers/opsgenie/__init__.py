@@ -11,7 +11,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
-from certctl.connectors.base.notifier import Message, check_https, incident_key, one_line, shortened
+from certctl.connectors.base.notifier import Message, check_https, incident_key, one_line, origin_of, shortened
 from certctl.connectors.dial import DialPolicy, Resolver
 from certctl.connectors.http import Poster
 from certctl.core.secret import Secret
@@ -36,6 +36,11 @@ class OpsGenieConfig(Struct, frozen=True, kw_only=True):
         check_https(self.url, "url")
         if self.priority not in _PRIORITIES:
             raise ValueError(f"priority is one of {', '.join(_PRIORITIES)}")
+
+    @property
+    def address(self) -> str:
+        """Where it leads, for people."""
+        return origin_of(self.url)
 
 
 class OpsGenieNotifier:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from certctl.connectors.base.notifier import Message, check_https, incident_key, one_line, shortened
+from certctl.connectors.base.notifier import Message, check_https, incident_key, one_line, origin_of, shortened
 from certctl.connectors.dial import DialPolicy, Resolver
 from certctl.connectors.http import Poster
 from certctl.core.secret import Secret
@@ -33,6 +33,11 @@ class PagerDutyConfig(Struct, frozen=True, kw_only=True):
         if not self.routing_key:
             raise ValueError("routing_key is empty")
         check_https(self.url, "url")
+
+    @property
+    def address(self) -> str:
+        """Where it leads, for people."""
+        return origin_of(self.url)
 
 
 class PagerDutyNotifier:

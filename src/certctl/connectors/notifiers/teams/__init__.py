@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from certctl.connectors.base.notifier import Message, check_https, one_line, shortened
+from certctl.connectors.base.notifier import Message, check_https, one_line, origin_of, shortened
 from certctl.connectors.dial import DialPolicy, Resolver
 from certctl.connectors.http import Poster
 from certctl.core.secret import Secret
@@ -29,6 +29,11 @@ class TeamsConfig(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
         check_https(self.webhook_url.reveal(), "webhook_url")
+
+    @property
+    def address(self) -> str:
+        """Where it leads, for people."""
+        return origin_of(self.webhook_url.reveal())
 
 
 class TeamsNotifier:

@@ -16,30 +16,35 @@ import msgspec
 from msgspec import Struct
 
 from certctl.connectors.base.config import no_secret
-from certctl.connectors.base.notifier import Message, check_address, one_line
+from certctl.connectors.base.notifier import Message, check_address, one_line, origin_of
 from certctl.connectors.dial import DialPolicy, Resolver
 from certctl.connectors.http import Poster, own_roots
 from certctl.core.secret import Secret
 
 
 class WebhookConfig(Struct, frozen=True, kw_only=True):
-    """Configuration of a webhook. `secret` signs, `bearer_token` goes into Authorization; `ca_pem` holds the roots that
-    are trusted in place of the system's.
+    """Configuration of a webhook. `url` may hold a token, so it is a secret; `secret` signs, `bearer_token` goes into
+    Authorization; `ca_pem` holds the roots that are trusted in place of the system's.
     """
 
-    url: str
+    url: Secret
     secret: Secret = msgspec.field(default_factory=no_secret)
     bearer_token: Secret = msgspec.field(default_factory=no_secret)
     ca_pem: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        check_address(self.url, "url", ("https", "http"))
+        check_address(self.url.reveal(), "url", ("https", "http"))
         token = self.bearer_token.reveal()
         if not token.isascii() or not token.isprintable() or " " in token:
             raise ValueError("bearer_token has characters that no token has")
-        if self.url.lower().startswith("http:") and token:
+        if self.url.reveal().lower().startswith("http:") and token:
             raise ValueError("a bearer_token is sent to https:// addresses alone")
+
+    @property
+    def address(self) -> str:
+        """Where it leads, for people."""
+        return origin_of(self.url.reveal())
 
 
 class WebhookNotifier:
@@ -72,7 +77,7 @@ class WebhookNotifier:
             headers["X-Signature-Algorithm"] = "sha256"
         if self._config.bearer_token:
             headers["Authorization"] = f"Bearer {self._config.bearer_token.reveal()}"
-        await self._poster.post(self._config.url, body, headers)
+        await self._poster.post(self._config.url.reveal(), body, headers)
         return ""
 
     async def close(self) -> None:

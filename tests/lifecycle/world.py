@@ -5,6 +5,7 @@ Only the wire is left out: hosts call the same functions the agents' routes call
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ import msgspec
 from certctl.bootstrap import House
 from certctl.connectors.base.issuer import Intent, Issued, Order, Pending
 from certctl.control import enrolment
+from certctl.control.beats import Beats
 from certctl.core.actor import Actor, ActorType
 from certctl.core.catalogue import RenewalPolicy
 from certctl.core.certificate import Certificate, Version
@@ -101,7 +103,7 @@ class Host:
     async def work(self) -> int:
         if not self.online:
             return 0
-        await enrolment.seen(self.world.ctx, self.record, "boot-1")
+        await enrolment.seen(self.world.ctx, self.world.beats, self.record, "boot-1")
         items = await flow.work_for(self.world.ctx, self.record, "boot-1", 10)
         for item in items:
             await self.do(item)
@@ -171,6 +173,10 @@ class World:
             return self.moody
 
         self.ctx: Context = dataclasses.replace(house.ctx, open_issuer=open_issuer)
+        # as in a process that is about to end: each sign of life is written at once
+        closing = asyncio.Event()
+        closing.set()
+        self.beats = Beats(self.ctx, closing)
 
     async def issuer(self) -> MoodyIssuer:
         async with self.ctx.database.read() as tx:

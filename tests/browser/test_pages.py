@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from browser.conftest import SCREENSHOTS
+from browser.looking import LOOKS, faults
 from browser.site import HOSTILE, LONG
 
 # one control plane and one browser for all of them
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
-AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-LOOKS = {
-    "light": {"color_scheme": "light", "viewport": {"width": 1440, "height": 900}},
-    "dark": {"color_scheme": "dark", "viewport": {"width": 1440, "height": 900}},
-    "narrow": {"color_scheme": "light", "viewport": {"width": 360, "height": 780}},
-}
 
 
 def pages(site) -> dict[str, str]:
@@ -47,18 +39,6 @@ def pages(site) -> dict[str, str]:
         "violations": "/violations",
         "settings": "/settings",
     }
-
-
-def faults(page) -> list[str]:
-    """What axe finds, with where."""
-    page.evaluate(AXE)
-    found = page.evaluate(
-        "tags => axe.run(document, {runOnly: {type: 'tag', values: tags}})"
-        ".then(r => r.violations.map(v => v.id + ': ' + v.nodes.map(n => n.target.join(' ') + ' ' + n.failureSummary)"
-        ".slice(0, 3).join(' | ')))",
-        RULES,
-    )
-    return list(found)
 
 
 @pytest.mark.parametrize("look", LOOKS)

@@ -103,6 +103,15 @@ async def _look_at_every_page(api, visitor):
     ]
     pages += ["/agents", "/agents?status=Offline", f"/agents/{agent.id}", "/enrol", "/enrol/edge-1", "/violations"]
     pages += ["/violations?resolved=true", "/settings", "/approvals?state=approved"]
+    pages += [f"/{word}" for word in ("issuers", "targets", "profiles", "renewal-policies", "policies")]
+    pages += [
+        "/agent-groups",
+        "/teams",
+        "/owners",
+        f"/targets/{target}",
+        "/issuers/iss-local",
+        "/targets/new?type=Caddy",
+    ]
     for path in [
         *pages,
         f"/certificates/{held}/archive",
@@ -413,3 +422,40 @@ async def test_an_enrolment_token_is_shown_once_and_one_ends_only_ones_own_sessi
     assert (await visitor.send("/settings/sessions/end-others", {"once": "d" * 32})).status_code == 303
     assert (await again.get("/settings")).status_code == 303
     assert (await visitor.get("/settings")).status_code == 200
+
+
+async def test_forms_of_what_is_set_up_keep_to_permissions_versions_and_what_they_do_not_know(api, visitor):
+    agent = await api.agent()
+    target = await api.target(agent)
+    team = await api.made("/api/v1/teams", {"name": "one"})
+    path = f"/teams/{team['id']}"
+    said = {"name": "two", "description": "new"}
+    for version in ("", "x", "-1", "9" * 12, "\u0661"):
+        answer = await visitor.send(path, said | {"row_version": version, "once": await visitor.once(path)})
+        assert answer.status_code in {400, 412}, version
+    stale = await visitor.send(path, said | {"row_version": "7", "once": await visitor.once(path)})
+    assert stale.status_code == 412
+    assert "Somebody changed it" in stale.text
+    assert (await api.get(f"/api/v1/teams/{team['id']}"))["name"] == "one"
+    form = {"row_version": str(team["row_version"]), "once": await visitor.once(path)}
+    assert (await visitor.send(path, said | form)).headers["location"] == f"{path}?done=saved"
+    # sent again by another click it is done once, sent anew it is of yesterday
+    assert (await visitor.send(path, said | form)).headers["location"] == f"{path}?done=saved"
+    assert (await visitor.send(path, said | form | {"once": "a" * 32})).status_code == 412
+    before = await api.get(f"/api/v1/targets/{target}")
+    page = (await visitor.get(f"/targets/{target}")).text
+    fields = dict(re.findall(r'name="([a-z_.]+)" value="([^"]*)"', page))
+    same = fields | {"enabled": "yes", "agent_id": before["agent_id"], "config.starttls": ""}
+    answer = await visitor.send(f"/targets/{target}", same)
+    assert answer.headers["location"] == f"/targets/{target}?done=same"
+    assert await api.get(f"/api/v1/targets/{target}") == before
+    for bad in ({"type": "Nothing"}, {"type": "../x"}, {}):
+        assert (await visitor.send("/targets/new", {"name": "x", "once": "b" * 32} | bad)).status_code == 400
+    viewer = Visitor(api)
+    await viewer.sign_in(await api.key("r-viewer"))
+    shown = await viewer.get(f"/targets/{target}")
+    assert " disabled" in shown.text
+    assert ">Save<" not in shown.text
+    for where in (path, "/teams/new", f"{path}/delete", f"/targets/{target}/test", "/policies/try"):
+        refused = await viewer.send(where, said | {"once": "c" * 32})
+        assert refused.status_code == 403, where

@@ -24,13 +24,13 @@ from certctl.lifecycle.context import Context
 from certctl.store import catalogue, schema, sealed
 
 # kinds whose CA is made by the installation itself: a second one would have no CA behind it
-_BUILT_IN_KINDS = {"local", "genericca"}
+BUILT_IN_KINDS = {"local", "genericca"}
 
 
 async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any]) -> IssuerRecord:
     """A new issuer; `wanted` has the API's fields. Malformed for a kind or configuration that cannot work."""
     kind = _kind(wanted.get("type", ""))
-    if kind.casefold() in _BUILT_IN_KINDS:
+    if kind.casefold() in BUILT_IN_KINDS:
         message = f"the built-in CA is there already as {BUILT_IN_ISSUER}; a further one is not supported yet"
         raise fault("one_built_in_ca", message, "type")
     scope.check_whole("a new issuer")

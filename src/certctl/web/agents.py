@@ -17,6 +17,7 @@ from certctl.store import catalogue, truths
 from certctl.store.listings import AGENTS, JOBS, TARGETS
 from certctl.store.lists import Asked, read_list
 from certctl.web import jobs, tables
+from certctl.web.configure.sides import tabs_of
 from certctl.web.guard import needs
 from certctl.web.marks import Mark
 from certctl.web.pages import render
@@ -53,6 +54,7 @@ async def show_all(request: WebRequest) -> Response[str]:
         request,
         "agents.html",
         table=table,
+        beside=tabs_of(request, PATH),
         tabs=[(text, table.to(status=value), table.chosen("status") == value) for text, value in tabs],
         marks={agent.id: mark_of(agent) for agent in table.rows},
         burdens=burdens,

@@ -45,6 +45,7 @@ from certctl.web import (
     violations,
 )
 from certctl.web.acts import gone
+from certctl.web.configure import pages as configure
 from certctl.web.counted import Counted
 from certctl.web.guard import guard
 from certctl.web.refusals import page_of
@@ -57,6 +58,7 @@ _PAGES = (
     bulk,
     certificate,
     certificates,
+    configure,
     files,
     find,
     jobs,

@@ -18,6 +18,13 @@ class Entry(Struct, frozen=True, kw_only=True):
     permission: str
     count: str = ""
     waits: bool = False
+    # pages beside it that it stands for, too
+    beside: tuple[str, ...] = ()
+
+    def holds(self, path: str) -> bool:
+        """Whether a page belongs to it."""
+        mine = (self.path, *self.beside)
+        return path in mine or any(each != "/" and path.startswith(f"{each}/") for each in mine)
 
 
 class Group(Struct, frozen=True, kw_only=True):
@@ -70,11 +77,39 @@ def entries(counts: Summary | None) -> list[tuple[str, list[Entry]]]:
         ),
         (
             _("Estate"),
-            [Entry(path="/agents", icon="i-agent", text=_("Agents"), permission="agent.read", count=agents)],
+            [
+                Entry(
+                    path="/agents",
+                    icon="i-agent",
+                    text=_("Agents"),
+                    permission="agent.read",
+                    count=agents,
+                    beside=("/agent-groups", "/enrol"),
+                ),
+                Entry(path="/targets", icon="i-target", text=_("Targets"), permission="target.read"),
+                Entry(path="/issuers", icon="i-issuer", text=_("Issuers"), permission="issuer.read"),
+            ],
         ),
-        (
-            _("Rules"),
-            [Entry(path="/violations", icon="i-rules", text=_("Violations"), permission="policy.read")],
+        (_("Rules"), _rules()),
+        (_("Record"), _record()),
+    ]
+
+
+def _rules() -> list[Entry]:
+    return [
+        Entry(
+            path="/profiles",
+            icon="i-cert",
+            text=_("Profiles"),
+            permission="profile.read",
+            beside=("/renewal-policies",),
         ),
-        (_("Yours"), [Entry(path="/settings", icon="i-gear", text=_("Settings"), permission="")]),
+        Entry(path="/policies", icon="i-rules", text=_("Policies"), permission="policy.read", beside=("/violations",)),
+        Entry(path="/teams", icon="i-agent", text=_("Teams"), permission="team.read", beside=("/owners",)),
+    ]
+
+
+def _record() -> list[Entry]:
+    return [
+        Entry(path="/settings", icon="i-gear", text=_("Settings"), permission=""),
     ]

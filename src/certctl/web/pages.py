@@ -165,6 +165,8 @@ DONE: dict[str, Any] = {
     "cancelled": lambda: _("Cancelled. A result that comes later is refused."),
     "ended": lambda: _("The session has ended."),
     "saved": lambda: _("Saved."),
+    "same": lambda: _("Nothing was changed: it stands there as you sent it."),
+    "deleted": lambda: _("Deleted, or retired where something was made with it."),
     "retired": lambda: _("Retired."),
     "batch": lambda: _("The batch has begun."),
     "signed-out": lambda: _("You are signed out."),

@@ -9,6 +9,7 @@ from certctl.core.scope import Scope
 from certctl.store import truths
 from certctl.store.act_listings import VIOLATIONS
 from certctl.web import tables
+from certctl.web.configure.sides import tabs_of
 from certctl.web.guard import needs
 from certctl.web.marks import Mark
 from certctl.web.pages import render
@@ -31,6 +32,7 @@ async def show(request: WebRequest) -> Response[str]:
         request,
         "violations.html",
         table=table,
+        beside=tabs_of(request, PATH),
         certificates=certificates,
         rules=rules,
         marks={row.id: severity_mark(row.severity) for row in table.rows},

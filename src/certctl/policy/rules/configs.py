@@ -94,6 +94,11 @@ CONFIGS: Mapping[PolicyType, type[Config]] = {
 }
 
 
+def config_schema(kind: str) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a kind of rule's configuration. Raises Malformed."""
+    return msgspec.json.schema(CONFIGS[read_type(kind)])
+
+
 def read_type(text: str) -> PolicyType:
     """The kind of rule that a text names, in any case. Raises Malformed."""
     return _named(PolicyType, text, "type")

@@ -1,0 +1,129 @@
+"""What the forms say: a label and a hint for each field that has a better word than its own name."""
+
+from __future__ import annotations
+
+from certctl.web.configure.fields import Label
+from certctl.web.words import gettext as _
+
+
+def labels() -> dict[str, Label]:
+    """By the field's name in the API; in the page's language."""
+    return _common() | _of_profiles() | _of_renewal() | _of_servers() | _of_files() | _of_rules() | _of_groups()
+
+
+def _common() -> dict[str, Label]:
+    return {
+        "name": (_("Name"), _("As it reads in lists")),
+        "description": (_("Description"), ""),
+        "enabled": (_("In use"), _("Off keeps it and lets nothing new use it")),
+        "email": (_("E-mail"), _("Such as tls-team@example.com")),
+        "team_id": (_("Team"), ""),
+        "agent_id": (_("Agent"), _("The agent on the host does the work")),
+        "severity": (_("Severity"), _("Error and Critical refuse a request; Warning is only recorded")),
+        "ca_common_name": (
+            _("Name of the issuing CA"),
+            _("Stands in each certificate as its issuer; for the next one"),
+        ),
+        "validity_days": (_("Life of certificates"), _("Days, where neither profile nor request says otherwise")),
+    }
+
+
+def _of_profiles() -> dict[str, Label]:
+    return {
+        "allowed_key_algorithms": (
+            _("Keys"),
+            _("What a key may be, and its least size in bits; none: any the house allows"),
+        ),
+        "max_ttl_seconds": (_("Longest life"), _("Seconds; 0: no limit of its own. 90 days are 7776000")),
+        "allowed_ekus": (_("Purposes"), _("One a line, such as serverAuth or clientAuth")),
+        "required_san_patterns": (
+            _("Names must match"),
+            _("One pattern a line, such as *.example.com; none: any name"),
+        ),
+        "spiffe_uri_pattern": (_("SPIFFE pattern"), _("Such as spiffe://example.com/team/*")),
+        "allow_short_lived": (
+            _("Lives under an hour"),
+            _("Without CRL and OCSP: they end before a revocation would show"),
+        ),
+        "must_staple": (_("Must staple"), _("Browsers then want an OCSP answer from the server itself")),
+        "required_csr_attributes": (_("CSR must hold"), _("Names of attributes, one a line")),
+        "acme_auth_mode": (_("ACME"), _("How names are proven when they are ordered through ACME; empty: not offered")),
+        "acme_issuer_id": (_("Issuer for ACME"), _("Who signs what is ordered through ACME")),
+        "requires_approval": (_("Two people must agree"), _("A second person decides each request")),
+    }
+
+
+def _of_renewal() -> dict[str, Label]:
+    return {
+        "renewal_window_days": (_("Renew so many days before the end"), _("Or leave it empty and give a fraction")),
+        "renewal_window_fraction": (
+            _("Or: renew when this part of life is left"),
+            _("Such as 0.33 for the last third; good for lives of any length"),
+        ),
+        "auto_renew": (_("Renew by itself"), ""),
+        "max_retries": (_("Tries"), _("How often a renewal is tried before it stops and says so")),
+        "retry_interval_seconds": (_("Time between tries"), _("Seconds, 60 to 86400")),
+        "alert_thresholds_days": (_("Tell somebody at"), _("Days before the end, such as 30, 14, 7, 0")),
+        "alert_channels": (_("Channels by tier"), _("One tier a line, such as critical: Email, Slack")),
+        "alert_severity_map": (_("Tiers by day"), _("One a line, such as 7: critical")),
+        "certificate_profile_id": (_("Profile"), _("Only for certificates of this profile; none: of any")),
+    }
+
+
+def _of_servers() -> dict[str, Label]:
+    return {
+        "endpoint": (_("Where it is served"), _("Host and port that is looked at for proof, such as 127.0.0.1:443")),
+        "sni": (_("Ask for"), _("Server name in the probe; empty: the certificate's first name")),
+        "starttls": (_("STARTTLS"), _("The protocol to speak before TLS")),
+        "probe_timeout": (_("Look for"), _("How long the new certificate may take to be seen, such as 10s")),
+        "reload_action": (_("To reload"), _("Name of an action in the host's allow-file; empty: none")),
+        "validate_action": (_("To check the configuration"), _("Name of an action in the host's allow-file")),
+        "test_action": (
+            _("To check the result"),
+            _("Name of an action in the host's allow-file; left out if not there"),
+        ),
+        "runtime_socket": (_("Runtime socket"), _("HAProxy's stats socket (level admin); empty: reload instead")),
+        "mode": (_("Mode"), ""),
+    }
+
+
+def _of_files() -> dict[str, Label]:
+    mode, owner, group = _("Octal, such as 0644"), _("A user of the host"), _("A group of the host")
+    paths = {
+        "cert_path": (_("Certificate file"), _("Such as /etc/nginx/tls/shop.crt")),
+        "key_path": (_("Key file"), _("Such as /etc/nginx/tls/shop.key; the key is made on the host and stays there")),
+        "chain_path": (_("Chain file"), _("Empty: the chain stands in the certificate file")),
+        "pem_path": (_("One file for all"), _("Key, certificate and chain, such as /etc/haproxy/certs/shop.pem")),
+        "cert_dir": (_("Folder"), _("Instead of the two paths")),
+        "cert_file": (_("Name of the certificate file"), ""),
+        "key_file": (_("Name of the key file"), ""),
+    }
+    for role, word in (("cert", _("Certificate file")), ("chain", _("Chain file")), ("key", _("Key file"))):
+        paths[f"{role}_file_mode"] = (_("{file}: mode").format(file=word), mode)
+        paths[f"{role}_file_owner"] = (_("{file}: owner").format(file=word), owner)
+        paths[f"{role}_file_group"] = (_("{file}: group").format(file=word), group)
+    word = _("One file for all")
+    paths["pem_file_mode"] = (_("{file}: mode").format(file=word), _("Octal, such as 0600"))
+    paths["pem_file_owner"] = (_("{file}: owner").format(file=word), owner)
+    paths["pem_file_group"] = (_("{file}: group").format(file=word), group)
+    return paths
+
+
+def _of_rules() -> dict[str, Label]:
+    return {
+        "allowed_issuer_ids": (_("Issuers that may be asked"), ""),
+        "allowed_domains": (_("Names must match one of"), _("One pattern a line, such as *.example.com")),
+        "required_keys": (_("Must be said"), _("owner, team, environment or the key of a tag, one a line")),
+        "allowed": (_("Environments"), _("One a line, such as production")),
+        "lead_time_days": (_("Renewed so many days before the end"), ""),
+        "max_days": (_("Longest life in days"), _("Such as 90")),
+    }
+
+
+def _of_groups() -> dict[str, Label]:
+    return {
+        "match_os": (_("System"), _("Such as linux; * stands for any run of characters")),
+        "match_architecture": (_("Architecture"), _("Such as x86_64 or aarch64")),
+        "match_ip_cidr": (_("Network"), _("Such as 10.1.0.0/16 or 2001:db8::/32")),
+        "match_version": (_("Agent version"), _("Such as 2.1.* or >=2.1, <3")),
+    }

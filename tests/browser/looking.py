@@ -36,6 +36,8 @@ def faults(page: Page, only: str = "") -> list[str]:
 def look_at(opened: Window, paths: Mapping[str, str]) -> dict[str, list[str]]:
     """What is wrong with pages that are opened once and seen in light, dark and narrow; nothing is good."""
     wrong: dict[str, list[str]] = {}
+    # a colour that is on its way from one to the other is neither
+    opened.page.emulate_media(color_scheme="light", reduced_motion="reduce")
     for name, path in paths.items():
         page = opened.go(path)
         page.evaluate(_OPEN)

@@ -89,6 +89,28 @@ def _words() -> Mapping[str, tuple[str, str, str]]:
         E.AGENT_RETURNED: ("ok", "i-agent", _("An agent is back")),
         E.POLICY_VIOLATED: ("warn", "s-warn", _("A policy is violated")),
         E.POLICY_CURED: ("ok", "s-ok", _("A policy is kept again")),
+    } | _record_words()
+
+
+def _record_words() -> dict[str, tuple[str, str, str]]:
+    """Of what the audit log alone tells: who came in, what was set up, what became of the CAs."""
+    return {
+        E.CONFIG_CREATED: ("unk", "i-plus", _("Made by {who}")),
+        E.CONFIG_UPDATED: ("unk", "i-gear", _("Changed by {who}")),
+        E.CONFIG_DELETED: ("unk", "s-none", _("Deleted or revoked by {who}")),
+        E.SESSION_BEGUN: ("unk", "i-key", _("{who} signed in")),
+        E.SESSION_ENDED: ("unk", "i-out", _("A session of {who} ended")),
+        E.KEY_ROTATED: ("unk", "i-key", _("{who} gave a key a fresh value")),
+        E.ROLE_ASSIGNED: ("unk", "i-key", _("{who} gave a role")),
+        E.ROLE_REVOKED: ("unk", "s-none", _("{who} took a role away")),
+        E.CALL_DENIED: ("warn", "s-off", _("{who} was refused")),
+        E.BREAKGLASS_REFUSED: ("warn", "s-off", _("Emergency access was refused to {who}")),
+        E.ENROLMENT_TOKEN_CREATED: ("unk", "i-agent", _("{who} made an enrolment token")),
+        E.AUDIT_EXPORTED: ("unk", "i-down", _("{who} took the audit log away")),
+        E.CA_INTENDED: ("work", "i-issuer", _("{who} asked for a new CA")),
+        E.CA_CREATED: ("ok", "i-issuer", _("A CA was made")),
+        E.CA_RETIRING: ("warn", "i-issuer", _("A CA issues no more")),
+        E.CA_RETIRED: ("unk", "s-none", _("A CA was retired by {who}")),
     }
 
 

@@ -31,11 +31,9 @@ class Line(Struct, frozen=True):
     fault: str = ""
 
 
-class Form(Struct, frozen=True, kw_only=True):
-    """The fields of a kind, and of its type."""
+class Filled(Struct, frozen=True, kw_only=True):
+    """Fields, to be filled."""
 
-    kind: Kind
-    type: str
     fields: tuple[Field, ...]
 
     def lines(self, body: Mapping[str, Any]) -> list[Line]:
@@ -45,6 +43,13 @@ class Form(Struct, frozen=True, kw_only=True):
     def sent(self, said: Fields, faults: Faults) -> list[Line]:
         """Filled with what was typed, and what is wrong with it."""
         return [Line(field, said_of(field, said), faults.get(field.path, "")) for field in self.fields]
+
+
+class Form(Filled, frozen=True, kw_only=True):
+    """The fields of a kind, and of its type."""
+
+    kind: Kind
+    type: str
 
 
 def form_of(kind: Kind, type_: str, options: Options) -> Form:
@@ -120,7 +125,7 @@ def as_body(kind: Kind, wanted: Mapping[str, Any]) -> dict[str, Any]:
     return given | {name: None for name, value in wanted.items() if value is None}
 
 
-def faults_of(form: Form, error: CertctlError) -> tuple[Faults, list[str]]:
+def faults_of(form: Filled, error: CertctlError) -> tuple[Faults, list[str]]:
     """A refusal's violations at their fields, and the sentences that belong to none."""
     violations: Sequence[Violation] = getattr(error, "violations", ())
     if not violations:
@@ -137,7 +142,7 @@ def faults_of(form: Form, error: CertctlError) -> tuple[Faults, list[str]]:
     return faults, rest
 
 
-def _place(form: Form, violation: Violation) -> str:
+def _place(form: Filled, violation: Violation) -> str:
     known = {field.path for field in form.fields}
     at = _AT.search(violation.message)
     path = _INDEX.sub("", f"{violation.field}.{at[1]}" if at and at[1] else violation.field)
@@ -154,7 +159,7 @@ def _word(name: str, text: str) -> re.Match[str] | None:
     return re.search(rf"\b{re.escape(name)}\b", text)
 
 
-def _sentence(form: Form, message: str, field: str) -> str:
+def _sentence(form: Filled, message: str, field: str) -> str:
     """The API's words with the form's own names for fields."""
     text = _AT.sub("", message)
     for prefix in (f"{field}: ", f"{CONFIG}: ", f"{field.rpartition('.')[2]}: "):

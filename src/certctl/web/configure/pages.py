@@ -21,7 +21,7 @@ from certctl.store import catalogue, truths, views
 from certctl.store.lists import Slice
 from certctl.store.tx import Tx
 from certctl.web import tables
-from certctl.web.acts import act, going
+from certctl.web.acts import Act, act, going
 from certctl.web.configure.fields import ABSENT, shown_of, value_at
 from certctl.web.configure.form import Form, Line, as_body, faults_of, form_of, read_form
 from certctl.web.configure.kinds import KINDS, Kind, Option
@@ -31,6 +31,8 @@ from certctl.web.marks import Mark
 from certctl.web.pages import render
 from certctl.web.request import Fields, WebRequest
 from certctl.web.words import gettext as _
+
+__all__ = ["HANDLERS", "VERSION_FIELD", "Act", "new_pages", "removal_pages", "save_page", "seen_version"]
 
 _MOST = 500
 _NAMED = 20
@@ -51,7 +53,7 @@ class Told(Struct, frozen=True, kw_only=True):
 
 def handlers_of(kind: Kind) -> list[HTTPRouteHandler]:
     """The routes of one kind."""
-    made = [_list_page(kind), *_new_pages(kind), *_one_pages(kind), *_removal_pages(kind)]
+    made = [_list_page(kind), *new_pages(kind), _one_page(kind), save_page(kind), *removal_pages(kind)]
     if kind.test is not None:
         made.append(_test_page(kind))
     if kind.tries:
@@ -116,8 +118,11 @@ def _ids_at(body: Mapping[str, Any], path: str) -> set[str]:
     return {found} if isinstance(found, str) else set(found)
 
 
-def _new_pages(kind: Kind) -> list[HTTPRouteHandler]:
-    @get(f"{kind.path}/new", opt=needs(kind.edit))
+def new_pages(kind: Kind, permission: str = "") -> list[HTTPRouteHandler]:
+    """An empty form, and what it sends; `permission` where making one needs another than changing one."""
+    allowed = needs(permission or kind.edit)
+
+    @get(f"{kind.path}/new", opt=allowed)
     async def ask(request: WebRequest) -> Response[str]:
         type_ = request.query_params.get("type", "")
         if kind.types is not None and type_ not in dict(kind.types()):
@@ -134,7 +139,7 @@ def _new_pages(kind: Kind) -> list[HTTPRouteHandler]:
         form = await _form(request, kind, type_, begun)
         return await _page(request, form, form.lines(begun))
 
-    @post(f"{kind.path}/new", opt=needs(kind.edit))
+    @post(f"{kind.path}/new", opt=allowed)
     async def make(request: WebRequest) -> Response[str]:
         said = await request.checked()
         form = await _form(request, kind, _type(kind, said), {})
@@ -169,12 +174,18 @@ def _type(kind: Kind, said: Fields) -> str:
     return type_
 
 
-def _one_pages(kind: Kind) -> list[HTTPRouteHandler]:
+def _one_page(kind: Kind) -> HTTPRouteHandler:
     @get(f"{kind.path}/{{record_id:str}}", opt=needs(kind.read))
     async def show(request: WebRequest, record_id: FromPath[str]) -> Response[str]:
         record = await _record(request, kind, record_id)
         form = await _form_of(request, kind, record)
         return await _page(request, form, form.lines(_body(kind, record)), record)
+
+    return show
+
+
+def save_page(kind: Kind) -> HTTPRouteHandler:
+    """What the form of one sends: changes of the version that it was made of."""
 
     @post(f"{kind.path}/{{record_id:str}}", opt=needs(kind.edit))
     async def save(request: WebRequest, record_id: FromPath[str]) -> Response[str]:
@@ -186,7 +197,7 @@ def _one_pages(kind: Kind) -> list[HTTPRouteHandler]:
             wanted, faults = read_form(form, fields, _body(kind, record))
             if faults:
                 raise _Typed(faults)
-            expected = _seen(fields)
+            expected = seen_version(fields)
             if record.row_version not in expected:
                 raise PreconditionFailed(f"{record_id} was changed meanwhile")
             if not wanted:
@@ -202,10 +213,10 @@ def _one_pages(kind: Kind) -> list[HTTPRouteHandler]:
         except CallerError as error:
             return await _refused(request, form, said, error, await _record(request, kind, record_id))
 
-    return [show, save]
+    return save
 
 
-def _seen(fields: Fields) -> frozenset[int]:
+def seen_version(fields: Fields) -> frozenset[int]:
     """The version that a form was made of."""
     text = fields.get(VERSION_FIELD)
     if not text.isascii() or not text.isdigit() or len(text) > 9:
@@ -336,7 +347,9 @@ def _trial_page(kind: Kind) -> HTTPRouteHandler:
     return try_it
 
 
-def _removal_pages(kind: Kind) -> list[HTTPRouteHandler]:
+def removal_pages(kind: Kind) -> list[HTTPRouteHandler]:
+    """What deleting one means, and doing it by its typed name."""
+
     @get(f"{kind.path}/{{record_id:str}}/delete", opt=needs(kind.delete))
     async def ask(request: WebRequest, record_id: FromPath[str]) -> Response[str]:
         return await _removal_page(request, kind, await _record(request, kind, record_id))
@@ -350,7 +363,7 @@ def _removal_pages(kind: Kind) -> list[HTTPRouteHandler]:
             return await _removal_page(request, kind, record, fault)
 
         async def doing(fields: Fields) -> str:
-            expected: Expected = _seen(fields)
+            expected: Expected = seen_version(fields)
             await kind.remove(request.ctx, request.visible, request.actor, record_id, expected, sees=request.seen_by)
             return going(kind.path, "deleted")
 

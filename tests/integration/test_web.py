@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import httpx
@@ -15,6 +16,7 @@ from certctl.doors.cookies import CSRF_COOKIE, SESSION_COOKIE
 from certctl.pki.algorithms import KeyAlgorithm
 from certctl.pki.csr import build_csr, csr_pem
 from certctl.pki.keys import generate_private_key
+from certctl.web import counted, overview
 from certctl.web.app import create_web, page_list, with_web
 from certctl.web.guard import PERMISSION
 from integration.api_house import Api, hours, open_api
@@ -459,3 +461,42 @@ async def test_forms_of_what_is_set_up_keep_to_permissions_versions_and_what_the
     for where in (path, "/teams/new", f"{path}/delete", f"/targets/{target}/test", "/policies/try"):
         refused = await viewer.send(where, said | {"once": "c" * 32})
         assert refused.status_code == 403, where
+
+
+async def test_the_first_overview_of_a_large_inventory_does_not_wait_for_its_counts(api, visitor, monkeypatch):
+    await issued(api, "held.example.com")
+    real, entered, gate = overview._breaks, asyncio.Event(), asyncio.Event()
+
+    async def slowly(*given):
+        entered.set()
+        await gate.wait()
+        return await real(*given)
+
+    monkeypatch.setattr(counted, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(overview, "_breaks", slowly)
+    asked = asyncio.create_task(visitor.get("/"))
+    await entered.wait()
+    gate.set()
+    first = await asked
+    assert first.status_code == 200
+    assert "Counting what is issued" in first.text
+    assert "data-quick" in first.text
+    second = await visitor.get("/")
+    assert "Counting what is issued" not in second.text
+    assert "Four truths of 1 certificate" in second.text
+
+
+async def test_an_edit_of_a_profile_that_wants_two_people_waits_for_the_second(api, visitor):
+    profile = await api.made("/api/v1/profiles", {"name": "asked", "requires_approval": True})
+    path = f"/profiles/{profile['id']}"
+    # all as it stands but for one tick
+    said = {"name": "asked", "enabled": "yes", "allowed_ekus": "serverAuth", "approvals_required": "1"}
+    said |= {"allowed_key_algorithms.0.algorithm": "ECDSA", "allowed_key_algorithms.0.min_size": "256"}
+    said |= {"allowed_key_algorithms.1.algorithm": "RSA", "allowed_key_algorithms.1.min_size": "2048"}
+    said |= {"row_version": str(profile["row_version"]), "once": await visitor.once(path)}
+    answer = await visitor.send(path, said)
+    assert answer.headers["location"] == f"{path}?done=waits", re.findall(r"class=.err.*?</p>", answer.text)
+    assert "It waits for another person" in (await visitor.get(answer.headers["location"])).text
+    assert (await api.get(f"/api/v1/profiles/{profile['id']}"))["requires_approval"]
+    (waits,) = (await api.get("/api/v1/approvals?state=pending"))["data"]
+    assert waits["kind"] == "profile_edit"

@@ -1,8 +1,9 @@
 """What takes long to count, kept for a moment, so that a page of a large inventory does not wait for it.
 
 Where counting is quick a page waits for it and is never older than a second. Where it is slow, the last counts are
-shown with their time, and whoever was shown them counts anew once their page is on its way. Must never show one scope
-what another may see: the scope is part of the key.
+shown with their time, and whoever was shown them counts anew once their page is on its way. Who gives a patience is not
+kept longer than that even by the first count. Must never show one scope what another may see: the scope is part of the
+key.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ from certctl.lifecycle.context import Context
 FRESH = timedelta(seconds=1)
 OLDEST = timedelta(minutes=2)
 QUICK_SECONDS = 0.15
+# how long a page waits for a count that was never made, before it says so and is shown without it
+PATIENCE_SECONDS = 0.25
 _MOST = 512
 
 Key = tuple[Scope, str]
 Make = Callable[[], Awaitable[Any]]
+Later = Callable[[], Awaitable[None]]
 
 
 class Kept(Struct, frozen=True, kw_only=True):
@@ -44,8 +48,28 @@ class Counted:
         self._kept: OrderedDict[Key, Kept] = OrderedDict()
         self._locks: dict[Key, asyncio.Lock] = {}
 
-    async def of(self, ctx: Context, key: Key, make: Make) -> tuple[Kept, Callable[[], Awaitable[None]] | None]:
+    async def of(self, ctx: Context, key: Key, make: Make) -> tuple[Kept, Later | None]:
         """The counts, and what is to be called once the page is sent, when they should be made anew."""
+        found = self._good(ctx, key, make)
+        if found is not None:
+            return found
+        return await self._make(ctx, key, make), None
+
+    async def soon(self, ctx: Context, key: Key, make: Make) -> tuple[Kept | None, Later | None]:
+        """The same within `PATIENCE_SECONDS`: what takes longer is shown as it was counted last, however long ago, or
+        not at all (None) when it never was, and is counted on once the page is sent.
+        """
+        found = self._good(ctx, key, make)
+        if found is not None:
+            return found
+        making = asyncio.ensure_future(self._make(ctx, key, make))
+        done, _ = await asyncio.wait({making}, timeout=PATIENCE_SECONDS)
+        if done:
+            return making.result(), None
+        return self._kept.get(key), partial(self._rest, making)
+
+    def _good(self, ctx: Context, key: Key, make: Make) -> tuple[Kept, Later | None] | None:
+        """What is young enough to be shown."""
         known = self._kept.get(key)
         age = ctx.now() - known.as_of if known is not None else OLDEST
         if known is not None and timedelta(0) <= age < OLDEST:
@@ -53,7 +77,10 @@ class Counted:
                 return known, None
             if known.seconds > QUICK_SECONDS:
                 return known, None if key in self._locks else partial(self._again, ctx, key, make)
-        return await self._make(ctx, key, make), None
+        return None
+
+    async def _rest(self, making: asyncio.Future[Kept]) -> None:
+        await making
 
     async def _again(self, ctx: Context, key: Key, make: Make) -> None:
         await self._make(ctx, key, make)

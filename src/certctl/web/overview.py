@@ -96,8 +96,9 @@ async def show(request: WebRequest) -> Response[str]:
             async with request.ctx.database.read() as tx:
                 return await _breaks(tx, scope, request.ctx.now())
 
-        kept, refresh = await request.counted.of(request.ctx, key, count)
-        parts |= kept.value | {"as_of": kept.as_of, "stale": refresh is not None, "summary": summary}
+        kept, refresh = await request.counted.soon(request.ctx, key, count)
+        parts |= {"stale": refresh is not None, "summary": summary}
+        parts |= kept.value | {"as_of": kept.as_of} if kept is not None else {"verdict": _counting()}
     async with request.ctx.database.read() as tx:
         if request.may("cert.read"):
             parts["latest"] = await _latest(tx, request)
@@ -159,6 +160,12 @@ async def _breaks(tx: Tx, scope: Scope, now: datetime) -> dict[str, Any]:
         "ahead": _ahead(days, risky, now),
         "first_steps": everything == 0,
     }
+
+
+def _counting() -> Verdict:
+    """What is said while the first count since the start is under way."""
+    said = _("Counting what is issued, deployed and served, for the first time since the start.")
+    return Verdict("work", "s-work", "", said, _("This takes some seconds; the page shows it by itself."))
 
 
 def _when(facts: Facts) -> Mark:

@@ -165,6 +165,9 @@ DONE: dict[str, Any] = {
     "cancelled": lambda: _("Cancelled. A result that comes later is refused."),
     "ended": lambda: _("The session has ended."),
     "saved": lambda: _("Saved."),
+    "waits": lambda: _(
+        "It waits for another person: the change is made once it is approved. Until then it is as before."
+    ),
     "same": lambda: _("Nothing was changed: it stands there as you sent it."),
     "key-revoked": lambda: _("Revoked. Whoever calls with it is refused from now on."),
     "ca-made": lambda: _("Made. It stands in the tree below."),

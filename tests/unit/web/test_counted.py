@@ -81,3 +81,41 @@ async def test_what_fails_is_told_and_tried_again(ctx):
     with pytest.raises(RuntimeError):
         await kept.of(ctx, WHOLE, fails)
     assert (await kept.of(ctx, WHOLE, make))[0].value == 1
+
+
+async def test_who_has_no_time_is_not_kept_waiting_by_the_first_count_nor_by_one_that_is_old(ctx, monkeypatch):
+    monkeypatch.setattr(counted, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(counted, "QUICK_SECONDS", -1.0)
+    kept, make, gate = Counted(), counter(), asyncio.Event()
+
+    async def slowly():
+        await gate.wait()
+        return await make()
+
+    shown, rest = await kept.soon(ctx, WHOLE, slowly)
+    assert shown is None
+    other, _ = await kept.soon(ctx, WHOLE, slowly)
+    assert other is None
+    gate.set()
+    await rest()
+    known, _ = await kept.soon(ctx, WHOLE, slowly)
+    assert known.value in {1, 2}
+    gate.clear()
+    ctx.clock.moment += counted.OLDEST
+    old, rest = await kept.soon(ctx, WHOLE, slowly)
+    assert (old.value, old.as_of) == (known.value, known.as_of), "shown with its time rather than waited for"
+    gate.set()
+    await rest()
+    assert (await kept.soon(ctx, WHOLE, slowly))[0].as_of == ctx.clock.moment
+
+
+async def test_a_first_count_that_fails_is_told_to_who_waits_and_tried_again(ctx, monkeypatch):
+    monkeypatch.setattr(counted, "PATIENCE_SECONDS", 60)
+    kept, make = Counted(), counter()
+
+    async def fails():
+        raise RuntimeError("no database")
+
+    with pytest.raises(RuntimeError):
+        await kept.soon(ctx, WHOLE, fails)
+    assert (await kept.soon(ctx, WHOLE, make))[0].value == 1

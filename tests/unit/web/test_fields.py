@@ -71,6 +71,7 @@ def test_lists_rows_and_pairs_come_back_as_they_went():
         "allowed_key_algorithms": [{"algorithm": "RSA", "min_size": 3072}], "required_san_patterns": [],
         "spiffe_uri_pattern": "", "allow_short_lived": True, "must_staple": False, "required_csr_attributes": [],
         "acme_auth_mode": "", "acme_issuer_id": "", "requires_approval": True,
+        "approvals_required": 1, "approvers": [],
     }  # fmt: skip
     form = form_of(BY_PATH["/profiles"], "", OPTIONS)
     wanted, faults = read_form(form, typed(form, profile), profile | {"description": "a\r\nb"})

@@ -16,7 +16,17 @@ from certctl.client.models.profiles import ProfileWrite
 from certctl.client.models.renewal_policies import RenewalPolicyWrite
 from certctl.client.models.targets import TargetWrite
 from certctl.connectors import registry
-from certctl.control import agent_groups, issuers, owners, policies, profiles, renewal_policies, targets, teams
+from certctl.control import (
+    agent_groups,
+    issuers,
+    owners,
+    policies,
+    profile_edits,
+    profiles,
+    renewal_policies,
+    targets,
+    teams,
+)
 from certctl.core.catalogue import AgentGroup, IssuerRecord, Owner, PolicyRule, Profile, RenewalPolicy, Team
 from certctl.core.target import AgentRecord, TargetRecord
 from certctl.policy.rules.configs import PolicySeverity, PolicyType, config_schema
@@ -66,6 +76,17 @@ class Kind(Struct, frozen=True, kw_only=True):
 
 async def _test_issuer(*given: Any) -> tuple[bool, str]:
     return True, await issuers.test(*given)
+
+
+class Waits(Struct, frozen=True):
+    """A change that is made once somebody else approves it."""
+
+    approval_id: str
+
+
+async def _edit_profile(*given: Any) -> Any:
+    profile, waits = await profile_edits.update(*given)
+    return profile if waits is None else Waits(waits.id)
 
 
 def _without_sees(delete: Callable[..., Awaitable[None]]) -> Delete:
@@ -169,7 +190,7 @@ KINDS: tuple[Kind, ...] = (
         edit="profile.edit",
         delete="profile.delete",
         create=profiles.create,
-        update=profiles.update,
+        update=_edit_profile,
         remove=profiles.delete,
         words=words_of.profiles,
         front=frozenset(
@@ -184,6 +205,7 @@ KINDS: tuple[Kind, ...] = (
             "enabled": True,
             "allowed_key_algorithms": [{"algorithm": "ECDSA", "min_size": 256}, {"algorithm": "RSA", "min_size": 2048}],
             "allowed_ekus": ["serverAuth"],
+            "approvals_required": 1,
         },
         inventory="profile_id",
     ),

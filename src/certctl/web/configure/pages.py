@@ -24,7 +24,7 @@ from certctl.web import tables
 from certctl.web.acts import Act, act, going
 from certctl.web.configure.fields import ABSENT, shown_of, value_at
 from certctl.web.configure.form import Form, Line, as_body, faults_of, form_of, read_form
-from certctl.web.configure.kinds import KINDS, Kind, Option
+from certctl.web.configure.kinds import KINDS, Kind, Option, Waits
 from certctl.web.configure.sides import tabs_of
 from certctl.web.guard import needs
 from certctl.web.marks import Mark
@@ -203,8 +203,8 @@ def save_page(kind: Kind) -> HTTPRouteHandler:
             if not wanted:
                 return going(f"{kind.path}/{record_id}", "same")
             changes = as_body(kind, wanted)
-            await kind.update(request.ctx, request.visible, request.actor, record_id, changes, expected)
-            return going(f"{kind.path}/{record_id}", "saved")
+            made = await kind.update(request.ctx, request.visible, request.actor, record_id, changes, expected)
+            return going(f"{kind.path}/{record_id}", "waits" if isinstance(made, Waits) else "saved")
 
         try:
             return await act(request, doing)

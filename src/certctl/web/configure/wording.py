@@ -49,7 +49,12 @@ def _of_profiles() -> dict[str, Label]:
         "required_csr_attributes": (_("CSR must hold"), _("Names of attributes, one a line")),
         "acme_auth_mode": (_("ACME"), _("How names are proven when they are ordered through ACME; empty: not offered")),
         "acme_issuer_id": (_("Issuer for ACME"), _("Who signs what is ordered through ACME")),
-        "requires_approval": (_("Two people must agree"), _("A second person decides each request")),
+        "requires_approval": (
+            _("Two people must agree"),
+            _("A second person decides each request and each edit of this"),
+        ),
+        "approvals_required": (_("How many must approve"), _("Beside the one who asks")),
+        "approvers": (_("Who may approve"), _("One a line; none: whoever holds the permission")),
     }
 
 

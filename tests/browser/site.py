@@ -129,9 +129,9 @@ class Site:
 class Host:
     """A host with an agent, played by hand."""
 
-    def __init__(self, site: Site, name: str) -> None:
+    def __init__(self, site: Site, name: str, token: str = "") -> None:
         self.site, self.name = site, name
-        token = site.call("POST", "/api/v1/agents/enrolment-tokens", {"agent_name": name})["token"]
+        token = token or site.call("POST", "/api/v1/agents/enrolment-tokens", {"agent_name": name})["token"]
         said = {"name": name, "hostname": f"{name}.test", "os": "linux", "version": "0.1.0"}
         enrolled = site.call("POST", "/api/v1/agents", said, key=token)
         self.id, self.credential = enrolled["id"], enrolled["credential"]

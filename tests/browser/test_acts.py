@@ -230,13 +230,26 @@ def test_a_second_person_approves_by_click(site, window):
     site.until(wanted, lambda found: found["status"] == "Active", "it is issued")
 
 
-def test_an_agent_is_enrolled_and_the_page_sees_it_come(site, window):
+def test_a_host_with_nothing_gets_its_first_certificate_step_by_step(site, window):
     page = window().go("/agents")
-    page.get_by_role("link", name="Enrol").first.click()
+    page.get_by_role("link", name="Enrol").first.press("Enter")
     page.get_by_label("Name of the host").fill("web-12")
-    page.get_by_role("button", name="Make its token").click()
+    page.get_by_role("button", name="Make its token").press("Enter")
     token = page.locator("#cmd-enrol").text_content().partition("ENROLMENT_TOKEN=")[2].split()[0]
     expect(page.locator("#arrived")).to_contain_text("Not heard of yet")
-    said = {"name": "web-12", "hostname": "web-12.test", "os": "linux", "version": "0.1.0"}
-    site.call("POST", "/api/v1/agents", said, key=token)
-    expect(page.locator("#arrived")).to_contain_text("Request a certificate for it", timeout=PATIENT)
+    host = Host(site, "web-12", token)
+    page.get_by_role("link", name="Name its server").press("Enter")
+    page.get_by_role("link", name="NGINX").press("Enter")
+    expect(page.get_by_label("Agent")).to_have_value(host.id)
+    page.get_by_label("Name", exact=True).fill("web-12 :443")
+    page.get_by_label("Certificate file", exact=True).fill("/etc/nginx/tls/web-12.crt")
+    page.get_by_label("Key file", exact=True).fill("/etc/nginx/tls/web-12.key")
+    page.get_by_role("button", name="Save").press("Enter")
+    page.get_by_role("link", name="Request a certificate").press("Enter")
+    expect(page.get_by_label("web-12 :443")).to_be_checked()
+    page.get_by_label("Name", exact=True).fill("first.example.com")
+    page.get_by_role("button", name="Request it").press("Enter")
+    expect(page.locator(".head .st")).to_contain_text("Issuing")
+    host.serve()
+    expect(page.locator(".head .st")).to_have_text("Proven", timeout=PATIENT)
+    expect(page.locator(".story")).to_contain_text("Seen served, by web-12")

@@ -500,3 +500,23 @@ async def test_an_edit_of_a_profile_that_wants_two_people_waits_for_the_second(a
     assert (await api.get(f"/api/v1/profiles/{profile['id']}"))["requires_approval"]
     (waits,) = (await api.get("/api/v1/approvals?state=pending"))["data"]
     assert waits["kind"] == "profile_edit"
+
+
+async def test_a_page_weighs_less_than_it_may_and_asks_no_other_host(api, visitor):
+    agent = await api.agent()
+    target = await api.target(agent)
+    shop = (await api.made("/api/v1/certificates", {"common_name": "shop.example.com", "target_ids": [target]}))["id"]
+    await agent.serve()
+    for number in range(60):
+        await api.made("/api/v1/teams", {"name": f"team {number:02}"})
+    for path in ("/", "/certificates", f"/certificates/{shop}", f"/targets/{target}", "/teams", "/audit", "/keys/new"):
+        page = await visitor.get(path)
+        assert re.findall(r'(?:src|href)="(?:https?:)?//[^"]*"', page.text) == [], path
+        weight = 0
+        for asset in sorted(set(re.findall(r'(?:src|href)="(/static/[^"#]+)', page.text))):
+            sent = await visitor.http.send(
+                visitor.http.build_request("GET", asset, headers={"Accept-Encoding": "gzip"}), stream=True
+            )
+            weight += len(b"".join([chunk async for chunk in sent.aiter_raw()]))
+        # a page itself goes out as it is, its files compressed
+        assert len(page.content) + weight < 150_000, (path, weight, len(page.content))

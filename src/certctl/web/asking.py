@@ -29,8 +29,10 @@ _PICKED = ("certificate_profile_id", "issuer_id", "renewal_policy_id", "team_id"
 
 @get(PATH, opt=needs("cert.issue"))
 async def show(request: WebRequest) -> Response[str]:
-    """The empty form; `name` fills the first field in."""
-    return await _page(request, Fields((("common_name", request.query_params.get("name", "")[:255]),)))
+    """The empty form; `name` fills the first field in, `target_ids` ticks a place."""
+    asked = request.query_params
+    given = (("common_name", asked.get("name", "")[:255]), ("target_ids", asked.get("target_ids", "")[:128]))
+    return await _page(request, Fields(given))
 
 
 async def _page(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
@@ -125,16 +126,16 @@ def new_pages(kind: Kind, permission: str = "") -> list[HTTPRouteHandler]:
     @get(f"{kind.path}/new", opt=allowed)
     async def ask(request: WebRequest) -> Response[str]:
         type_ = request.query_params.get("type", "")
+        given = {name: request.query_params[name][:128] for name in kind.references if name in request.query_params}
         if kind.types is not None and type_ not in dict(kind.types()):
             return await render(
                 request,
                 "choose.html",
                 kind=kind,
                 words=kind.words(),
-                types=kind.types(),
+                types=[(text, f"{kind.path}/new?{urlencode({'type': type_} | given)}") for type_, text in kind.types()],
                 tabs=tabs_of(request, kind.path),
             )
-        given = {name: request.query_params[name][:128] for name in kind.references if name in request.query_params}
         begun = {**kind.starts, **given}
         form = await _form(request, kind, type_, begun)
         return await _page(request, form, form.lines(begun))
@@ -142,7 +143,8 @@ def new_pages(kind: Kind, permission: str = "") -> list[HTTPRouteHandler]:
     @post(f"{kind.path}/new", opt=allowed)
     async def make(request: WebRequest) -> Response[str]:
         said = await request.checked()
-        form = await _form(request, kind, _type(kind, said), {})
+        # a form may come with one already chosen that is not among the first hundreds; the API judges it
+        form = await _form(request, kind, _type(kind, said), {name: said.get(name) for name in kind.references})
 
         async def doing(fields: Fields) -> str:
             wanted, faults = read_form(form, fields, None)

@@ -4,7 +4,7 @@ a successor made, an old one retired.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -58,10 +58,11 @@ async def show(request: WebRequest, issuer_id: FromPath[str]) -> Response[str]:
     """The tree, on one axis of time."""
     now = request.ctx.now()
     async with request.ctx.database.read() as tx:
-        issuer = await catalogue.get(tx, request.visible, IssuerRecord, issuer_id)
-        found = await hierarchy.generations(tx, request.visible, issuer_id)
+        issuer = await hierarchy.issuer(tx, request.visible, issuer_id)
+        found = await authority.ca_certificates_of(tx, request.ctx.scope, issuer_id)
+        revoked = await authority.ca_revocations(tx, request.ctx.scope, issuer_id)
         axis = _axis(found, now)
-        nodes = [await _node(tx, request, ca, depth, axis, found) for ca, depth in tree(found)]
+        nodes = [await _node(tx, request, ca, depth, axis, found, revoked) for ca, depth in tree(found)]
     ends = [node.ca.not_after for node in nodes if node.ca.state == "active"]
     return await render(
         request,
@@ -100,11 +101,17 @@ def _axis(found: Sequence[CaCertificate], now: datetime) -> Axis:
 
 
 async def _node(
-    tx: Tx, request: WebRequest, ca: CaCertificate, depth: int, axis: Axis, found: Sequence[CaCertificate]
+    tx: Tx,
+    request: WebRequest,
+    ca: CaCertificate,
+    depth: int,
+    axis: Axis,
+    found: Sequence[CaCertificate],
+    revoked: Container[str],
 ) -> Node:
     now = axis.now
     crl = await authority.latest_crl(tx, request.ctx.scope, ca.id)
-    mark = mark_of(ca, now, issues=_issues(ca, found))
+    mark = mark_of(ca, now, issues=_issues(ca, found), revoked=ca.id in revoked)
     parent = next((each.name or each.subject for each in found if each.id == ca.parent_id), "")
     return Node(
         ca=ca,
@@ -124,8 +131,10 @@ def _issues(ca: CaCertificate, found: Sequence[CaCertificate]) -> bool:
     return bool(issuing) and max(issuing, key=lambda each: each.generation).id == ca.id
 
 
-def mark_of(ca: CaCertificate, now: datetime, *, issues: bool) -> Mark:
+def mark_of(ca: CaCertificate, now: datetime, *, issues: bool, revoked: bool = False) -> Mark:
     """How a CA stands."""
+    if revoked:
+        return Mark("bad", "s-off", _("Revoked"))
     if ca.state == "retired":
         return Mark("unk", "s-none", _("Retired"))
     if ca.not_after <= now:
@@ -150,8 +159,8 @@ def crl_mark(crl: CrlRecord | None, now: datetime) -> Mark:
 
 async def _form(request: WebRequest, issuer_id: str) -> tuple[IssuerRecord, list[CaCertificate], Filled]:
     async with request.ctx.database.read() as tx:
-        issuer = await catalogue.get(tx, request.visible, IssuerRecord, issuer_id)
-        found = await hierarchy.generations(tx, request.visible, issuer_id)
+        issuer = await hierarchy.issuer(tx, request.visible, issuer_id)
+        found = await authority.ca_certificates_of(tx, request.ctx.scope, issuer_id)
     above = [(ca.id, ca.name or ca.subject) for ca in found if ca.state == "active" and not ca.issues_leaves]
     options = {
         "parent_ca_id": [("", _("The root")), *above],

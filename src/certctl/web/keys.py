@@ -11,7 +11,7 @@ from litestar import Response, get, post
 from litestar.params import FromPath
 
 from certctl.client.models.auth import KeyWrite
-from certctl.control import keys, roles
+from certctl.control import keys
 from certctl.core.actor import ActorType
 from certctl.core.catalogue import ApiKey, IssuerRecord, Profile, Team
 from certctl.core.errors import CallerError, Conflict, Malformed
@@ -29,6 +29,7 @@ from certctl.web.guard import needs
 from certctl.web.marks import Mark
 from certctl.web.pages import render
 from certctl.web.request import Fields, WebRequest
+from certctl.web.roles import known_roles
 from certctl.web.words import gettext as _
 
 PATH = "/keys"
@@ -59,7 +60,7 @@ async def show_all(request: WebRequest) -> Response[str]:
     listing = keys_made_by(keys.maker(request.actor, request.visible))
     async with request.ctx.database.read() as tx:
         table = await tables.read(request, tx, listing, request.ctx.scope)
-        names = {role.id: role.name for role in await roles.every(tx, request.ctx.scope)}
+        names = {role.id: role.name for role in await known_roles(tx, request.ctx.scope)}
     now = request.ctx.now()
     return await render(
         request,
@@ -80,7 +81,7 @@ async def _form(request: WebRequest) -> Filled:
     """The fields of a new key: the API's, with its end told in days from now."""
     options: dict[str, Sequence[tuple[str, str]]] = {}
     async with request.ctx.database.read() as tx:
-        known = await roles.every(tx, request.ctx.scope)
+        known = await known_roles(tx, request.ctx.scope)
         for name, (kind, permission) in _LIMITS.items():
             found = await views.record_page(tx, request.seen_by(permission), kind, Slice(limit=_MOST))
             options[name] = [(row.id, row.name) for row in found.data]
@@ -177,7 +178,7 @@ async def show(request: WebRequest, key_id: FromPath[str]) -> Response[str]:
 
 async def _page(request: WebRequest, key: ApiKey, fault: str = "") -> Response[str]:
     async with request.ctx.database.read() as tx:
-        names = {role.id: role.name for role in await roles.every(tx, request.ctx.scope)}
+        names = {role.id: role.name for role in await known_roles(tx, request.ctx.scope)}
         granted = await identity.grants_of(tx, request.ctx.scope, ActorType.API_KEY, [key.name])
     limits = [(word, ids) for word, ids in _limits(key) if ids is not None]
     return await render(

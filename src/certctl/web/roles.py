@@ -10,8 +10,11 @@ from certctl.control import roles
 from certctl.core.catalogue import Role
 from certctl.core.errors import CallerError, NotFound
 from certctl.core.permissions import PERMISSIONS, ROLES, limits_of, namespace
-from certctl.core.scope import GLOBAL, SCOPE_TYPES
+from certctl.core.scope import GLOBAL, SCOPE_TYPES, Scope
 from certctl.store.identity_listings import KEYS
+from certctl.store.lists import Asked, read_list
+from certctl.store.tx import Tx
+from certctl.store.whole_listings import EVERY_ROLE, RoleRow
 from certctl.web.acts import act, going
 from certctl.web.configure import pages as configure
 from certctl.web.configure.kinds import Kind
@@ -25,6 +28,7 @@ from certctl.web.words import gettext as _
 
 PATH = "/roles"
 _AT = f"{PATH}/{{role_id:str}}"
+_MOST = 500
 
 
 def _words() -> Words:
@@ -40,7 +44,13 @@ def _words() -> Words:
     )
 
 
-def _mark(role: Role) -> Mark:
+async def known_roles(tx: Tx, scope: Scope) -> list[RoleRow]:
+    """The built-in ones first, then the others by name."""
+    found = await read_list(tx, scope, EVERY_ROLE, Asked(sort="place", limit=_MOST))
+    return found.data
+
+
+def _mark(role: Role | RoleRow) -> Mark:
     built_in = role.id in ROLES
     return Mark("unk", "s-ok", _("Built in")) if built_in else Mark("unk", "s-none", _("Your own"))
 
@@ -64,7 +74,7 @@ KIND = Kind(
 async def show_all(request: WebRequest) -> Response[str]:
     """The built-in ones first."""
     async with request.ctx.database.read() as tx:
-        every = await roles.every(tx, request.ctx.scope)
+        every = await known_roles(tx, request.ctx.scope)
         held = {role.id: len((await roles.get(tx, request.ctx.scope, role.id))[1]) for role in every}
     return await render(
         request,

@@ -223,12 +223,13 @@ def main() -> int:
 
 # `bench/run.py NAME ...` runs one of these alone, with its own arguments
 PARTS = {
-    "chaos": "chaos_run",
     "alerts": "alerts",
-    "lists": "lists",
     "bulk": "bulk",
-    "summary": "summary",
+    "chaos": "chaos_run",
     "identity": "identity",
+    "lists": "lists",
+    "ocsp": "ocsp",
+    "summary": "summary",
 }
 
 if __name__ == "__main__":

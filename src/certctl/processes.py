@@ -41,6 +41,7 @@ from certctl.protocols.acme import AcmeApp
 from certctl.protocols.acme.sweeping import sweep
 from certctl.protocols.acme.validating import Validator
 from certctl.protocols.pki import PkiApp
+from certctl.protocols.pki.answers import Answers, RevocationWatch
 from certctl.protocols.pki.facts import LifecycleFacts
 from certctl.settings import Settings
 from certctl.store.database_clock import DatabaseClock
@@ -100,7 +101,8 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
         await batches.free_earlier_runs(ctx, SERVER_OWNER)
     cert_path, key_path = await _tls_files(house)
     tally = Tally()
-    pki = PkiApp(LifecycleFacts(ctx), clock=ctx.clock, tally=tally)
+    revocations = RevocationWatch(ctx, house.wakeups)
+    pki = PkiApp(LifecycleFacts(ctx), clock=ctx.clock, tally=tally, answers=Answers(revocations))
     state = AppState(
         ctx=ctx,
         wakeups=house.wakeups,
@@ -132,6 +134,7 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
         group.create_task(schedule.run(), name="schedule")
         group.create_task(counting.run(), name="counting")
         group.create_task(batch_runner.run(), name="batches")
+        group.create_task(revocations.run(), name="revocations")
         if settings.acme.enabled:
             group.create_task(validator.run(), name="acme-validation")
         keeper = group.create_task(_keep_own_tls(house, tls, stop), name="own-tls")
@@ -146,6 +149,7 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
             server.should_exit = True
         runner.stop()
         batch_runner.stop()
+        revocations.stop()
         validator.stop()
         schedule.stop()
         counting.stop()

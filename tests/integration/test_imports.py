@@ -271,8 +271,8 @@ async def test_our_ocsp_and_crl_know_nothing_of_it(api):
     assert row["status"] == "imported"
     async with ctx.database.read() as tx:
         for ca in await authority.ca_certificates_of(tx, ctx.scope, BUILT_IN_ISSUER):
-            assert await authority.known_serials(tx, ctx.scope, ca.id, ["abcdef"]) == []
-        assert await authority.known_serials(tx, ctx.scope, "", ["abcdef"]) == []
+            assert await authority.serial_facts(tx, ctx.scope, ca.issuer_id, ca.id, ["abcdef"]) == []
+        assert await authority.serial_facts(tx, ctx.scope, BUILT_IN_ISSUER, "", ["abcdef"]) == []
 
 
 async def test_scope_and_permissions(api):

@@ -15,6 +15,9 @@ from certctl.store.audit import EventRow as EventRow
 from certctl.store.tx import Tx
 
 
+_REVOKED = (EventType.CERTIFICATE_REVOKED, EventType.CA_REVOKED)
+
+
 async def append(tx: Tx, scope: Scope, now: datetime, *events: Event) -> None:
     """Record what happened, in order, with the transaction it happened in."""
     if events:
@@ -69,6 +72,14 @@ async def adopt_restored(tx: Tx, scope: Scope) -> int:
 async def follow(tx: Tx, scope: Scope, after: tuple[int, int], limit: int) -> list[EventRow]:
     """What happened behind `after` (transaction id, sequence), in the order of commits: none is ever skipped."""
     return await audit.events_after(tx, scope, after, limit)
+
+
+async def revoked_since(tx: Tx, scope: Scope, horizon: int | None) -> tuple[int, frozenset[str]]:
+    """The serial numbers whose revocation was not committed yet at an earlier look's `horizon`, and the horizon of this
+    look; none for None. Those of transactions that ran long may be told twice, none is left out.
+    """
+    at, details = await audit.details_since(tx, scope, _REVOKED, horizon)
+    return at, frozenset(str(one["serial_number"]) for one in details)
 
 
 async def recent(

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from msgspec import Struct
+
 from certctl.authority.crl import RevokedEntry, make_crl
 from certctl.authority.hierarchy import make_ocsp_responder
 from certctl.authority.ocsp import Responder, SerialStatus, answer
@@ -26,7 +28,6 @@ from certctl.pki.fingerprints import serial_hex, serial_int
 from certctl.policy.revocation import parse_reason
 from certctl.store import authority, jobs
 from certctl.store.authority import CrlRecord, ResponderRecord
-from certctl.store.tx import Tx
 from certctl.telemetry import points
 
 # each lost race is another process's CRL, and one that was begun after we asked tells what we need
@@ -126,8 +127,16 @@ async def _make_crl(ctx: Context, ca_certificate_id: str, latest: CrlRecord | No
     return record
 
 
-async def ocsp(ctx: Context, ca: CaCertificate, request_der: bytes) -> bytes:
-    """The signed answer to one OCSP request, from the facts as committed this moment."""
+class Speaker(Struct, frozen=True):
+    """Who answers for one CA generation of an issuer, until `ends_at`."""
+
+    issuer_id: str
+    responder: Responder
+    ends_at: datetime
+
+
+async def speaker(ctx: Context, ca: CaCertificate) -> Speaker:
+    """The OCSP responder of a CA generation, made now when the last one nears its end."""
     record = await _responder(ctx, ca)
     responder = Responder(
         ca=await issuing_ca(ctx, ca.id),
@@ -135,10 +144,16 @@ async def ocsp(ctx: Context, ca: CaCertificate, request_der: bytes) -> bytes:
         key_ref=record.key_ref,
         key_algorithm=KeyAlgorithm(record.key_algorithm),
     )
+    return Speaker(ca.issuer_id, responder, record.not_after)
+
+
+async def ocsp(ctx: Context, said_by: Speaker, request_der: bytes) -> bytes:
+    """The signed answer to one OCSP request, from the facts as committed this moment."""
+    responder = said_by.responder
+    ca_id = responder.ca.ca_certificate_id
 
     async def statuses(serials: list[int]) -> Mapping[int, SerialStatus]:
-        async with ctx.database.read() as tx:
-            return await _statuses(tx, ctx, ca.id, serials)
+        return await _statuses(ctx, said_by.issuer_id, ca_id, serials)
 
     points.reach("publish.ocsp.signing")
     answer_der = await answer(request_der, responder, statuses, ctx.signer, ctx.now(), ctx.patience.ocsp_validity)
@@ -146,14 +161,15 @@ async def ocsp(ctx: Context, ca: CaCertificate, request_der: bytes) -> bytes:
     return answer_der
 
 
-async def _statuses(tx: Tx, ctx: Context, ca_certificate_id: str, serials: list[int]) -> dict[int, SerialStatus]:
-    texts = [serial_hex(serial) for serial in serials]
-    known = await authority.known_serials(tx, ctx.scope, ca_certificate_id, texts)
-    revoked = await authority.revoked_serials(tx, ctx.scope, ca_certificate_id, texts)
-    found = {serial_int(row.serial_number): SerialStatus.good() for row in known}
-    for row in revoked:
-        found[serial_int(row.serial_number)] = SerialStatus.revoked(row.revoked_at, parse_reason(row.reason))
-    return found
+async def _statuses(ctx: Context, issuer_id: str, ca_id: str, serials: list[int]) -> dict[int, SerialStatus]:
+    async with ctx.database.read() as tx:
+        known = await authority.serial_facts(tx, ctx.scope, issuer_id, ca_id, [serial_hex(one) for one in serials])
+    return {
+        serial_int(row.serial_number): SerialStatus.revoked(row.revoked_at, parse_reason(row.reason or ""))
+        if row.revoked_at is not None
+        else SerialStatus.good()
+        for row in known
+    }
 
 
 async def _responder(ctx: Context, ca: CaCertificate) -> ResponderRecord:

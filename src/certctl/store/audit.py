@@ -19,7 +19,8 @@ from certctl.store.tx import Tx
 
 _OWN_TRANSACTION = sa.text("pg_current_xact_id()::text::bigint")
 _NOT_BEGUN = "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
-_HORIZON = "audit_events.transaction_id < pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+_RUNNING = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+_HORIZON = f"audit_events.transaction_id < {_RUNNING}"
 
 
 class EventRow(Struct, frozen=True, kw_only=True):
@@ -106,6 +107,30 @@ async def adopt_restored(tx: Tx, scope: Scope) -> int:
         .values(transaction_id=0)
     )
     return int(adopted.rowcount)
+
+
+async def details_since(tx: Tx, scope: Scope, event_type: str, horizon: int | None) -> tuple[int, list[dict[str, Any]]]:
+    """Every event of a type that was not to be seen yet at `horizon`, and the horizon of this look; None sees none.
+
+    For who asks again and again and must miss nothing, nor wait for the oldest running transaction as a follower does:
+    what runs longer is told once more at each look.
+    """
+    c = events.c
+    wanted = [c.tenant_id == scope.tenant_id, c.type.in_(event_types)]
+    if tx.dialect == "postgresql":
+        now = sa.select(sa.literal_column(_RUNNING).label("horizon")).subquery("now")
+        wanted.append(c.transaction_id >= horizon if horizon is not None else sa.false())
+        # one statement, so one snapshot: the horizon and what is seen beneath it belong together
+        found = await tx.execute(
+            sa.select(now.c.horizon, c.details).select_from(now.outerjoin(events, sa.and_(*wanted)))
+        )
+        rows = found.all()
+        return int(rows[0].horizon), [row.details for row in rows if row.details is not None]
+    end = int(await tx.scalar(sa.select(sa.func.max(c.seq)).where(c.tenant_id == scope.tenant_id)) or 0)
+    if horizon is None or horizon == end:
+        return end, []
+    found = await tx.execute(sa.select(c.details).where(*wanted, c.seq > horizon))
+    return end, [row.details for row in found]
 
 
 async def is_of_this_cluster(tx: Tx, position: tuple[int, int]) -> bool:

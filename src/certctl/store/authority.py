@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from msgspec import Struct
@@ -34,6 +35,7 @@ from certctl.store.schema import (
     versions,
 )
 from certctl.store.tx import Tx
+from certctl.store.wake import REVOKED_CHANNEL
 
 
 class ResponderRecord(Struct, frozen=True, kw_only=True):
@@ -72,11 +74,12 @@ class RevokedSerial(Struct, frozen=True, kw_only=True):
     revoked_at: datetime
 
 
-class KnownSerial(Struct, frozen=True, kw_only=True):
-    """A serial this CA has issued."""
+class SerialFact(Struct, frozen=True, kw_only=True):
+    """A serial number that a CA has issued; `revoked_at` is None, `reason` too, while it is good."""
 
     serial_number: str
-    not_after: datetime
+    revoked_at: datetime | None
+    reason: str | None
 
 
 async def get_fact(tx: Tx, scope: Scope, name: str) -> bytes | None:
@@ -296,20 +299,21 @@ async def revoked_count(tx: Tx, scope: Scope, ca_certificate_id: str) -> int:
     )
 
 
-async def revoked_serials(
-    tx: Tx, scope: Scope, ca_certificate_id: str, only: Sequence[str] | None = None
-) -> list[RevokedSerial]:
-    """The revoked serials of a CA generation: all, or those among `only`."""
-    statement = sa.select(revocations).where(
-        revocations.c.tenant_id == scope.tenant_id, revocations.c.ca_certificate_id == ca_certificate_id
+async def revoked_serials(tx: Tx, scope: Scope, ca_certificate_id: str) -> list[RevokedSerial]:
+    """Every revoked serial of a CA generation."""
+    return await tx.all(
+        RevokedSerial,
+        sa.select(revocations).where(
+            revocations.c.tenant_id == scope.tenant_id, revocations.c.ca_certificate_id == ca_certificate_id
+        ),
     )
-    if only is not None:
-        statement = statement.where(revocations.c.serial_number.in_(tuple(only)))
-    return await tx.all(RevokedSerial, statement)
 
 
 async def revoke_ca(tx: Tx, scope: Scope, record: RevocationRecord) -> bool:
-    """Write the fact that a CA certificate is revoked by the one above it; False when it was revoked before."""
+    """Write the fact that a CA certificate is revoked by the one above it; False when it was revoked before. The caller
+    writes the event `ca_revoked` in the same transaction, by which those hear of it who keep answers.
+    """
+    tx.wake(REVOKED_CHANNEL)
     row = {name: getattr(record, name) for name in record.__struct_fields__} | {"tenant_id": scope.tenant_id}
     inserted = await tx.execute(tx.insert(revocations).values(row).on_conflict_do_nothing())
     return inserted.rowcount == 1
@@ -337,19 +341,30 @@ async def ca_revocations(tx: Tx, scope: Scope, issuer_id: str) -> dict[str, Revo
     }
 
 
-async def known_serials(tx: Tx, scope: Scope, ca_certificate_id: str, serials: Sequence[str]) -> list[KnownSerial]:
-    """Which of `serials` a CA generation has issued, to leaves and to CAs below it."""
-    leaves = sa.select(versions.c.serial_number, versions.c.not_after).where(
-        versions.c.tenant_id == scope.tenant_id,
-        versions.c.ca_certificate_id == ca_certificate_id,
-        versions.c.serial_number.in_(tuple(serials)),
-    )
-    below = sa.select(ca_certificates.c.serial_number, ca_certificates.c.not_after).where(
-        ca_certificates.c.tenant_id == scope.tenant_id,
-        ca_certificates.c.parent_id == ca_certificate_id,
-        ca_certificates.c.serial_number.in_(tuple(serials)),
-    )
-    return await tx.all(KnownSerial, sa.union_all(leaves, below))
+async def serial_facts(tx: Tx, scope: Scope, issuer_id: str, ca_id: str, serials: Sequence[str]) -> list[SerialFact]:
+    """What is known of `serials` that a CA generation of an issuer has issued, to leaves or to CAs below it."""
+
+    def known(issued: sa.Table, signed_by: sa.Column[str]) -> sa.Select[Any]:
+        revoked = sa.and_(
+            revocations.c.tenant_id == scope.tenant_id,
+            revocations.c.issuer_id == issuer_id,
+            revocations.c.ca_certificate_id == ca_id,
+            revocations.c.serial_number == issued.c.serial_number,
+        )
+        return (
+            sa.select(issued.c.serial_number, revocations.c.revoked_at, revocations.c.reason)
+            .select_from(issued.outerjoin(revocations, revoked))
+            .where(
+                issued.c.tenant_id == scope.tenant_id,
+                issued.c.issuer_id == issuer_id,
+                signed_by == ca_id,
+                issued.c.serial_number.in_(tuple(serials)),
+            )
+        )
+
+    leaves = known(versions, versions.c.ca_certificate_id)
+    below = known(ca_certificates, ca_certificates.c.parent_id)
+    return await tx.all(SerialFact, sa.union_all(leaves, below))
 
 
 async def signing_cas(tx: Tx, scope: Scope, *, roots: bool = False) -> list[CaCertificate]:

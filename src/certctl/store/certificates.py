@@ -19,6 +19,7 @@ from certctl.core.target import TargetRecord
 from certctl.store import names, schema
 from certctl.store.schema import certificate_targets, certificates, orders, revocations, versions
 from certctl.store.tx import Tx
+from certctl.store.wake import REVOKED_CHANNEL
 
 _LIMITED_BY = {
     "teams": certificates.c.team_id,
@@ -324,7 +325,12 @@ async def make_current(tx: Tx, scope: Scope, chosen: Version) -> None:
 
 
 async def mark_revoked(tx: Tx, scope: Scope, record: RevocationRecord) -> bool:
-    """Write the fact and the version's status; False when it was revoked before."""
+    """Write the fact and the version's status; False when it was revoked before.
+
+    Answers that were signed before are kept by processes (`protocols.pki.answers`): the caller writes the event
+    `certificate_revoked` in the same transaction, by which they hear of it.
+    """
+    tx.wake(REVOKED_CHANNEL)
     row = {name: getattr(record, name) for name in record.__struct_fields__}
     inserted = await tx.execute(tx.insert(revocations).values(row).on_conflict_do_nothing())
     await tx.execute(

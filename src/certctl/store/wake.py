@@ -29,6 +29,9 @@ def agent_channel(agent_id: str) -> str:
     return f"agent:{agent_id}"
 
 
+REVOKED_CHANNEL = "revoked"
+
+
 def job_channel(job_id: str) -> str:
     """The wake-up channel of whoever waits for one job."""
     return f"job:{job_id}"

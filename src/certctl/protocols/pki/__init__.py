@@ -30,12 +30,13 @@ from certctl.core.errors import (
 )
 from certctl.core.ids import check_id
 from certctl.pki.certs import read_certificate
-from certctl.pki.fingerprints import serial_int
+from certctl.pki.fingerprints import serial_hex, serial_int
+from certctl.protocols.pki.answers import Answers, Kept, Reply
 from certctl.telemetry import metrics
 from certctl.telemetry.logging import get_logger
 from certctl.telemetry.tally import Tally
 from certctl.wire import ocsp
-from certctl.wire.ocsp import CertId, ResponseStatus
+from certctl.wire.ocsp import CertId, OcspRequest, ResponseStatus
 
 PREFIX = "/.well-known/pki/"
 MAX_CACHE_AGE = timedelta(hours=1)
@@ -55,10 +56,13 @@ class CrlDocument(Struct, frozen=True):
 
 
 class OcspDocument(Struct, frozen=True):
-    """A signed OCSP answer; `cacheable_until` is None when nobody may keep it."""
+    """A signed OCSP answer; `cacheable_until` is None when nobody outside may keep it, `usable_until` when this process
+    may not give it twice either.
+    """
 
     der: bytes
     cacheable_until: datetime | None
+    usable_until: datetime | None = None
 
 
 class PkiFacts(Protocol):
@@ -75,13 +79,6 @@ class PkiFacts(Protocol):
     async def ca_certificate(self, ca_or_issuer_id: str) -> bytes | None:
         """The CA's own certificate, DER."""
         ...
-
-
-class _Reply(Struct, frozen=True):
-    status: int
-    content_type: str
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
 
 
 class _Request(Struct, frozen=True):
@@ -111,8 +108,15 @@ class _ClientGone(Exception):
 class PkiApp:
     """The ASGI app."""
 
-    def __init__(self, facts: PkiFacts, clock: Clock | None = None, tally: Tally | None = None) -> None:
+    def __init__(
+        self,
+        facts: PkiFacts,
+        clock: Clock | None = None,
+        tally: Tally | None = None,
+        answers: Answers | None = None,
+    ) -> None:
         self._facts = facts
+        self._answers = answers
         self._tally = tally or Tally()
         self._clock = clock or SystemClock()
         self._log = get_logger(__name__)
@@ -130,7 +134,7 @@ class PkiApp:
         else:
             await send({"type": "websocket.close", "code": 1000})
 
-    async def _reply(self, scope: Scope, receive: Receive) -> _Reply:
+    async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         try:
             request = _read_request(scope)
             if request.kind == "crl":
@@ -149,7 +153,7 @@ class PkiApp:
             self._log.exception("public PKI endpoint failed", path=scope["path"], error=error)
             return _text(500, "internal error")
 
-    async def _crl(self, request: _Request) -> _Reply:
+    async def _crl(self, request: _Request) -> Reply:
         _allow(request, "GET, HEAD")
         document = await self._facts.crl(request.id)
         if document is None:
@@ -159,17 +163,17 @@ class PkiApp:
             ("last-modified", _http_date(document.this_update)),
             ("expires", _http_date(document.next_update)),
         )
-        return _with_etag(request, _Reply(200, "application/pkix-crl", document.der, headers))
+        return _with_etag(request, Reply(200, "application/pkix-crl", document.der, headers))
 
-    async def _ca_certificate(self, request: _Request) -> _Reply:
+    async def _ca_certificate(self, request: _Request) -> Reply:
         _allow(request, "GET, HEAD")
         certificate_der = await self._facts.ca_certificate(request.id)
         if certificate_der is None:
             raise NotFound("no CA certificate of that name")
         headers = (("cache-control", f"public, max-age={int(MAX_CACHE_AGE.total_seconds())}"),)
-        return _with_etag(request, _Reply(200, "application/pkix-cert", certificate_der, headers))
+        return _with_etag(request, Reply(200, "application/pkix-cert", certificate_der, headers))
 
-    async def _ocsp(self, request: _Request, receive: Receive) -> _Reply:
+    async def _ocsp(self, request: _Request, receive: Receive) -> Reply:
         if request.rest:
             _allow(request, "GET, HEAD")
             self._count("request_get")
@@ -182,6 +186,15 @@ class PkiApp:
             _allow(request, "POST")
             self._count("request_post")
             request_der = await _read_body(request, receive)
+        kept = self._answers.get(request.id, request_der, self._clock.now()) if self._answers else None
+        if kept is not None:
+            for label in kept.labels:
+                self._count(label)
+            return kept.reply
+        return await self._answer(request, request_der)
+
+    async def _answer(self, request: _Request, request_der: bytes) -> Reply:
+        ticket = self._answers.ticket() if self._answers else 0
         try:
             document = await self._facts.ocsp(request.id, request_der)
         except CallerError:
@@ -196,35 +209,25 @@ class PkiApp:
         if document is None:
             self._count("issuer_not_found")
             raise NotFound("no OCSP responder of that name")
-        self._count_answer(request_der, document.der)
-        if document.cacheable_until is None or not _may_be_kept(request_der, document.der):
-            return _Reply(200, ocsp.RESPONSE_TYPE, document.der, (("cache-control", "no-store"),))
-        headers = (
-            ("cache-control", self._cache_control(document.cacheable_until)),
-            ("expires", _http_date(document.cacheable_until)),
-        )
-        return _with_etag(request, _Reply(200, ocsp.RESPONSE_TYPE, document.der, headers))
+        asked, labels = _judge(request_der, document.der)
+        for label in labels:
+            self._count(label)
+        is_for_all = asked is not None and asked.nonce is None
+        if document.cacheable_until is None or not is_for_all:
+            reply = Reply(200, ocsp.RESPONSE_TYPE, document.der, (("cache-control", "no-store"),))
+        else:
+            headers = (
+                ("cache-control", self._cache_control(document.cacheable_until)),
+                ("expires", _http_date(document.cacheable_until)),
+            )
+            reply = _with_etag(request, Reply(200, ocsp.RESPONSE_TYPE, document.der, headers))
+        serial = _only_known(asked, labels)
+        if self._answers and serial and document.usable_until is not None and document.cacheable_until is None:
+            self._answers.put(ticket, request.id, request_der, Kept(serial, document.usable_until, reply, labels))
+        return reply
 
     def _count(self, label: str) -> None:
         self._tally.count(metrics.OCSP, label=label)
-
-    def _count_answer(self, request_der: bytes, response_der: bytes) -> None:
-        """From the bytes themselves: what was asked, and what the signed answer says of it."""
-        try:
-            asked = ocsp.read_request(request_der)
-        except Malformed as error:
-            self._count("request_invalid")
-            if any(violation.rule == ocsp.NONCE_IS_MALFORMED for violation in error.violations):
-                self._count("nonce_malformed")
-            return
-        if ocsp.read_response_status(response_der) is not ResponseStatus.SUCCESSFUL:
-            self._count("request_invalid")
-            return
-        self._count("request_success")
-        for _ in range(ocsp.count_unknown(response_der)):
-            self._count("cert_not_found")
-        if asked.nonce is not None:
-            self._count("nonce_echoed")
 
     async def _request_of_path(self, request: _Request) -> bytes:
         """Base64 of the request (RFC 6960 A.1), or a serial number in hex, for which the request is written here."""
@@ -293,28 +296,40 @@ async def _read_body(request: _Request, receive: Receive) -> bytes:
             return bytes(body)
 
 
-def _may_be_kept(request_der: bytes, response_der: bytes) -> bool:
-    """Whether the answer is the same for whoever asks: a signed one to a request without nonce (RFC 5019 6)."""
+def _judge(request_der: bytes, response_der: bytes) -> tuple[OcspRequest | None, tuple[str, ...]]:
+    """What was asked, where the answer is a signed one, and the words that count it: from the bytes themselves."""
     try:
-        request = ocsp.read_request(request_der)
-        status = ocsp.read_response_status(response_der)
-    except Malformed:
-        return False
-    return request.nonce is None and status is ResponseStatus.SUCCESSFUL
+        asked = ocsp.read_request(request_der)
+    except Malformed as error:
+        nonce_is_wrong = any(violation.rule == ocsp.NONCE_IS_MALFORMED for violation in error.violations)
+        return None, ("request_invalid", *(("nonce_malformed",) if nonce_is_wrong else ()))
+    if ocsp.read_response_status(response_der) is not ResponseStatus.SUCCESSFUL:
+        return None, ("request_invalid",)
+    unknown = ("cert_not_found",) * ocsp.count_unknown(response_der)
+    return asked, ("request_success", *unknown, *(("nonce_echoed",) if asked.nonce is not None else ()))
 
 
-def _with_etag(request: _Request, reply: _Reply) -> _Reply:
+def _only_known(asked: OcspRequest | None, labels: tuple[str, ...]) -> str:
+    """The serial number, in hex, that an answer without a nonce speaks of if it is one alone and known, else empty: of
+    what was never issued nobody would hear when it is.
+    """
+    if asked is None or labels != ("request_success",) or len(asked.cert_ids) != 1:
+        return ""
+    return serial_hex(asked.cert_ids[0].serial_number)
+
+
+def _with_etag(request: _Request, reply: Reply) -> Reply:
     """The reply with a strong ETag, or 304 when the client has these bytes already (RFC 9110 13.1.2)."""
     etag = f'"{hashlib.sha256(reply.body).hexdigest()}"'
     headers = (*reply.headers, ("etag", etag))
     wanted = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
     if request.method in {"GET", "HEAD"} and (etag in wanted or "*" in wanted):
-        return _Reply(304, "", b"", headers)
-    return _Reply(reply.status, reply.content_type, reply.body, headers)
+        return Reply(304, "", b"", headers)
+    return Reply(reply.status, reply.content_type, reply.body, headers)
 
 
-def _ocsp_error(status: ResponseStatus) -> _Reply:
-    return _Reply(200, ocsp.RESPONSE_TYPE, ocsp.error_response(status), (("cache-control", "no-store"),))
+def _ocsp_error(status: ResponseStatus) -> Reply:
+    return Reply(200, ocsp.RESPONSE_TYPE, ocsp.error_response(status), (("cache-control", "no-store"),))
 
 
 _STATUS: dict[type[CertctlError], int] = {
@@ -328,20 +343,20 @@ _STATUS: dict[type[CertctlError], int] = {
 }
 
 
-def _refusal(error: CallerError) -> _Reply:
+def _refusal(error: CallerError) -> Reply:
     allow = (("allow", error.allow),) if isinstance(error, _MethodNotAllowed) else ()
     return _text(_STATUS.get(type(error), 400), error.message, allow)
 
 
-def _text(status: int, text: str, headers: tuple[tuple[str, str], ...] = ()) -> _Reply:
-    return _Reply(status, "text/plain; charset=utf-8", f"{text}\n".encode(), (*headers, ("cache-control", "no-store")))
+def _text(status: int, text: str, headers: tuple[tuple[str, str], ...] = ()) -> Reply:
+    return Reply(status, "text/plain; charset=utf-8", f"{text}\n".encode(), (*headers, ("cache-control", "no-store")))
 
 
 def _http_date(moment: datetime) -> str:
     return format_datetime(moment.astimezone(UTC), usegmt=True)
 
 
-async def _send(reply: _Reply, send: Send, *, has_body: bool) -> None:
+async def _send(reply: Reply, send: Send, *, has_body: bool) -> None:
     headers = [*reply.headers, ("x-content-type-options", "nosniff")]
     if reply.status != 304:
         headers += [("content-type", reply.content_type), ("content-length", str(len(reply.body)))]

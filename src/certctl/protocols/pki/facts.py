@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from certctl.lifecycle import publish
 from certctl.lifecycle.context import Context
+from certctl.lifecycle.publish import Speaker
 from certctl.protocols.pki import CrlDocument, OcspDocument
+from certctl.protocols.pki.answers import LONGEST_USE
+
+# who answers for a CA is looked up so often; which serials are revoked is looked up for each answer
+_KNOWN_SECONDS = 1.0
 
 
 class LifecycleFacts:
     """CRLs, OCSP answers and CA certificates from the committed facts of one tenant."""
 
-    def __init__(self, ctx: Context) -> None:
+    def __init__(self, ctx: Context, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._ctx = ctx
+        self._monotonic = monotonic
+        self._speakers: dict[str, tuple[float, Speaker]] = {}
 
     async def crl(self, ca_or_issuer_id: str) -> CrlDocument | None:
         """The current CRL of a CA generation, or of an issuer's current one."""
@@ -22,13 +32,27 @@ class LifecycleFacts:
         return CrlDocument(record.crl_der, record.this_update, record.next_update, record.number)
 
     async def ocsp(self, ca_or_issuer_id: str, request_der: bytes) -> OcspDocument | None:
-        """A signed answer; not kept by caches, so that a revocation shows at once."""
-        ca = await publish.find_ca(self._ctx, ca_or_issuer_id)
-        if ca is None:
+        """A signed answer; not kept by caches outside, so that a revocation shows at once."""
+        speaker = await self._speaker(ca_or_issuer_id)
+        if speaker is None:
             return None
-        return OcspDocument(await publish.ocsp(self._ctx, ca, request_der), None)
+        now, patience = self._ctx.now(), self._ctx.patience
+        answer_der = await publish.ocsp(self._ctx, speaker, request_der)
+        ours_for = min(LONGEST_USE, patience.ocsp_validity / 4, (speaker.ends_at - now) / 4)
+        return OcspDocument(answer_der, cacheable_until=None, usable_until=now + ours_for)
 
     async def ca_certificate(self, ca_or_issuer_id: str) -> bytes | None:
         """The CA's own certificate, DER."""
         ca = await publish.find_ca(self._ctx, ca_or_issuer_id)
         return None if ca is None else ca.certificate_der
+
+    async def _speaker(self, ca_or_issuer_id: str) -> Speaker | None:
+        looked_at, speaker = self._speakers.get(ca_or_issuer_id, (float("-inf"), None))
+        if speaker is not None and self._monotonic() - looked_at < _KNOWN_SECONDS:
+            return speaker
+        ca = await publish.find_ca(self._ctx, ca_or_issuer_id)
+        if ca is None:
+            return None
+        speaker = await publish.speaker(self._ctx, ca)
+        self._speakers[ca_or_issuer_id] = (self._monotonic(), speaker)
+        return speaker

@@ -1,0 +1,165 @@
+"""Signed OCSP answers that are given again, as long as this process knows that nothing they speak of was revoked.
+
+A kept answer is used only while the watch has looked at the log of revocations a moment ago; what was revoked is
+dropped at that look (ADR 27). Between a commit elsewhere and the look the old truth is told, for less than a second.
+Must never keep an answer whose facts were read before a look and stored after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+
+from certctl import ledger
+from certctl.core.errors import CertctlError
+from certctl.lifecycle.context import Context
+from certctl.store.wake import REVOKED_CHANNEL, Wakeups
+from certctl.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+MOST_KEPT = 20_000  # about 25 MB
+LONGEST_USE = timedelta(minutes=10)
+_LOOK_SECONDS = 0.25
+# without a look for so long nothing that is kept is used: the database, or this process, is too slow to know
+_TRUSTED_SECONDS = 0.75
+# revocations a second above which looks are spaced instead of following each: then the old truth may be told so long
+_STORM, _STORM_LOOK_SECONDS = 16, 0.05
+
+
+class RevocationWatch:
+    """One per process: looks at what was revoked, by hints at once and by the clock beneath them."""
+
+    def __init__(self, ctx: Context, wakeups: Wakeups, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._ctx = ctx
+        self._wakeups = wakeups
+        self._monotonic = monotonic
+        self._horizon: int | None = None
+        self._last: frozenset[str] = frozenset()
+        self._looked_at = float("-inf")
+        self._is_told = False
+        self._told: deque[float] = deque(maxlen=_STORM)
+        self._stopping = False
+        self.looks = 0
+        self.drop: Callable[[frozenset[str] | None], None] = lambda _serials: None
+        wakeups.call(REVOKED_CHANNEL, self._tell)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether all that was revoked until less than a second ago is known here."""
+        return not self._is_told and self._monotonic() - self._looked_at < _TRUSTED_SECONDS
+
+    def _tell(self) -> None:
+        """Something was revoked: what is kept waits for the look, unless that would be always."""
+        now = self._monotonic()
+        self._told.append(now)
+        if not self._is_storm(now):
+            self._is_told = True
+
+    def _is_storm(self, now: float) -> bool:
+        return len(self._told) == _STORM and now - self._told[0] < 1.0
+
+    async def look(self) -> None:
+        """Read what was revoked since the last look, and have it dropped. Raises Temporary; then nothing is used."""
+        began, self._is_told = self._monotonic(), False
+        try:
+            async with self._ctx.database.read() as tx:
+                horizon, serials = await ledger.revoked_since(tx, self._ctx.scope, self._horizon)
+        except BaseException:
+            self._is_told = True
+            raise
+        is_same_log = self._horizon is not None and horizon >= self._horizon
+        if fresh := serials - self._last:
+            self.looks += 1
+        if not is_same_log or fresh:
+            self.drop(fresh if is_same_log else None)
+        self._horizon, self._last, self._looked_at = horizon, serials, began
+
+    async def run(self) -> None:
+        """Look again and again until `stop`."""
+        with self._wakeups.watch(REVOKED_CHANNEL) as told:
+            while not self._stopping:
+                with contextlib.suppress(CertctlError):
+                    await self.look()
+                await told.wait(_LOOK_SECONDS)
+                if self._is_storm(self._monotonic()):
+                    await asyncio.sleep(_STORM_LOOK_SECONDS)
+
+    def stop(self) -> None:
+        """End `run`."""
+        self._stopping = True
+        self._wakeups.tell((REVOKED_CHANNEL,))
+
+
+class Reply(Struct, frozen=True):
+    """One HTTP answer; header names in lowercase."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Kept(Struct, frozen=True):
+    """One signed answer with all that its next use needs; `serial_number` in hex, as the log names it."""
+
+    serial_number: str
+    until: datetime
+    reply: Reply
+    labels: tuple[str, ...]
+
+
+class Answers:
+    """Answers by (CA's name, request); the eldest make room."""
+
+    def __init__(self, watch: RevocationWatch) -> None:
+        self._watch = watch
+        self._kept: dict[tuple[str, bytes], Kept] = {}
+        self._of_serial: dict[str, set[tuple[str, bytes]]] = {}
+        watch.drop = self._drop
+
+    def get(self, name: str, request_der: bytes, now: datetime) -> Kept | None:
+        """The answer to give again, or None when it must be made."""
+        kept = self._kept.get((name, request_der))
+        if kept is None or now >= kept.until or not self._watch.is_current:
+            return None
+        return kept
+
+    def ticket(self) -> int:
+        """To be drawn before the facts of an answer are read."""
+        return self._watch.looks
+
+    def put(self, ticket: int, name: str, request_der: bytes, kept: Kept) -> None:
+        """Keep an answer, unless a revocation has become known since its ticket was drawn."""
+        if ticket != self._watch.looks:
+            return
+        key = (name, request_der)
+        self._forget([key])
+        while len(self._kept) >= MOST_KEPT:
+            self._forget([next(iter(self._kept))])
+        self._kept[key] = kept
+        self._of_serial.setdefault(kept.serial_number, set()).add(key)
+
+    def _drop(self, serials: frozenset[str] | None) -> None:
+        if serials is None:
+            self._kept.clear()
+            self._of_serial.clear()
+            return
+        for serial in serials:
+            self._forget(tuple(self._of_serial.get(serial, ())))
+
+    def _forget(self, keys: Iterable[tuple[str, bytes]]) -> None:
+        for key in keys:
+            kept = self._kept.pop(key, None)
+            if kept is None:
+                continue
+            others = self._of_serial[kept.serial_number]
+            others.discard(key)
+            if not others:
+                del self._of_serial[kept.serial_number]

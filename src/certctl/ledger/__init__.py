@@ -14,7 +14,6 @@ from certctl.store import audit, audit_tree
 from certctl.store.audit import EventRow as EventRow
 from certctl.store.tx import Tx
 
-
 _REVOKED = (EventType.CERTIFICATE_REVOKED, EventType.CA_REVOKED)
 
 

@@ -109,8 +109,10 @@ async def adopt_restored(tx: Tx, scope: Scope) -> int:
     return int(adopted.rowcount)
 
 
-async def details_since(tx: Tx, scope: Scope, event_type: str, horizon: int | None) -> tuple[int, list[dict[str, Any]]]:
-    """Every event of a type that was not to be seen yet at `horizon`, and the horizon of this look; None sees none.
+async def details_since(
+    tx: Tx, scope: Scope, event_types: Sequence[str], horizon: int | None
+) -> tuple[int, list[dict[str, Any]]]:
+    """Every event of these types that could not be seen yet at `horizon`, and the horizon of this look; None: no event.
 
     For who asks again and again and must miss nothing, nor wait for the oldest running transaction as a follower does:
     what runs longer is told once more at each look.

@@ -1,7 +1,7 @@
 """Signed OCSP answers that are given again, as long as this process knows that nothing they speak of was revoked.
 
 A kept answer is used only while the watch has looked at the log of revocations a moment ago; what was revoked is
-dropped at that look (ADR 27). Between a commit elsewhere and the look the old truth is told, for less than a second.
+dropped at that look (ADR 30). Between a commit elsewhere and the look the old truth is told, for less than a second.
 Must never keep an answer whose facts were read before a look and stored after it.
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -131,7 +132,7 @@ async def test_signs_of_life_that_say_nothing_new_are_written_together(api, monk
         return {one["id"]: one["last_heartbeat_at"] for one in (await api.get("/api/v1/agents"))["data"]}
 
     before = await beaten()
-    api.clock.moment += beats.timedelta(seconds=30)
+    api.clock.moment += timedelta(seconds=30)
     with statements(api) as said:
         await asyncio.gather(*(beat(agent, hostname=f"web-{number}.test") for number, agent in enumerate(agents)))
         await asyncio.gather(*(agent.work() for agent in agents))
@@ -154,10 +155,46 @@ async def test_a_kept_sign_is_written_after_a_while(api, monkeypatch):
     shown = f"/api/v1/agents/{agent.id}"
     before = (await api.get(shown))["last_heartbeat_at"]
     monkeypatch.setattr(beats, "KEPT_SECONDS", 0.01)
-    api.clock.moment += beats.timedelta(seconds=30)
+    api.clock.moment += timedelta(seconds=30)
     await beat(agent)
     await until(lambda: not writers())
     assert (await api.get(shown))["last_heartbeat_at"] > before
+
+
+async def test_signs_that_could_not_be_written_are_written_later(api, monkeypatch):
+    """A database that is away makes nobody write one by one, and loses nothing but time."""
+    (agent,) = await at_rest(api, 1)
+    shown = f"/api/v1/agents/{agent.id}"
+    before = (await api.get(shown))["last_heartbeat_at"]
+    monkeypatch.setattr(beats, "KEPT_SECONDS", 0.01)
+    failures = 0
+    note = beats.agents.note_signs
+
+    async def sometimes(*arguments):
+        nonlocal failures
+        if failures < 3:
+            failures += 1
+            raise beats.CertctlError("the database is away")
+        await note(*arguments)
+
+    monkeypatch.setattr(beats.agents, "note_signs", sometimes)
+    api.state.draining.set()
+    await until(lambda: not writers())
+    api.state.draining.clear()
+    failures = 0
+    api.clock.moment += timedelta(seconds=30)
+    await beat(agent)
+    await until(lambda: not writers())
+    assert failures == 3
+    assert (await api.get(shown))["last_heartbeat_at"] > before
+    # at the end of a process it is tried once
+    monkeypatch.setattr(beats, "KEPT_SECONDS", 600)
+    failures = 0
+    api.clock.moment += timedelta(seconds=30)
+    await beat(agent)
+    api.state.drain()
+    await until(lambda: not writers())
+    assert failures == 1
 
 
 async def test_what_is_new_is_written_at_once(api):
@@ -166,13 +203,13 @@ async def test_what_is_new_is_written_at_once(api):
     await beat(agent, version="0.2.0")
     assert (await api.get(shown))["version"] == "0.2.0"
     # old enough that a sign kept in memory, and lost, would matter
-    api.clock.moment += beats.timedelta(seconds=61)
+    api.clock.moment += timedelta(seconds=151)
     before = (await api.get(shown))["last_heartbeat_at"]
     await beat(agent, version="0.2.0")
     assert (await api.get(shown))["last_heartbeat_at"] > before
     # back after a silence: by a heartbeat or by a poll, either is told, once
     for number, sign in enumerate((beat, type(agent).work), start=1):
-        api.clock.moment += beats.timedelta(minutes=6)
+        api.clock.moment += timedelta(minutes=6)
         await observe.tick(api.house.ctx)
         assert (await api.get(shown))["status"] == "Offline"
         await sign(agent)
@@ -186,12 +223,12 @@ async def test_a_lost_sign_is_no_later_one_undone(api):
 
     (agent,) = await at_rest(api, 1)
     ctx, now = api.house.ctx, api.clock.moment
-    for moment in (now + beats.timedelta(seconds=20), now + beats.timedelta(seconds=10)):
+    for moment in (now + timedelta(seconds=20), now + timedelta(seconds=10)):
         async with ctx.database.begin("agent.beats") as tx:
             await store.note_signs(tx, ctx.scope, {agent.id: moment, "agent-unknown": moment})
     async with ctx.database.read() as tx:
         found = await store.catalogue.get(tx, ctx.scope, store.AgentRecord, agent.id)
-    assert found.last_heartbeat_at == now + beats.timedelta(seconds=20)
+    assert found.last_heartbeat_at == now + timedelta(seconds=20)
 
 
 async def test_a_server_that_has_too_much_to_do_says_when_to_come_back(api):

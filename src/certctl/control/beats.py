@@ -2,14 +2,14 @@
 
 An agent beats every thirty seconds and says the same as before; a commit for each would be most of what a large
 fleet's calls cost. What is kept here is lost with the process, and comes again with the agent's next beat. Anything
-new (another version, another run, a return after silence, a sign long not written) is written at once by `enrolment`.
+new (another version, another run, a return after silence, a sign long not written) is written at once, by `enrolment`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from certctl.core.errors import CertctlError
 from certctl.core.status import AgentStatus
@@ -21,7 +21,6 @@ from certctl.telemetry.logging import get_logger
 log = get_logger(__name__)
 
 KEPT_SECONDS = 5.0
-_LONGEST_UNWRITTEN = timedelta(minutes=1)
 
 
 class Beats:
@@ -36,10 +35,10 @@ class Beats:
     def keep(self, agent: AgentRecord) -> bool:
         """Keep a sign of life of an agent that is as it is recorded; False when it has to be written at once.
 
-        An agent that is not online, or whose last written sign is old, has to be: what is kept may still be lost.
+        An agent that is not online, or that would soon be taken for silent, has to be: what is kept may still be lost.
         """
         now, last = self._ctx.now(), agent.last_heartbeat_at
-        longest = min(_LONGEST_UNWRITTEN, self._ctx.patience.agent_silence / 4)
+        longest = self._ctx.patience.agent_silence / 2
         if agent.status != AgentStatus.ONLINE or last is None or now - last >= longest or self._closing.is_set():
             return False
         self._kept[agent.id] = now
@@ -53,6 +52,8 @@ class Beats:
                 async with asyncio.timeout(KEPT_SECONDS):
                     await self._closing.wait()
             await self._write()
+            if self._closing.is_set():
+                return
 
     async def _write(self) -> None:
         kept, self._kept = self._kept, {}
@@ -60,7 +61,8 @@ class Beats:
             async with self._ctx.database.begin("agent.beats") as tx:
                 await agents.note_signs(tx, self._ctx.scope, kept)
         except CertctlError as error:
-            # they come again with the next beats, which are written at once when these grow old
+            # tried again together: a commit for each is the last thing that a busy database needs
+            self._kept = kept | self._kept
             log.warning("signs_of_life_not_written", agents=len(kept), error=error)
         except Exception:
             log.exception("signs_of_life_not_written", agents=len(kept))

@@ -23,6 +23,6 @@ VOLUME ["/var/lib/certctl"]
 USER 1000:1000
 # enrolled, and a run of it holds the state folder
 HEALTHCHECK --interval=60s --timeout=15s --start-period=90s --retries=3 \
-  CMD ["sh", "-c", "certctl-agent status --json | grep -q '\"running\": true'"]
+  CMD ["sh", "-c", "said=$(certctl-agent status --json) && echo \"$said\" | grep -q '\"running\": true'"]
 ENTRYPOINT ["certctl-agent"]
 CMD ["run"]

@@ -85,6 +85,8 @@ def test_the_agents_health_check_can_say_both(tmp_path):
         return ended.returncode == 0
 
     assert not healthy(), "not enrolled"
+    with FolderLock(state):
+        assert not healthy(), "it runs and waits for a server that lets it in"
     who = Identity(
         agent_id="agent-1",
         name="web-1",

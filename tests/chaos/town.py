@@ -219,9 +219,12 @@ class Town:
         """Restart both servers, gently, so that no renewal falls due while the town is judged: lives are short here."""
         self.renewal_check = "24h"
         for replica in self.replicas:
+            # one that the fire killed last may have begun a moment ago: before it is up, there is nothing to stop gently
+            self.wait(lambda one=replica: self._is_ready(one), f"{replica.name} is ready", 120)
             assert replica.process is not None
             replica.process.terminate()
-            assert replica.process.wait(60) == 0, f"{replica.name} did not drain: {self.log(replica.name)}"
+            ended = replica.process.wait(60)
+            assert ended == 0, f"{replica.name} did not drain, it ended with {ended}: {self.log(replica.name)}"
             replica.start()
             self.wait(lambda one=replica: self._is_ready(one), f"{replica.name} is ready", 120)
 

@@ -9,9 +9,11 @@ from urllib.parse import quote
 
 import pytest
 
+from certctl import ledger
 from certctl.api.app import create_rest
 from certctl.api.lists import listing_of
 from certctl.client.models.page import Paged
+from certctl.core.events import Notice
 from certctl.core.rules import BreakglassRules, DoorRules
 from certctl.store.lists import FilterKind, Listing
 from integration.api_house import NGINX, Api, open_api
@@ -75,6 +77,11 @@ async def fill(api: Api) -> dict[str, str]:
             "config": {"required_keys": ["cost"]},
         }
         rule = await api.made("/api/v1/policies", body)
+        channel = {"name": f"channel {word}", "type": "Webhook", "config": {"url": "https://hook.example/in"}}
+        await api.made("/api/v1/notification-channels", channel)
+        notice = Notice(type="Test", certificate_id="", severity="warning", message=word, dedup_key=word)
+        async with api.house.database.begin("test") as tx:
+            await ledger.notify(tx, api.house.ctx.scope, api.clock.now(), notice)
         await api.made("/api/v1/auth/breakglass/credentials", {"actor_id": f"u-{word}", "password": "x" * 20})
         answer = await api.call("POST", "/auth/login", {"api_key": api.admin}, key="")
         assert answer.status_code == 200
@@ -88,6 +95,7 @@ async def fill(api: Api) -> dict[str, str]:
     return {
         "certificate_id": "mc-one",
         "group_id": group["id"],
+        "issuer_id": "iss-local",
         "policy_id": rule["id"],
         "batch_id": batch["batch_id"],
     }
@@ -124,7 +132,7 @@ async def test_every_list_pages_both_ways_and_refuses_what_it_does_not_know(api)
     # what holds one row at most here: nobody was retired, no identity provider names anybody, one rule was asked for
     bare = {path for path in lists if path not in filled}
     assert bare <= {"/api/v1/agents/retired", "/api/v1/auth/users", "/api/v1/approvals", "/api/v1/issuers"} | {
-        path for path in lists if path.endswith("/violations")
+        path for path in lists if path.endswith(("/violations", "/deployments"))
     }, bare
     await foreign(api, cursors)
 

@@ -11,23 +11,26 @@ import re
 from urllib.parse import quote
 
 import pytest
+import sqlalchemy as sa
 
 from certctl import ledger
 from certctl.api.app import create_rest
 from certctl.api.asked import asked_by
 from certctl.api.guard import PUBLIC
-from certctl.control import keys, owners, profiles, targets, teams
+from certctl.control import channels, keys, owners, profiles, targets, teams
 from certctl.control.access import Giver
 from certctl.control.installation import ensure_installation
 from certctl.core.actor import SYSTEM
+from certctl.core.events import Notice
 from certctl.core.permissions import PERMISSIONS
 from certctl.core.scope import Scope
 from certctl.core.target import AgentRecord
 from certctl.lifecycle import request as request_stage
-from certctl.store import catalogue
+from certctl.store import catalogue, schema
 from integration.api_house import NGINX, open_api
 
 FOREIGN = ("beta", "gamma")
+HOOK = {"url": "https://hook.example/in"}
 # routes that show the API's own description, and those whose answer has no end
 SKIPPED = re.compile(r"/api/v1/(openapi|docs)")
 ENDLESS = re.compile(r"/events|/stream")
@@ -62,6 +65,10 @@ async def stock(api, word: str, agent) -> dict[str, list[str]]:
         pass
     jobs = (await api.get(f"/api/v1/jobs?certificate_id={certificate['id']}"))["data"]
     await api.key("r-viewer", teams=[team["id"]])
+    channel = {"id": f"channel-{word}", "name": f"{word} channel", "type": "Webhook", "config": HOOK}
+    await api.made("/api/v1/notification-channels", channel)
+    await told(api.house.ctx, certificate["id"], word)
+    notices = (await api.get(f"/api/v1/notifications?certificate_id={certificate['id']}"))["data"]
     key = f"key-of-{word}"
     await api.made("/api/v1/auth/keys", {"name": key, "role_ids": ["r-viewer"], "teams": [team["id"]]})
     return {
@@ -72,8 +79,19 @@ async def stock(api, word: str, agent) -> dict[str, list[str]]:
         "agent_id": [agent.id],
         "job_id": [job["id"] for job in jobs],
         "key_id": [key],
+        "channel_id": [channel["id"]],
+        "notification_id": [notice["id"] for notice in notices],
         "event_id": [(await api.get(f"/api/v1/audit?resource_id={certificate['id']}"))["data"][0]["id"]],
     }
+
+
+async def told(ctx, certificate_id: str, word: str) -> None:
+    """Something in the outbox about a certificate."""
+    notice = Notice(
+        type="Test", certificate_id=certificate_id, severity="warning", message=f"of {word}", dedup_key=f"of-{word}"
+    )
+    async with ctx.database.begin("test") as tx:
+        await ledger.notify(tx, ctx.scope, ctx.now(), notice)
 
 
 async def second_tenant(api) -> dict[str, list[str]]:
@@ -101,8 +119,13 @@ async def second_tenant(api) -> dict[str, list[str]]:
     certificate, jobs = await request_stage.create(ctx, whole, SYSTEM, wish)
     giver = Giver(actor=SYSTEM, permissions=dict.fromkeys(PERMISSIONS, whole))
     key, _ = await keys.create(ctx, giver, keys.KeyWish(name="key-gamma", role_ids=("r-viewer",)))
+    wanted = {"id": "channel-gamma", "name": "gamma channel", "type": "Webhook", "config": HOOK}
+    channel = await channels.create(ctx, whole, SYSTEM, wanted)
+    await told(ctx, certificate.id, "gamma")
     async with api.house.database.read() as tx:
         told_of_gamma = await ledger.follow(tx, whole, (0, 0), 5)
+        mine = schema.notifications.c.tenant_id == "t-gamma"
+        notification_id = await tx.scalar(sa.select(schema.notifications.c.id).where(mine))
     return {
         "certificate_id": [certificate.id],
         "team_id": [team.id],
@@ -112,6 +135,8 @@ async def second_tenant(api) -> dict[str, list[str]]:
         "agent_id": [agent.id],
         "job_id": [job.id for job in jobs],
         "key_id": [key.id],
+        "channel_id": [channel.id],
+        "notification_id": [notification_id],
         "event_id": [told.id for told in told_of_gamma],
     }
 

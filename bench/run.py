@@ -230,6 +230,7 @@ PARTS = {
     "lists": "lists",
     "ocsp": "ocsp",
     "summary": "summary",
+    "audit": "audit",
 }
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,11 @@ import uvloop
 from certctl import __version__
 from certctl.api.app import create_api
 from certctl.bootstrap import SERVER_OWNER, House, open_house, prepare_database
+from certctl.connectors.base.receiver import Receiver
+from certctl.connectors.receivers import receivers_of
 from certctl.connectors.validation import Prover
 from certctl.control import batches, ca_accounts, digest, own_tls
+from certctl.control.audit_push import push_all
 from certctl.control.installation import BUILT_IN_ISSUER
 from certctl.core.errors import CertctlError, Misconfigured
 from certctl.doors.edge import Edge
@@ -63,6 +67,7 @@ _RESTART_SECONDS = 1.0
 _OWN_TLS_EVERY_SECONDS = 600
 _IDLE_CHECK_SECONDS = 0.2
 _CLOCK_EVERY_SECONDS = 5
+_PUSH_EVERY = timedelta(seconds=2)
 
 
 def serve(settings: Settings) -> int:
@@ -112,13 +117,15 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
         version=__version__,
         started_at=ctx.now(),
         rules=settings.doors,
+        audit_receivers=receivers_of(settings.audit),
     )
     acme_app = Edge(AcmeApp(state, settings.acme), state, acme.refuse_at_edge)
     open_to_all = _open_to_all(pki, answering.AnsweringApp(ca_accounts.Answers(lambda: ctx).get))
     doors = _with_protocols(with_web(create_api(state), create_web(state)), open_to_all, acme_app)
     tls = uvicorn.Config(doors, **_uvicorn(), ssl_certfile=cert_path, ssl_keyfile=key_path)
     plain = uvicorn.Config(open_to_all, **_uvicorn())
-    runner, schedule = Runner(ctx, house.wakeups), Schedule(ctx, _ticks(settings), state.watch.lease_granted)
+    ticks = _ticks(settings, state.audit_receivers)
+    runner, schedule = Runner(ctx, house.wakeups), Schedule(ctx, ticks, state.watch.lease_granted)
     counting = Counting(ctx, tally)
     batch_runner = BatchRunner(ctx, house.wakeups)
     validator = Validator(ctx, house.wakeups, settings.acme, Prover(settings.acme))
@@ -173,7 +180,7 @@ def _runtime_metrics(
     return [(_Server(uvicorn.Config(RuntimeMetrics(figures), **_uvicorn())), at)]
 
 
-def _ticks(settings: Settings) -> Any:
+def _ticks(settings: Settings, receivers: Sequence[Receiver]) -> Any:
     ticks = standard_ticks(
         renewal=settings.renewal_check_interval,
         agent_health=settings.agent_health_check_interval,
@@ -183,6 +190,8 @@ def _ticks(settings: Settings) -> Any:
         walking=settings.audit_verify_interval,
         telling=settings.alerts.process_interval,
     )
+    if receivers:
+        ticks = (*ticks, Tick("audit.push", _PUSH_EVERY, partial(push_all, receivers=receivers)))
     if settings.acme.enabled:
         ticks = (*ticks, Tick("acme", settings.acme.gc_interval, sweep))
     if settings.alerts.digest_enabled:

@@ -476,3 +476,54 @@ async def test_files_that_no_server_was_seen_to_serve_are_not_green(town: World)
     (job,) = await town.jobs(type="Deployment")
     assert (job.status, job.verification_status) == (JobStatus.COMPLETED, "skipped")
     assert "no server was looked at" in job.verification_error
+
+
+async def frozen(town: World, **more) -> None:
+    from certctl.control import renewal_policies
+
+    await renewal_policies.update(town.ctx, town.ctx.scope, PERSON, "rp-default", more)
+
+
+async def test_a_freeze_holds_back_what_can_wait(town: World):
+    host = await town.host("web-1")
+    target = await town.target(host, "nginx")
+    asked = await town.request(target, validity_seconds=90 * 86400)
+    await town.settle()
+    now = town.ctx.now()
+    begins, ends = now + timedelta(days=55), now + timedelta(days=80)
+    await frozen(town, freezes=[{"name": "year end", "starts_at": begins.isoformat(), "ends_at": ends.isoformat()}])
+    await town.live(timedelta(days=79), timedelta(days=1))
+    held = await town.certificate(asked.id)
+    assert len(await town.versions(asked.id)) == 1
+    assert (held.status, held.next_check_at) == (CertificateStatus.EXPIRING, ends)
+    assert held.status_reason == f"freeze year end holds its renewal back until {ends:%Y-%m-%d %H:%M} UTC"
+    # a person may renew all the same
+    await renew.trigger(town.ctx, town.ctx.scope, PERSON, asked.id)
+    await town.settle()
+    assert len(await town.versions(asked.id)) == 2
+
+
+async def test_what_would_end_within_a_freeze_is_renewed_all_the_same(town: World):
+    host = await town.host("web-1")
+    target = await town.target(host, "nginx")
+    asked = await town.request(target, validity_seconds=90 * 86400)
+    await town.settle()
+    now = town.ctx.now()
+    begins, ends = now + timedelta(days=50), now + timedelta(days=89)
+    await frozen(town, freezes=[{"name": "long", "starts_at": begins.isoformat(), "ends_at": ends.isoformat()}])
+    await town.live(timedelta(days=75), timedelta(days=1))
+    assert len(await town.versions(asked.id)) == 2
+    (renewed,) = [job for job in await town.jobs() if job.type == JobType.RENEWAL]
+    assert renewed.body["reason"] == "window_has_begun_and_it_cannot_wait_for_the_calendar"
+
+
+async def test_renewals_run_within_their_windows(town: World):
+    host = await town.host("web-1")
+    target = await town.target(host, "nginx")
+    asked = await town.request(target, validity_seconds=90 * 86400)
+    await town.settle()
+    await frozen(town, renewal_windows=[{"days": ["sun"], "start": "02:00", "end": "04:00"}])
+    await town.live(timedelta(days=60), timedelta(days=10))
+    await town.live(timedelta(days=11), timedelta(hours=2))
+    second = (await town.versions(asked.id))[1]
+    assert (second.created_at.strftime("%a"), second.created_at.hour in {2, 3}) == ("Sun", True)

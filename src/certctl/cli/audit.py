@@ -108,6 +108,18 @@ def seal(
 
 
 @app.command()
+def push(json: options.Json = False) -> None:
+    """How far each receiver off the box has come."""
+    with connect() as client:
+        found = client.get_audit_push()
+    if json:
+        output.print_data(found)
+        return
+    columns = ("name", "address", "behind", "sent", "sent_at", "failures", "error")
+    records.print_rows(found.receivers, columns, "The audit log is pushed nowhere.")
+
+
+@app.command()
 def verify(
     file: Annotated[
         Path | None, typer.Argument(help="A sealed export; without one the server verifies its log.")

@@ -24,6 +24,11 @@ def get_audit_seal() -> Call[audit.SealView]:
     return Call(method="GET", path=f"{API}/audit/seal", answer=audit.SealView)
 
 
+def get_audit_push() -> Call[audit.AuditPushView]:
+    """How the push to receivers off the box stands."""
+    return Call(method="GET", path=f"{API}/audit/push", answer=audit.AuditPushView)
+
+
 def verify_audit_seal() -> Call[audit.SealVerification]:
     """Hold the whole log against its seal, now: seconds for a million events."""
     path = f"{API}/audit/verify"

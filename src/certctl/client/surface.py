@@ -232,4 +232,5 @@ class Surface:
     get_audit_proof = Sent(audits.get_audit_proof)
     get_audit_consistency = Sent(audits.get_audit_consistency)
     get_audit_seal = Sent(audits.get_audit_seal)
+    get_audit_push = Sent(audits.get_audit_push)
     verify_audit_seal = Sent(audits.verify_audit_seal)

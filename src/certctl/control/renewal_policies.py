@@ -14,6 +14,7 @@ from certctl.core.revision import Expected
 from certctl.core.scope import Scope
 from certctl.lifecycle import renew
 from certctl.lifecycle.context import Context
+from certctl.policy.calendar import read_calendar
 from certctl.store import catalogue, schema
 from certctl.store.tx import Tx
 
@@ -39,6 +40,8 @@ async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any
         alert_channels=wanted.get("alert_channels", {}),
         alert_severity_map=wanted.get("alert_severity_map", {}),
         certificate_profile_id=wanted.get("certificate_profile_id", ""),
+        renewal_windows=wanted.get("renewal_windows", []),
+        freezes=wanted.get("freezes", []),
         created_at=now,
         updated_at=now,
     )
@@ -84,6 +87,7 @@ async def delete(
 
 
 async def _check(tx: Tx, scope: Scope, policy: RenewalPolicy) -> None:
+    read_calendar(policy.renewal_windows, policy.freezes)
     if policy.renewal_window_days is not None and policy.renewal_window_fraction is not None:
         message = "give renewal_window_days or renewal_window_fraction, not both"
         raise fault("two_windows", message, "renewal_window_fraction")

@@ -74,6 +74,9 @@ class RenewalPolicy(Struct, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
     row_version: int = 1
+    # when a renewal that is due may run, as `policy.calendar` reads it
+    renewal_windows: list[dict[str, Any]] = []
+    freezes: list[dict[str, Any]] = []
 
 
 class Owner(Struct, frozen=True, kw_only=True):

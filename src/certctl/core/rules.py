@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 
 from msgspec import Struct
+
+from certctl.core.secret import Secret
 
 Network = IPv4Network | IPv6Network
 
@@ -45,6 +48,17 @@ class LimitRules(Struct, frozen=True, kw_only=True):
     address: Rate = Rate(per_second=50, burst=100)
     caller: Rate = Rate(per_second=50, burst=100)
     shared: bool = False
+
+
+class AuditPush(Struct, frozen=True, kw_only=True):
+    """Where audit events go besides the database; an address that is empty is none."""
+
+    syslog_url: str = ""
+    syslog_ca_path: Path | None = None
+    http_url: str = ""
+    http_token: Secret = Secret("")
+    http_ca_path: Path | None = None
+    host_name: str = ""
 
 
 class DoorRules(Struct, frozen=True, kw_only=True):

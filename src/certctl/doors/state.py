@@ -9,6 +9,7 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from certctl.connectors.base.receiver import Receiver
 from certctl.core.rules import DoorRules
 from certctl.core.secret import Secret
 from certctl.doors.callers import Callers
@@ -42,6 +43,8 @@ class AppState:
     watch: Watch = field(default_factory=Watch)
     callers: Callers = field(default_factory=Callers)
     rules: DoorRules = field(default_factory=DoorRules)
+    # where the audit log goes besides the database
+    audit_receivers: tuple[Receiver, ...] = ()
     limits: Limiter = field(init=False)
     totals: Totals = field(init=False)
 

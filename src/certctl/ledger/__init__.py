@@ -10,7 +10,7 @@ from certctl.core.ids import new_id
 from certctl.core.notification import RESOLVE, NotificationStatus
 from certctl.core.scope import Scope
 from certctl.core.secret import Secret
-from certctl.store import audit, audit_tree
+from certctl.store import audit, audit_receivers, audit_tree
 from certctl.store.audit import EventRow as EventRow
 from certctl.store.tx import Tx
 
@@ -65,6 +65,7 @@ async def adopt_restored(tx: Tx, scope: Scope) -> int:
     adopted = await audit.adopt_restored(tx, scope)
     if adopted:  # their places in the log have changed: look for what is not sealed from its beginning
         await audit_tree.move(tx, scope, transaction_id=0, seq=0)
+        await audit_receivers.start_over(tx, scope)
     return adopted
 
 

@@ -24,8 +24,9 @@ from certctl.ledger import append, notify
 from certctl.lifecycle import incidents
 from certctl.lifecycle.context import Context
 from certctl.policy import renewal
-from certctl.policy.rules.configs import BLOCKING, PolicySeverity, read_config, read_type
-from certctl.policy.rules.judge import Found, Rule, Subject, judge
+from certctl.policy.rules.configs import BLOCKING, PolicySeverity, read_stored, read_type
+from certctl.policy.rules.judge import Found, Rule, judge
+from certctl.policy.rules.subject import Subject
 from certctl.store import catalogue, policies
 from certctl.store.policies import Signed
 from certctl.store.tx import Tx
@@ -49,7 +50,7 @@ def readable(rule: PolicyRule) -> Rule:
     """A stored rule as it judges. Raises Malformed for a configuration that cannot be read."""
     kind = read_type(rule.type)
     return Rule(
-        id=rule.id, name=rule.name, severity=PolicySeverity(rule.severity), config=read_config(kind, rule.config)
+        id=rule.id, name=rule.name, severity=PolicySeverity(rule.severity), config=read_stored(kind, rule.config)
     )
 
 

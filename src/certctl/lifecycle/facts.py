@@ -13,6 +13,7 @@ from certctl.core.certificate import Certificate, RequestBody, Version
 from certctl.core.names import parse_names
 from certctl.pki.csr import CsrFacts
 from certctl.policy.approval import decision_hash
+from certctl.policy.calendar import read_calendar
 from certctl.policy.issuance import IssuanceFacts, KeyRule, ProfileFacts
 from certctl.policy.jitter import fraction_of
 from certctl.policy.renewal import RenewalFacts, RenewalPolicyFacts
@@ -114,6 +115,7 @@ def renewal_facts(
             auto_renew=policy.auto_renew,
             max_retries=policy.max_retries,
             retry_interval=timedelta(seconds=policy.retry_interval_seconds),
+            calendar=read_calendar(policy.renewal_windows, policy.freezes),
         ),
         failures=certificate.failures,
         last_failure_at=certificate.last_failure_at,

@@ -261,10 +261,18 @@ def _status(standing: Standing, now: datetime) -> tuple[CertificateStatus, str]:
         return CertificateStatus.EXPIRED, certificate.status_reason if certificate.failures else "not_after has passed"
     if certificate.failures:
         return CertificateStatus.FAILED, certificate.status_reason
-    shown = [renewal.assess(_facts(standing, version, now)).status for version in standing.current.values()]
-    if CertificateStatus.EXPIRING in shown:
-        return CertificateStatus.EXPIRING, "within its renewal window"
-    return CertificateStatus.ACTIVE, ""
+    judged = [renewal.assess(_facts(standing, version, now)) for version in standing.current.values()]
+    held = next(
+        (
+            f"{one.held_by} holds its renewal back until {one.held_until:%Y-%m-%d %H:%M} UTC"
+            for one in judged
+            if one.held_by
+        ),
+        "",
+    )
+    if CertificateStatus.EXPIRING in {one.status for one in judged}:
+        return CertificateStatus.EXPIRING, held or "within its renewal window"
+    return CertificateStatus.ACTIVE, held
 
 
 def _live_reason(standing: Standing) -> str:

@@ -15,6 +15,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from certctl.core.status import CertificateStatus
+from certctl.policy.calendar import ALWAYS, Calendar
 from certctl.policy.jitter import fraction_of
 
 _THIRD = 1 / 3
@@ -31,6 +32,9 @@ _LEAST_WAIT_OF_LIFE = 120  # lives under two hours: the least wait is this part 
 _TRIES_LEFT = 5  # a wait is at most a fifth of what is left, so at least four more tries fit before the end
 _LOOK_AGAIN = timedelta(days=1)
 _TICK = timedelta(microseconds=1)
+# a calendar holds nothing back past the point from where on there would be too little left for a few tries
+_LEFT_AFTER_HOLD = timedelta(days=2)
+_LEFT_AFTER_HOLD_OF_LIFE = 1 / 10
 
 
 class Decision(StrEnum):
@@ -52,6 +56,7 @@ class RenewalPolicyFacts(Struct, frozen=True, kw_only=True):
     auto_renew: bool = True
     max_retries: int = 5
     retry_interval: timedelta = timedelta(hours=1)
+    calendar: Calendar = ALWAYS
 
 
 class RenewalFacts(Struct, frozen=True, kw_only=True):
@@ -75,12 +80,17 @@ class RenewalFacts(Struct, frozen=True, kw_only=True):
 
 
 class Assessment(Struct, frozen=True, kw_only=True):
-    """The verdict. `next_check_at` is the earliest moment at which decision or status change by time alone, or None."""
+    """The verdict. `next_check_at` is the earliest moment at which decision or status change by time alone, or None.
+
+    `held_by` says which freeze or window holds a renewal back that is due and can wait, `held_until` how long.
+    """
 
     decision: Decision
     reason: str
     next_check_at: datetime | None
     status: CertificateStatus
+    held_by: str = ""
+    held_until: datetime | None = None
 
 
 def assess(facts: RenewalFacts) -> Assessment:
@@ -108,7 +118,30 @@ def assess(facts: RenewalFacts) -> Assessment:
         )
     decision, reason = _decide(facts)
     moments = [*_status_moments(facts), _due_at(facts)]
+    if decision == Decision.RENEW and (by := facts.policy.calendar.held_by(facts.now)):
+        opens = facts.policy.calendar.opens_at(facts.now)
+        if opens <= _latest(facts):
+            return Assessment(
+                decision=Decision.WAIT,
+                reason="calendar_holds_it_back",
+                next_check_at=_next([*_status_moments(facts), opens], facts.now),
+                status=status,
+                held_by=by,
+                held_until=opens,
+            )
+        reason = f"{reason}_and_it_cannot_wait_for_the_calendar"
     return Assessment(decision=decision, reason=reason, next_check_at=_next(moments, facts.now), status=status)
+
+
+def _latest(facts: RenewalFacts) -> datetime:
+    return facts.not_after - min(_LEFT_AFTER_HOLD, _life(facts) * _LEFT_AFTER_HOLD_OF_LIFE)
+
+
+def renews_at(facts: RenewalFacts) -> datetime:
+    """When it is going to be renewed as things stand: when due, or when the calendar lets it if it can wait."""
+    due = max(renew_at(facts), facts.now)
+    opens = facts.policy.calendar.opens_at(due)
+    return opens if opens != due and opens <= _latest(facts) else renew_at(facts)
 
 
 def renew_at(facts: RenewalFacts) -> datetime:

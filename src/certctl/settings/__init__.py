@@ -16,10 +16,11 @@ from msgspec import Struct
 
 from certctl.core.acme import AcmeRules
 from certctl.core.errors import Misconfigured
-from certctl.core.rules import DoorRules
+from certctl.core.rules import AuditPush, DoorRules
 from certctl.core.secret import Secret
 from certctl.settings.acme import ACME, acme_rules
 from certctl.settings.alerts import ALERTS, AlertRules, alert_rules
+from certctl.settings.audit import AUDIT, audit_push
 from certctl.settings.doors import DOORS, door_rules
 from certctl.settings.elsewhere import OTHER_PROGRAMS, REFERENCE, REFERENCE_PREFIXES
 from certctl.settings.variables import Variable, duration, flag, listed, number, path, secret, text, word
@@ -72,6 +73,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     doors: DoorRules
     acme: AcmeRules
     alerts: AlertRules
+    audit: AuditPush
 
     @property
     def embedded(self) -> bool:
@@ -191,6 +193,7 @@ SECTIONS: dict[str, dict[str, Variable]] = {
     **DOORS,
     **ACME,
     **ALERTS,
+    **AUDIT,
     "Watching": {
         "log_level": word("CERTCTL_LOG_LEVEL", "the least that is logged", ("info", "debug", "warn", "error")),
         "log_format": word("CERTCTL_LOG_FORMAT", "log lines as", ("json", "text")),
@@ -268,4 +271,5 @@ def _derived(values: dict[str, Any]) -> dict[str, Any]:
     filled["doors"] = door_rules(filled, embedded=filled["database_url"].startswith("sqlite:"))
     filled["acme"] = acme_rules(filled)
     filled["alerts"] = alert_rules(filled)
+    filled["audit"] = audit_push(filled)
     return filled

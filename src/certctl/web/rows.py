@@ -12,7 +12,7 @@ from certctl.core.certificate import CLIENT_HOLDER, EXTERNAL_HOLDER, Certificate
 from certctl.core.scope import Scope
 from certctl.core.status import CertificateStatus
 from certctl.lifecycle.facts import renewal_facts
-from certctl.policy.renewal import renew_at
+from certctl.policy.renewal import renews_at
 from certctl.store import catalogue, truths
 from certctl.store.truths import Leaf
 from certctl.store.tx import Tx
@@ -115,4 +115,4 @@ def planned(facts: Facts, policy: RenewalPolicy | None) -> datetime | None:
 
 def _due(facts: Facts, leaf: Leaf, policy: RenewalPolicy) -> datetime:
     busy = facts.issuing() is not None
-    return renew_at(renewal_facts(facts.certificate, leaf, policy, live_job=busy, now=facts.now))
+    return renews_at(renewal_facts(facts.certificate, leaf, policy, live_job=busy, now=facts.now))

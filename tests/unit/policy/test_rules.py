@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from certctl.core.errors import Malformed
 from certctl.core.names import parse_names
 from certctl.policy.rules.configs import CONFIGS, PolicySeverity, PolicyType, read_config, read_severity, read_type
-from certctl.policy.rules.judge import Rule, Subject, judge
+from certctl.policy.rules.judge import Rule, judge
+from certctl.policy.rules.subject import Subject
 
 DAY = timedelta(days=1)
 SUBJECT = Subject(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from litestar import get, post
@@ -14,8 +14,11 @@ from litestar.response import Stream
 from certctl.api.guard import needs, refuses
 from certctl.api.lists import answer_list, listed
 from certctl.api.request import ApiRequest
+from certctl.api.shown import shown
 from certctl.client.models.audit import (
     AuditEventView,
+    AuditPushView,
+    AuditReceiverView,
     ConsistencyView,
     InclusionView,
     SealedEventView,
@@ -25,7 +28,7 @@ from certctl.client.models.audit import (
     SealView,
 )
 from certctl.client.models.page import PageOf
-from certctl.control import audit
+from certctl.control import audit, audit_push
 from certctl.control.audit import Extract
 from certctl.core.audit import Category, category_of
 from certctl.core.errors import Malformed, NotFound, Violation
@@ -45,7 +48,7 @@ Sealed = Annotated[
 @get("/audit", opt=needs("audit.read") | listed(AUDIT), summary="List audit events")
 async def list_audit(request: ApiRequest) -> PageOf[AuditEventView]:
     """Newest first."""
-    return await answer_list(request, AuditEventView, show=_view)
+    return await answer_list(request, AuditEventView, show=audit_push.view)
 
 
 @get(
@@ -101,6 +104,16 @@ async def show_seal(request: ApiRequest) -> SealView:
     )
 
 
+@get("/audit/push", opt=needs("audit.read"), summary="How the push of the audit log stands")
+async def show_push(request: ApiRequest) -> AuditPushView:
+    """Each receiver off the box: how far it has come, and why it does not go on."""
+    request.visible.check_whole("reading where the audit log goes")
+    found = await audit_push.standings(request.ctx, request.door.audit_receivers)
+    return AuditPushView(
+        receivers=[shown(AuditReceiverView, one.cursor, address=one.address, behind=one.behind) for one in found]
+    )
+
+
 @post("/audit/verify", status_code=200, opt=needs("audit.export") | refuses(404), summary="Verify the audit seal")
 async def verify_seal(request: ApiRequest) -> SealVerification:
     """Hold every event against its seal, now, and name the first that does not hold."""
@@ -139,7 +152,7 @@ async def prove_consistency(
 @get("/audit/{event_id:str}", opt=needs("audit.read"), summary="One audit event")
 async def show_audit(request: ApiRequest, event_id: FromPath[str]) -> AuditEventView:
     """By its id."""
-    return _view(await _event(request, event_id))
+    return audit_push.view(await _event(request, event_id))
 
 
 @get("/audit/{event_id:str}/proof", opt=needs("audit.read"), summary="Prove that an event is sealed")
@@ -164,26 +177,6 @@ async def _event(request: ApiRequest, event_id: str) -> EventRow:
     return found
 
 
-def _told(event: EventRow) -> dict[str, Any]:
-    return {
-        "id": event.id,
-        "timestamp": event.created_at,
-        "actor": event.actor,
-        "actor_type": event.actor_type,
-        "action": event.type,
-        "resource_type": event.subject_type,
-        "resource_id": event.subject_id,
-        "details": event.details,
-        "event_category": category_of(event.type),
-        "request_id": event.request_id,
-        "address": event.address,
-    }
-
-
-def _view(event: EventRow) -> AuditEventView:
-    return AuditEventView(**_told(event))
-
-
 def _category(text: str) -> Category | None:
     if not text:
         return None
@@ -199,7 +192,7 @@ async def _lines(ctx: Context, part: Extract, wanted: Category | None, limit: in
     async for leaf in audit.each_leaf(ctx, part.start, part.end):
         if leaf.event is None or (wanted and category_of(leaf.event.type) is not wanted):
             continue
-        yield msgspec.json.encode(_view(leaf.event)) + b"\n"
+        yield msgspec.json.encode(audit_push.view(leaf.event)) + b"\n"
         told += 1
         if told == limit:
             return
@@ -208,7 +201,8 @@ async def _lines(ctx: Context, part: Extract, wanted: Category | None, limit: in
 async def _sealed_lines(ctx: Context, part: Extract) -> AsyncIterator[bytes]:
     async for leaf in audit.each_leaf(ctx, part.start, part.end):
         if leaf.event is not None:  # a removed one is missed by whoever verifies
-            line = SealedEventView(leaf_index=leaf.leaf_index, leaf_hash=leaf.hash.hex(), **_told(leaf.event))
+            seen = msgspec.structs.asdict(audit_push.view(leaf.event))
+            line = SealedEventView(leaf_index=leaf.leaf_index, leaf_hash=leaf.hash.hex(), **seen)
             yield msgspec.json.encode(line) + b"\n"
     proof = SealProof(
         checkpoint=part.head.note,
@@ -224,6 +218,7 @@ HANDLERS = (
     list_audit,
     export_audit,
     show_seal,
+    show_push,
     verify_seal,
     prove_consistency,
     show_audit,

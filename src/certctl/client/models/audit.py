@@ -97,3 +97,22 @@ class SealVerification(Struct, frozen=True, kw_only=True):
     intact: bool
     broken_at: int | None = None
     broken: str = ""
+
+
+class AuditReceiverView(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One receiver of the log off the box. `behind` events wait; `failures` in a row since it last took any."""
+
+    name: str
+    address: str
+    behind: int
+    sent: int
+    failures: int
+    error: str = ""
+    sent_at: datetime | None = None
+    next_try_at: datetime | None = None
+
+
+class AuditPushView(Struct, frozen=True, kw_only=True):
+    """Every receiver that is configured."""
+
+    receivers: list[AuditReceiverView]

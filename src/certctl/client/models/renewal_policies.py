@@ -11,6 +11,24 @@ from msgspec import Meta, Struct
 from certctl.client.models.bounds import Id, Text
 
 
+class WindowView(Struct, frozen=True, kw_only=True):
+    """Hours of some days (`mon` to `sun`) within which renewals run, `HH:MM` in UTC; an end before the start is of the
+    next day.
+    """
+
+    days: list[Text]
+    start: Text = "00:00"
+    end: Text = "00:00"
+
+
+class FreezeView(Struct, frozen=True, kw_only=True):
+    """A time within which nothing is renewed that can wait."""
+
+    name: Text
+    starts_at: datetime
+    ends_at: datetime
+
+
 class RenewalPolicyView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One policy: a window in days before not_after, or (ours) a fraction of the life that may be left."""
 
@@ -27,6 +45,8 @@ class RenewalPolicyView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     certificate_profile_id: str = ""
     alert_channels: dict[str, list[str]] = {}
     alert_severity_map: dict[str, str] = {}
+    renewal_windows: list[WindowView] = []
+    freezes: list[FreezeView] = []
     row_version: int = 0
 
 
@@ -41,6 +61,8 @@ class RenewalPolicyWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
         "alert_channels": {},
         "alert_severity_map": {},
         "certificate_profile_id": "",
+        "renewal_windows": [],
+        "freezes": [],
     }
     read_only: ClassVar[frozenset[str]] = frozenset({"row_version", "created_at", "updated_at"})
 
@@ -55,3 +77,5 @@ class RenewalPolicyWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     alert_channels: dict[Text, list[Text]] | None = None
     alert_severity_map: dict[Text, Text] | None = None
     certificate_profile_id: Id | None = None
+    renewal_windows: Annotated[list[WindowView], Meta(max_length=50)] | None = None
+    freezes: Annotated[list[FreezeView], Meta(max_length=200)] | None = None

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from certctl.core.errors import Malformed, Violation
 from certctl.policy.patterns import check_pattern
+from certctl.policy.rules.expressions import check as check_expression
 
 Word = Annotated[str, Meta(min_length=1, max_length=255)]
 WordT = TypeVar("WordT", bound=StrEnum)
@@ -31,6 +32,7 @@ class PolicyType(StrEnum):
     ALLOWED_ENVIRONMENTS = "AllowedEnvironments"
     RENEWAL_LEAD_TIME = "RenewalLeadTime"
     CERTIFICATE_LIFETIME = "CertificateLifetime"
+    CEL = "CEL"
 
 
 class PolicySeverity(StrEnum):
@@ -80,8 +82,21 @@ class CertificateLifetime(Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_days: Days
 
 
+class Expression(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A CEL expression (see `policy.rules.expressions`) that is true of what keeps the rule, and what to say else."""
+
+    expression: Annotated[str, Meta(min_length=1, max_length=4000)]
+    message: Annotated[str, Meta(max_length=255)] = ""
+
+
 Config: TypeAlias = (
-    AllowedIssuers | AllowedDomains | RequiredMetadata | AllowedEnvironments | RenewalLeadTime | CertificateLifetime
+    AllowedIssuers
+    | AllowedDomains
+    | RequiredMetadata
+    | AllowedEnvironments
+    | RenewalLeadTime
+    | CertificateLifetime
+    | Expression
 )
 
 CONFIGS: Mapping[PolicyType, type[Config]] = {
@@ -91,6 +106,7 @@ CONFIGS: Mapping[PolicyType, type[Config]] = {
     PolicyType.ALLOWED_ENVIRONMENTS: AllowedEnvironments,
     PolicyType.RENEWAL_LEAD_TIME: RenewalLeadTime,
     PolicyType.CERTIFICATE_LIFETIME: CertificateLifetime,
+    PolicyType.CEL: Expression,
 }
 
 
@@ -111,6 +127,18 @@ def read_severity(text: str) -> PolicySeverity:
 
 def read_config(kind: PolicyType, config: Mapping[str, Any]) -> Config:
     """A rule's typed configuration. Raises Malformed with every key at fault, named `config.<key>`."""
+    read = read_stored(kind, config)
+    if isinstance(read, Expression):
+        try:
+            check_expression(read.expression)
+        except Malformed as error:
+            field = "config.expression"
+            raise _malformed([Violation("expression_cannot_be_read", f"{field}: {error.message}", field)]) from error
+    return read
+
+
+def read_stored(kind: PolicyType, config: Mapping[str, Any]) -> Config:
+    """The same of a rule that is there: an expression that can no longer be read is judged so, and never kept."""
     wanted = CONFIGS[kind]
     known = [field.name for field in msgspec.structs.fields(wanted)]
     unknown = [name for name in config if name not in known]

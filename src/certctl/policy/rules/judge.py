@@ -9,18 +9,20 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from certctl.core.errors import Violation
-from certctl.core.names import Name
 from certctl.policy.patterns import matches
+from certctl.policy.rules import expressions
 from certctl.policy.rules.configs import (
     AllowedDomains,
     AllowedEnvironments,
     AllowedIssuers,
     CertificateLifetime,
     Config,
+    Expression,
     PolicySeverity,
     RenewalLeadTime,
     RequiredMetadata,
 )
+from certctl.policy.rules.subject import Subject
 
 # CAs date a certificate back by up to an hour, for clocks that are behind: that makes its life no longer
 BACKDATED = timedelta(hours=1)
@@ -34,26 +36,6 @@ class Rule(Struct, frozen=True, kw_only=True):
     name: str
     severity: PolicySeverity
     config: Config
-
-
-class Subject(Struct, frozen=True, kw_only=True):
-    """A certificate, asked for or at hand.
-
-    `validity` is the life that is asked for, `lifetime` that of what was signed, `lead` how long before its end it is
-    renewed (None: never by itself), `remaining` what is left of what was signed; None where there is nothing yet.
-    """
-
-    certificate_id: str
-    issuer_id: str
-    names: tuple[Name, ...]
-    environment: str
-    owner_id: str
-    team_id: str
-    tags: Mapping[str, str]
-    lead: timedelta | None
-    validity: timedelta | None = None
-    lifetime: timedelta | None = None
-    remaining: timedelta | None = None
 
 
 class Found(Struct, frozen=True):
@@ -139,6 +121,14 @@ def life_is_too_long(config: CertificateLifetime, subject: Subject) -> Violation
     return Violation("life_is_too_long", message, "validity_seconds")
 
 
+def expression_is_not_kept(config: Expression, subject: Subject) -> Violation | None:
+    """It is true, and nothing else: what cannot be judged is not kept."""
+    fault = expressions.fault(config.expression, subject)
+    if fault is None:
+        return None
+    return Violation("expression_is_not_kept", f"{config.message or config.expression[:100]} ({fault})", "")
+
+
 Judge: TypeAlias = Callable[[Any, Subject], Violation | None]
 
 _JUDGES: Mapping[type[Config], Judge] = {
@@ -148,6 +138,7 @@ _JUDGES: Mapping[type[Config], Judge] = {
     AllowedEnvironments: environment_is_not_allowed,
     RenewalLeadTime: renewal_comes_too_late,
     CertificateLifetime: life_is_too_long,
+    Expression: expression_is_not_kept,
 }
 
 

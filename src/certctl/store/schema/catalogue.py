@@ -85,6 +85,8 @@ renewal_policies = c.table(
     c.json("alert_channels"),
     c.json("alert_severity_map"),
     c.reference("certificate_profile_id"),
+    Column("renewal_windows", c.Json, nullable=False, server_default="[]"),
+    Column("freezes", c.Json, nullable=False, server_default="[]"),
     c.count("row_version", 1),
     c.born(),
     c.changed(),

@@ -146,3 +146,20 @@ audit_heads = Table(
     c.born(),
     PrimaryKeyConstraint("tenant_id", "size"),
 )
+
+# how far each receiver of the log off the box has come
+audit_receivers = Table(
+    "audit_receivers",
+    c.metadata,
+    c.key("tenant_id"),
+    c.key("name"),
+    Column("transaction_id", BigInteger, nullable=False, server_default="0"),
+    Column("seq", BigInteger, nullable=False, server_default="0"),
+    Column("sent", BigInteger, nullable=False, server_default="0"),
+    c.time("sent_at"),
+    c.count("failures"),
+    c.words("error"),
+    c.time("next_try_at"),
+    c.born(),
+    PrimaryKeyConstraint("tenant_id", "name"),
+)

@@ -1,0 +1,199 @@
+"""Each rule on each door: whatever a rule forbids is issued through none of the doors, and each refusal names the rule."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import msgspec
+import pytest
+from cryptography import x509
+
+from certctl.core.catalogue import IssuerRecord
+from certctl.core.names import parse_names
+from certctl.lifecycle import flow, renew
+from certctl.pki.algorithms import KeyAlgorithm
+from certctl.pki.csr import build_csr, csr_pem
+from certctl.pki.keys import generate_private_key
+from certctl.store import catalogue
+from integration.api_house import hours
+from peers.responders import challenge_certificate
+from protocol.acme_house import csr_for, open_acme
+
+CERTIFICATES = "/api/v1/certificates"
+DAY = 86400
+
+# what every certificate below breaks, by type; and the words of the refusal
+RULES = {
+    "AllowedIssuers": ({"allowed_issuer_ids": ["iss-other"]}, "is not among iss-other"),
+    "AllowedDomains": ({"allowed_domains": ["*.corp.example"]}, "matches none of"),
+    "RequiredMetadata": ({"required_keys": ["cost-centre"]}, "must be given"),
+    "AllowedEnvironments": ({"allowed": ["production"]}, "is not among production"),
+    "RenewalLeadTime": ({"lead_time_days": 364}, "364 days are asked for"),
+    "CertificateLifetime": ({"max_days": 1}, "exceeds 1 days"),
+    "CEL": ({"expression": "environment == 'production'"}, "it is false"),
+}
+# what a profile forbids, and the doors that ask for it: elsewhere the profile itself chooses key and life
+PROFILE = {
+    "key types": ({"allowed_key_algorithms": [{"algorithm": "RSA", "min_size": 4096}]}, {"csr", "acme_order"}),
+    "lifetime": ({"max_ttl_seconds": 3600}, {"rest", "renewal", "forced", "bulk", "csr", "reissue", "scheduled"}),
+    "names": ({"required_san_patterns": ["*.corp.example"]}, set()),
+    "spiffe": ({"spiffe_uri_pattern": "spiffe://corp.example/**"}, {"uri"}),
+    "disabled": ({"enabled": False}, set()),
+}
+BLANK = {
+    "allowed_key_algorithms": [],
+    "max_ttl_seconds": 0,
+    "required_san_patterns": [],
+    "spiffe_uri_pattern": "",
+    "enabled": True,
+}
+
+
+@pytest.fixture
+async def house(tmp_path, database_url):
+    async with open_acme(tmp_path / "data", database_url) as opened:
+        yield opened
+
+
+def a_csr(name: str) -> str:
+    key = generate_private_key(KeyAlgorithm.ECDSA_P256)
+    return csr_pem(build_csr(key, name, parse_names([name])))
+
+
+class Doors:
+    """Certificates that were issued before any rule, and every way to get another."""
+
+    def __init__(self, house) -> None:
+        self.house, self.api, self.ctx = house, house.api, house.api.house.ctx
+        self.number = 0
+
+    async def open(self) -> None:
+        api = self.api
+        self.agent = await api.agent()
+        self.target, self.second = await api.target(self.agent), await api.target(self.agent, "second")
+        body = {"validity_seconds": 30 * DAY, "environment": "test"}
+        await api.made(CERTIFICATES, body | {"id": "mc-old", "common_name": "old.example", "target_ids": [self.target]})
+        await api.made(CERTIFICATES, body | {"id": "mc-csr", "common_name": "csr.example"})
+        assert (await api.call("POST", f"{CERTIFICATES}/mc-csr/csr", {"csr_pem": a_csr("csr.example")})).is_success
+        await self.settle()
+        self.acme = await self.house.known()
+        await self.acme.issued("acme.example")
+        pem = challenge_certificate([x509.DNSName("foreign.example")], b"", with_extension=False).decode()
+        pem = pem[pem.index("-----BEGIN CERTIFICATE") :]
+        found = await api.made(f"{CERTIFICATES}/import", {"certificates": [{"pem": pem}]}, 200)
+        self.foreign_id = found["results"][0]["certificate_id"]
+        self.before = await self.versions()
+        assert self.before >= 3
+
+    async def settle(self) -> None:
+        while True:
+            done = await self.agent.serve()
+            jobs = (await self.api.get("/api/v1/jobs?per_page=200"))["data"]
+            live = [job for job in jobs if job["status"] in {"Pending", "Running"}]
+            for job in live:
+                await flow.drive(self.ctx, job["id"], hours(1))
+            if not done and not live:
+                return
+
+    async def versions(self) -> int:
+        found = (await self.api.get(f"{CERTIFICATES}?per_page=200"))["data"]
+        return sum([(await self.api.get(f"{CERTIFICATES}/{each['id']}/versions"))["total"] for each in found])
+
+    async def rest(self) -> str:
+        self.number += 1
+        name = f"new-{self.number}.example"
+        body = {"common_name": name, "environment": "test", "validity_seconds": 30 * DAY, "target_ids": [self.target]}
+        return (await self.api.call("POST", CERTIFICATES, body)).text
+
+    async def uri(self) -> str:
+        self.number += 1
+        sans = ["spiffe://other.example/app"]
+        body = {"common_name": f"uri-{self.number}.example", "sans": sans, "target_ids": [self.target]}
+        return (await self.api.call("POST", CERTIFICATES, body)).text
+
+    async def renewal(self) -> str:
+        return (await self.api.call("POST", f"{CERTIFICATES}/mc-old/renew", {})).text
+
+    async def forced(self) -> str:
+        return (await self.api.call("POST", f"{CERTIFICATES}/mc-old/renew", {"force": True})).text
+
+    async def bulk(self) -> str:
+        body = {"certificate_ids": ["mc-old"]}
+        answer = await self.api.call("POST", f"{CERTIFICATES}/bulk-renew", body)
+        assert answer.json()["total_enqueued"] == 0, answer.text
+        return answer.text
+
+    async def csr(self) -> str:
+        return (await self.api.call("POST", f"{CERTIFICATES}/mc-csr/csr", {"csr_pem": a_csr("csr.example")})).text
+
+    async def claim(self) -> str:
+        body = {"target_ids": [self.second], "environment": "test"}
+        return (await self.api.call("POST", f"{CERTIFICATES}/{self.foreign_id}/claim", body)).text
+
+    async def reissue(self) -> str:
+        return (await self.api.call("POST", f"{CERTIFICATES}/mc-old/reissue", {"force": True})).text
+
+    async def acme_order(self) -> str:
+        self.number += 1
+        name = f"acme-{self.number}.example"
+        made = await self.acme.order(name)
+        if not made.is_success:
+            return made.text
+        done = await self.acme.post(made.json()["finalize"], {"csr": csr_for([name])})
+        told = done.text
+        assert '"valid"' not in told, told
+        return told + (await self.acme.post(made.headers["location"])).text
+
+    def each(self):
+        return (
+            self.rest, self.renewal, self.forced, self.bulk, self.csr, self.claim, self.reissue, self.acme_order, self.scheduled
+        )  # fmt: skip
+
+    async def scheduled(self) -> str:
+        """certctl's own renewal, its time come."""
+        self.api.clock.moment += timedelta(days=1)
+        async with self.api.house.database.begin("test") as tx:
+            await renew.policy_changed(tx, self.ctx, "rp-default")
+        while await renew.tick(self.ctx):
+            pass
+        jobs = (await self.api.get("/api/v1/jobs?certificate_id=mc-old&per_page=200"))["data"]
+        for job in jobs:
+            if job["status"] in {"Pending", "Running"}:
+                await flow.drive(self.ctx, job["id"], hours(1))
+        return (await self.api.get(f"{CERTIFICATES}/mc-old"))["status_reason"]
+
+
+async def test_each_rule_on_each_door(house):
+    doors, api = Doors(house), house.api
+    await doors.open()
+    async with api.house.database.begin("test") as tx:
+        known = await catalogue.get(tx, doors.ctx.scope, IssuerRecord, "iss-local")
+        await catalogue.insert(tx, doors.ctx.scope, msgspec.structs.replace(known, id="iss-other", name="other"))
+    for kind, (config, words) in RULES.items():
+        body = {"id": f"pr-{kind}", "name": f"rule {kind}", "type": kind, "config": config, "severity": "Error"}
+        await api.made("/api/v1/policies", body)
+        for door in doors.each():
+            said = await door()
+            assert f"policy rule {kind}: " in said, (kind, door.__name__, said)
+            assert words in said, (kind, door.__name__, said)
+        assert await doors.versions() == doors.before, kind
+        assert (await api.call("PUT", f"/api/v1/policies/pr-{kind}", {"enabled": False})).status_code == 200
+    # with every rule switched off the same doors open
+    assert (await api.call("POST", f"{CERTIFICATES}/mc-old/renew", {"force": True})).status_code == 202
+    await doors.settle()
+    assert await doors.versions() > doors.before
+
+
+async def test_each_profile_rule_on_each_door(house):
+    doors, api = Doors(house), house.api
+    await doors.open()
+    before = await api.get("/api/v1/profiles/prof-default")
+    for name, (change, asking) in PROFILE.items():
+        assert (await api.call("PUT", "/api/v1/profiles/prof-default", change)).status_code == 200, name
+        for door in (*doors.each(), doors.uri):
+            if not asking or door.__name__ in asking:
+                await door()
+                await doors.settle()
+        assert await doors.versions() == doors.before, name
+        back = {field: before.get(field, blank) for field, blank in BLANK.items()}
+        assert (await api.call("PUT", "/api/v1/profiles/prof-default", back)).status_code == 200, name

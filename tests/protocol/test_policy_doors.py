@@ -65,12 +65,14 @@ class Doors:
 
     def __init__(self, house) -> None:
         self.house, self.api, self.ctx = house, house.api, house.api.house.ctx
-        self.number = 0
+        self.number, self.is_due = 0, False
 
     async def open(self) -> None:
         api = self.api
         self.agent = await api.agent()
-        self.target, self.second = await api.target(self.agent), await api.target(self.agent, "second")
+        self.target, self.second, self.third = [await api.target(self.agent, name) for name in ("one", "two", "three")]
+        # the seeded one is refused as it is: short lives that are allowed want a short limit
+        assert (await api.call("PUT", "/api/v1/profiles/prof-default", {"allow_short_lived": False})).status_code == 200
         body = {"validity_seconds": 30 * DAY, "environment": "test"}
         await api.made(CERTIFICATES, body | {"id": "mc-old", "common_name": "old.example", "target_ids": [self.target]})
         await api.made(CERTIFICATES, body | {"id": "mc-csr", "common_name": "csr.example"})
@@ -102,13 +104,13 @@ class Doors:
     async def rest(self) -> str:
         self.number += 1
         name = f"new-{self.number}.example"
-        body = {"common_name": name, "environment": "test", "validity_seconds": 30 * DAY, "target_ids": [self.target]}
+        body = {"common_name": name, "environment": "test", "validity_seconds": 30 * DAY, "target_ids": [self.third]}
         return (await self.api.call("POST", CERTIFICATES, body)).text
 
     async def uri(self) -> str:
         self.number += 1
         sans = ["spiffe://other.example/app"]
-        body = {"common_name": f"uri-{self.number}.example", "sans": sans, "target_ids": [self.target]}
+        body = {"common_name": f"uri-{self.number}.example", "sans": sans, "target_ids": [self.third]}
         return (await self.api.call("POST", CERTIFICATES, body)).text
 
     async def renewal(self) -> str:
@@ -136,6 +138,7 @@ class Doors:
     async def acme_order(self) -> str:
         self.number += 1
         name = f"acme-{self.number}.example"
+        self.acme.nonce = ""  # the clock has moved: the one at hand has lapsed
         made = await self.acme.order(name)
         if not made.is_success:
             return made.text
@@ -151,7 +154,9 @@ class Doors:
 
     async def scheduled(self) -> str:
         """certctl's own renewal, its time come."""
-        self.api.clock.moment += timedelta(days=1)
+        # 25 of its 30 days, and then a day more for each rule: what failed is tried again
+        self.api.clock.moment += timedelta(days=1 if self.is_due else 25)
+        self.is_due = True
         async with self.api.house.database.begin("test") as tx:
             await renew.policy_changed(tx, self.ctx, "rp-default")
         while await renew.tick(self.ctx):

@@ -14,6 +14,7 @@ from certctl.core.errors import Misconfigured
 from certctl.core.secret import Secret
 from certctl.settings.acme import ACME
 from certctl.settings.alerts import ALERTS
+from certctl.settings.audit import AUDIT
 from certctl.settings.doors import ALONE, DOORS
 from certctl.settings.elsewhere import OTHER_PROGRAMS, REFERENCE
 
@@ -68,9 +69,10 @@ def test_variables_of_other_programs_are_no_fault_and_the_references_are_told_as
 def test_every_variable_is_declared_once_and_every_setting_has_one():
     names = [variable.name for variable in settings.VARIABLES.values()]
     assert len(names) == len(set(names))
-    # what the doors keep to stands together in one setting, and so does what the ACME server and notifications keep to
-    apart = {field for sections in (DOORS, ACME, ALERTS) for section in sections.values() for field in section} - ALONE
-    assert set(settings.VARIABLES) - apart == set(settings.Settings.__struct_fields__) - {"doors", "acme", "alerts"}
+    # what the doors keep to stands together in one setting; so do ACME's, notifications' and the audit push's
+    together = (DOORS, ACME, ALERTS, AUDIT)
+    apart = {field for sections in together for section in sections.values() for field in section} - ALONE
+    assert set(settings.VARIABLES) - apart == set(settings.Settings.__struct_fields__) - {"doors", "acme", "alerts", "audit"}
     assert not set(names) & OTHER_PROGRAMS
     for variable in settings.VARIABLES.values():
         assert variable.meaning, variable.name

@@ -72,7 +72,12 @@ def test_every_variable_is_declared_once_and_every_setting_has_one():
     # what the doors keep to stands together in one setting; so do ACME's, notifications' and the audit push's
     together = (DOORS, ACME, ALERTS, AUDIT)
     apart = {field for sections in together for section in sections.values() for field in section} - ALONE
-    assert set(settings.VARIABLES) - apart == set(settings.Settings.__struct_fields__) - {"doors", "acme", "alerts", "audit"}
+    assert set(settings.VARIABLES) - apart == set(settings.Settings.__struct_fields__) - {
+        "doors",
+        "acme",
+        "alerts",
+        "audit",
+    }
     assert not set(names) & OTHER_PROGRAMS
     for variable in settings.VARIABLES.values():
         assert variable.meaning, variable.name

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import socket
 import ssl
 import subprocess
 import threading
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from chaos.town import Host, Town
+from peers.tls import any_certificate, served_der
 
 _TRIES_SECONDS = 60.0  # a machine that has other work starts a killed server slowly
 
@@ -66,9 +66,7 @@ class Prober(Looker):
         self.sights: dict[str, list[Sight]] = {host.name: [] for host in town.hosts}
 
     def look(self) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+        context = any_certificate()
         while True:
             for host in self.town.hosts:
                 if self._stop_asked.wait(self._pause):
@@ -79,11 +77,7 @@ class Prober(Looker):
         begun, at = time.monotonic(), datetime.now(UTC)
         self.counts["looks"] += 1
         try:
-            with (
-                socket.create_connection(("127.0.0.1", host.port), 60) as plain,
-                context.wrap_socket(plain, server_hostname=host.site) as session,
-            ):
-                seen = hashlib.sha256(session.getpeercert(binary_form=True) or b"").hexdigest()
+            seen = hashlib.sha256(served_der("127.0.0.1", host.port, host.site, context)).hexdigest()
         except OSError as error:
             # a door that is closed because its server was killed; anything else, and any pair that does not match, is a fault
             closed = isinstance(error, ConnectionError | ssl.SSLEOFError | ssl.SSLZeroReturnError)

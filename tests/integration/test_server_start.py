@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from peers.ports import free_port
+from peers.tls import any_certificate, served_der
 
 KEY = "a key for tests only, of enough length"
 
@@ -86,14 +87,7 @@ class Server:
 
 
 def served(port: int) -> bytes:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    with (
-        socket.create_connection(("127.0.0.1", port), 5) as plain,
-        context.wrap_socket(plain, server_hostname="localhost") as session,
-    ):
-        return session.getpeercert(binary_form=True) or b""
+    return served_der("127.0.0.1", port, "localhost", any_certificate())
 
 
 def test_an_empty_directory_becomes_a_control_plane_and_stays_one(tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import socket
 import ssl
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import httpx
 from peers.nginx import Nginx
 from peers.nursery import AGENT, HERE, SERVER, Nursery
 from peers.ports import free_port
+from peers.tls import any_certificate, served_der
 
 SITE = "shop.example"
 
@@ -35,16 +35,10 @@ class Prober(threading.Thread):
         self.faults: list[str] = []
 
     def run(self) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+        context = any_certificate()
         while not self._stop_asked.wait(self._pause):
             try:
-                with (
-                    socket.create_connection((self._address, self._port), 60) as plain,
-                    context.wrap_socket(plain, server_hostname=SITE) as session,
-                ):
-                    fingerprint = hashlib.sha256(session.getpeercert(binary_form=True) or b"").hexdigest()
+                fingerprint = hashlib.sha256(served_der(self._address, self._port, SITE, context)).hexdigest()
             except OSError as error:
                 self.faults.append(f"{type(error).__name__}: {error}")
             else:

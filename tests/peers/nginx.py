@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
-import ssl
 import subprocess
 import time
 from datetime import UTC, datetime, timedelta
@@ -19,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from peers.ports import free_port
+from peers.tls import any_certificate, served_der
 
 NGINX = "/usr/sbin/nginx"
 
@@ -200,15 +199,7 @@ class Nginx:
 
     def served(self) -> str:
         """SHA-256 fingerprint of the certificate that it serves now (a plain handshake, no certctl code)."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        with (
-            socket.create_connection((self.address, self.port), timeout=60) as plain,
-            context.wrap_socket(plain, server_hostname=self.name) as wrapped,
-        ):
-            der = wrapped.getpeercert(binary_form=True)
-        assert der is not None
+        der = served_der(self.address, self.port, self.name, any_certificate())
         return x509.load_der_x509_certificate(der).fingerprint(hashes.SHA256()).hex()
 
     def __enter__(self) -> Self:

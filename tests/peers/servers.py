@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import smtplib
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -31,6 +30,7 @@ from certctl.connectors.registry import open_target
 from peers.nginx import NGINX, fingerprint, make_pair
 from peers.nginx_story import POLICY
 from peers.ports import free_port
+from peers.tls import any_certificate, served_der
 
 NAME = "shop.example"
 APACHE_MODULES = "/usr/lib/apache2/modules"
@@ -149,11 +149,7 @@ class Peer(ABC):
         return x509.load_der_x509_certificate(der).fingerprint(hashes.SHA256()).hex()
 
     def _handshake(self) -> bytes:
-        with (
-            socket.create_connection(("127.0.0.1", self.port), timeout=30) as plain,
-            trusting().wrap_socket(plain, server_hostname=NAME) as wrapped,
-        ):
-            return wrapped.getpeercert(binary_form=True) or b""
+        return served_der("127.0.0.1", self.port, NAME, any_certificate(), 30)
 
     def start(self) -> None:
         """Start it and wait until it serves. Raises AssertionError with its log when it does not."""
@@ -203,13 +199,6 @@ class Peer(ABC):
         """Stop it and remove its folder."""
         self.stop()
         shutil.rmtree(self.dir, ignore_errors=True)
-
-
-def trusting() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 class NginxPeer(Peer):
@@ -399,7 +388,7 @@ class PostfixPeer(Peer):
 
     def _handshake(self) -> bytes:
         with smtplib.SMTP("127.0.0.1", self.port, local_hostname="localhost", timeout=30) as client:
-            client.starttls(context=trusting())
+            client.starttls(context=any_certificate())
             assert isinstance(client.sock, ssl.SSLSocket)
             return client.sock.getpeercert(binary_form=True) or b""
 
@@ -439,7 +428,7 @@ class DovecotPeer(Peer):
     def _handshake(self) -> bytes:
         client = imaplib.IMAP4("127.0.0.1", self.port, timeout=30)
         try:
-            client.starttls(trusting())
+            client.starttls(any_certificate())
             assert isinstance(client.sock, ssl.SSLSocket)
             return client.sock.getpeercert(binary_form=True) or b""
         finally:

@@ -80,7 +80,7 @@ def test_lists_rows_and_pairs_come_back_as_they_went():
         "name": "r", "renewal_window_days": None, "renewal_window_fraction": 0.25, "auto_renew": True,
         "max_retries": 3, "retry_interval_seconds": 60, "alert_thresholds_days": [30, 0],
         "alert_channels": {"critical": ["Email", "Slack"]}, "alert_severity_map": {"7": "critical"},
-        "certificate_profile_id": "",
+        "certificate_profile_id": "", "renewal_windows": [], "freezes": [],
     }  # fmt: skip
     form = form_of(BY_PATH["/renewal-policies"], "", OPTIONS)
     assert read_form(form, typed(form, policy), policy) == ({}, {})

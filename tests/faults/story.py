@@ -112,8 +112,8 @@ class Play:
     # -- the chapters: what begins one, whether it was taken on, whether it has ended ------------------------------------
 
     def begin(self, chapter: str) -> None:
-        """Ask for a chapter; an answer may be lost with a dying server."""
-        with contextlib.suppress(httpx.HTTPError, AssertionError):
+        """Ask for a chapter; an answer may be lost with a dying server, and OCSP may say that it has to wait (ValueError)."""
+        with contextlib.suppress(httpx.HTTPError, AssertionError, ValueError):
             getattr(self, f"_begin_{chapter}")()
 
     def taken_on(self, chapter: str) -> bool:

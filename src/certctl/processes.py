@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 import uvicorn
@@ -45,7 +45,7 @@ from certctl.protocols.acme import AcmeApp
 from certctl.protocols.acme.sweeping import sweep
 from certctl.protocols.acme.validating import Validator
 from certctl.protocols.pki import PkiApp
-from certctl.protocols.pki.answers import Answers, RevocationWatch
+from certctl.protocols.pki.answers import KeptAnswers, RevocationWatch
 from certctl.protocols.pki.facts import LifecycleFacts
 from certctl.settings import Settings
 from certctl.store.database_clock import DatabaseClock
@@ -105,66 +105,73 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
         await flow.free_earlier_runs(ctx, SERVER_OWNER)
         await batches.free_earlier_runs(ctx, SERVER_OWNER)
     cert_path, key_path = await _tls_files(house)
-    tally = Tally()
-    revocations = RevocationWatch(ctx, house.wakeups)
-    pki = PkiApp(LifecycleFacts(ctx), clock=ctx.clock, tally=tally, answers=Answers(revocations))
-    state = AppState(
-        ctx=ctx,
-        wakeups=house.wakeups,
-        max_body_bytes=settings.max_body_bytes,
-        bootstrap_token=house.bootstrap_token or None,
-        agent_bootstrap_token=settings.agent_bootstrap_token or None,
-        version=__version__,
-        started_at=ctx.now(),
-        rules=settings.doors,
-        audit_receivers=receivers_of(settings.audit),
+    tally, revocations = Tally(), RevocationWatch(ctx, house.wakeups)
+    state = _state(house)
+    public = _open_to_all(
+        PkiApp(LifecycleFacts(ctx), clock=ctx.clock, tally=tally, answers=KeptAnswers(revocations)),
+        answering.AnsweringApp(ca_accounts.Answers(lambda: ctx).get),
     )
-    acme_app = Edge(AcmeApp(state, settings.acme), state, acme.refuse_at_edge)
-    open_to_all = _open_to_all(pki, answering.AnsweringApp(ca_accounts.Answers(lambda: ctx).get))
-    doors = _with_protocols(with_web(create_api(state), create_web(state)), open_to_all, acme_app)
-    tls = uvicorn.Config(doors, **_uvicorn(), ssl_certfile=cert_path, ssl_keyfile=key_path)
-    plain = uvicorn.Config(open_to_all, **_uvicorn())
-    ticks = _ticks(settings, state.audit_receivers)
-    runner, schedule = Runner(ctx, house.wakeups), Schedule(ctx, ticks, state.watch.lease_granted)
-    counting = Counting(ctx, tally)
-    batch_runner = BatchRunner(ctx, house.wakeups)
-    validator = Validator(ctx, house.wakeups, settings.acme, Prover(settings.acme))
-    servers = [(_Server(tls), tls_socket), (_Server(plain), pki_socket)]
+    tls = uvicorn.Config(
+        _every_door(state, settings, public), **_uvicorn(), ssl_certfile=cert_path, ssl_keyfile=key_path
+    )
+    servers = [(_Server(tls), tls_socket), (_Server(uvicorn.Config(public, **_uvicorn())), pki_socket)]
+    loops: dict[str, _Loop] = {
+        "runner": Runner(ctx, house.wakeups),
+        "schedule": Schedule(ctx, _ticks(settings, state.audit_receivers), state.watch.lease_granted),
+        "counting": Counting(ctx, tally),
+        "batches": BatchRunner(ctx, house.wakeups),
+        "revocations": revocations,
+    }
+    if settings.acme.enabled:
+        loops["acme-validation"] = Validator(ctx, house.wakeups, settings.acme, Prover(settings.acme))
     stop = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
         servers += _runtime_metrics(house, state.figures, stack)
         await stack.enter_async_context(listening(house.database, house.wakeups))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         _on_signals(stop, tls, cert_path, key_path)
-        tasks = [group.create_task(server.serve(sockets=[at])) for server, at in servers]
-        group.create_task(runner.run(), name="runner")
-        group.create_task(schedule.run(), name="schedule")
-        group.create_task(counting.run(), name="counting")
-        group.create_task(batch_runner.run(), name="batches")
-        group.create_task(revocations.run(), name="revocations")
-        if settings.acme.enabled:
-            group.create_task(validator.run(), name="acme-validation")
-        keeper = group.create_task(_keep_own_tls(house, tls, stop), name="own-tls")
-        timing = group.create_task(time_the_loop(state.figures), name="loop-timing")
-        clock = group.create_task(_keep_clock(house), name="clock")
+        serving = [group.create_task(server.serve(sockets=[at])) for server, at in servers]
+        for name, loop in loops.items():
+            group.create_task(loop.run(), name=name)
+        # these have nothing in hand that has to be finished
+        cancelled = [
+            group.create_task(_keep_own_tls(house, tls, stop), name="own-tls"),
+            group.create_task(time_the_loop(state.figures), name="loop-timing"),
+            group.create_task(_keep_clock(house), name="clock"),
+            group.create_task(_first_ended(serving, stop), name="watcher"),
+        ]
         _announce(settings, tls_socket, pki_socket)
-        watcher = group.create_task(_first_ended(tasks, stop), name="watcher")
         await stop.wait()
         log.info("draining")
         state.drain()
         for server, _ in servers:
             server.should_exit = True
-        runner.stop()
-        batch_runner.stop()
-        revocations.stop()
-        validator.stop()
-        schedule.stop()
-        counting.stop()
-        keeper.cancel()
-        timing.cancel()
-        clock.cancel()
-        watcher.cancel()
+        for loop in loops.values():
+            loop.stop()
+        for task in cancelled:
+            task.cancel()
     log.info("stopped")
+
+
+def _state(house: House) -> AppState:
+    settings = house.settings
+    return AppState(
+        ctx=house.ctx,
+        wakeups=house.wakeups,
+        max_body_bytes=settings.max_body_bytes,
+        bootstrap_token=house.bootstrap_token or None,
+        agent_bootstrap_token=settings.agent_bootstrap_token or None,
+        version=__version__,
+        started_at=house.ctx.now(),
+        rules=settings.doors,
+        audit_receivers=receivers_of(settings.audit),
+    )
+
+
+def _every_door(state: AppState, settings: Settings, public: Any) -> Any:
+    """What the TLS port serves: API and pages, ACME, and all that is public."""
+    acme_app = Edge(AcmeApp(state, settings.acme), state, acme.refuse_at_edge)
+    return _with_protocols(with_web(create_api(state), create_web(state)), public, acme_app)
 
 
 def _runtime_metrics(
@@ -212,6 +219,14 @@ def _uvicorn() -> dict[str, Any]:
         "timeout_keep_alive": 75,
         "timeout_graceful_shutdown": _DRAIN_SECONDS,
     }
+
+
+class _Loop(Protocol):
+    """What runs beside the listeners until it is told to stop, and then finishes what it has in hand."""
+
+    async def run(self) -> None: ...
+
+    def stop(self) -> None: ...
 
 
 class _Server(uvicorn.Server):

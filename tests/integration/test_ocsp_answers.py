@@ -19,7 +19,7 @@ from certctl.pki.csr import build_csr, csr_pem
 from certctl.pki.keys import generate_private_key
 from certctl.pki.pem import read_certificates
 from certctl.protocols.pki import PkiApp
-from certctl.protocols.pki.answers import Answers, RevocationWatch
+from certctl.protocols.pki.answers import KeptAnswers, RevocationWatch
 from certctl.protocols.pki.facts import LifecycleFacts
 from certctl.store.tx import Database
 from integration.api_house import open_api
@@ -43,7 +43,7 @@ class Responder:
         self.facts = Counted(self.ctx)
         self.watch = RevocationWatch(self.ctx, api.house.wakeups)
         self.transport = httpx.ASGITransport(
-            PkiApp(self.facts, clock=self.ctx.clock, answers=Answers(self.watch)), raise_app_exceptions=False
+            PkiApp(self.facts, clock=self.ctx.clock, answers=KeptAnswers(self.watch)), raise_app_exceptions=False
         )
 
     async def asked(self, ca_id, request_der):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from certctl import ledger
 from certctl.core.errors import Temporary
 from certctl.protocols.pki import answers as module
-from certctl.protocols.pki.answers import Answers, Kept, Reply, RevocationWatch
+from certctl.protocols.pki.answers import Kept, KeptAnswers, Reply, RevocationWatch
 from certctl.store.wake import REVOKED_CHANNEL, Wakeups
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -60,7 +60,7 @@ class House:
         self.wakeups = Wakeups()
         ctx = SimpleNamespace(database=self.log, scope=None)
         self.watch = RevocationWatch(ctx, self.wakeups, lambda: self.at)
-        self.answers = Answers(self.watch)
+        self.answers = KeptAnswers(self.watch)
 
     def keep(self, serial: str, *, ticket: int | None = None, revoked: bool | None = None) -> None:
         told = self.log.is_revoked(serial) if revoked is None else revoked
@@ -138,6 +138,16 @@ def test_facts_read_before_a_look_are_not_kept_after_it(house):
     assert house.get("0a") is None
 
 
+def test_facts_read_before_the_first_look_are_not_kept_after_it(house):
+    """The first look is told of nothing that was committed before it."""
+    ticket = house.answers.ticket()
+    house.log.begin("0a")
+    house.log.commit()
+    house.look()
+    house.keep("0a", ticket=ticket, revoked=False)
+    assert house.get("0a") is None
+
+
 def test_a_log_that_begins_anew_keeps_nothing(house):
     house.log.begun = 1000
     house.look()
@@ -178,7 +188,6 @@ def test_whatever_comes_between_a_look_leaves_no_old_truth(moves):
         patched.setattr(ledger, "revoked_since", made.log.since)
         under_way: dict[str, tuple[int, bool]] = {}
         known: set[str] = set()
-        made.look()
         for what, serial in moves:
             if what == "begin":
                 made.log.begin(serial)

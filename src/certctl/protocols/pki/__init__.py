@@ -31,7 +31,7 @@ from certctl.core.errors import (
 from certctl.core.ids import check_id
 from certctl.pki.certs import read_certificate
 from certctl.pki.fingerprints import serial_hex, serial_int
-from certctl.protocols.pki.answers import Answers, Kept, Reply
+from certctl.protocols.pki.answers import Kept, KeptAnswers, Reply
 from certctl.telemetry import metrics
 from certctl.telemetry.logging import get_logger
 from certctl.telemetry.tally import Tally
@@ -113,7 +113,7 @@ class PkiApp:
         facts: PkiFacts,
         clock: Clock | None = None,
         tally: Tally | None = None,
-        answers: Answers | None = None,
+        answers: KeptAnswers | None = None,
     ) -> None:
         self._facts = facts
         self._answers = answers

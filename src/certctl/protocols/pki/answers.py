@@ -8,7 +8,6 @@ Must never keep an answer whose facts were read before a look and stored after i
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -46,6 +45,8 @@ class RevocationWatch:
         self._is_told = False
         self._told: deque[float] = deque(maxlen=_STORM)
         self._stopping = False
+        self._is_blind = False
+        # how often something became known that makes facts read before it out of date
         self.looks = 0
         self.drop: Callable[[frozenset[str] | None], None] = lambda _serials: None
         wakeups.call(REVOKED_CHANNEL, self._tell)
@@ -74,10 +75,11 @@ class RevocationWatch:
         except BaseException:
             self._is_told = True
             raise
+        # a first look, or one at a log that begins anew, is told of nothing that was committed before it
         is_same_log = self._horizon is not None and horizon >= self._horizon
-        if fresh := serials - self._last:
-            self.looks += 1
+        fresh = serials - self._last
         if not is_same_log or fresh:
+            self.looks += 1
             self.drop(fresh if is_same_log else None)
         self._horizon, self._last, self._looked_at = horizon, serials, began
 
@@ -85,11 +87,21 @@ class RevocationWatch:
         """Look again and again until `stop`."""
         with self._wakeups.watch(REVOKED_CHANNEL) as told:
             while not self._stopping:
-                with contextlib.suppress(CertctlError):
-                    await self.look()
+                await self._try_to_look()
                 await told.wait(_LOOK_SECONDS)
                 if self._is_storm(self._monotonic()):
                     await asyncio.sleep(_STORM_LOOK_SECONDS)
+
+    async def _try_to_look(self) -> None:
+        """A database that is away is told once: until it is back nothing that is kept is used."""
+        was_blind, self._is_blind = self._is_blind, True
+        try:
+            await self.look()
+        except CertctlError as error:
+            if not was_blind:
+                log.warning("revocations_not_seen", error=error)
+        else:
+            self._is_blind = False
 
     def stop(self) -> None:
         """End `run`."""
@@ -115,7 +127,7 @@ class Kept(Struct, frozen=True):
     labels: tuple[str, ...]
 
 
-class Answers:
+class KeptAnswers:
     """Answers by (CA's name, request); the eldest make room."""
 
     def __init__(self, watch: RevocationWatch) -> None:

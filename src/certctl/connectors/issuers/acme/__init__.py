@@ -20,12 +20,9 @@ from certctl.connectors.dial import DialPolicy
 from certctl.connectors.issuers.acme.account import known_account, roll_key
 from certctl.connectors.issuers.acme.client import AcmeClient, ask_again_after
 from certctl.connectors.issuers.acme.config import AcmeConfig
-from certctl.connectors.issuers.acme.ordering import advance, place
+from certctl.connectors.issuers.acme.ordering import advance, certificate_id, place
 from certctl.connectors.issuers.acme.problems import CaRefusal, error_of
-from certctl.core.errors import Malformed, TrustError
-from certctl.pki.certs import read_certificate
 from certctl.pki.keys import load_private_key
-from certctl.wire.acme import CertificateId
 
 __all__ = ["AcmeConfig", "AcmeIssuer"]
 
@@ -92,7 +89,7 @@ class AcmeIssuer:
     async def suggest(self, leaf_der: bytes, chain_der: tuple[bytes, ...]) -> Suggestion | None:  # noqa: ARG002
         """When the CA would like this certificate to be renewed (RFC 9773)."""
         name = certificate_id(leaf_der)
-        if not self._config.ari_enabled or name is None:
+        if not self._config.ari_enabled or not name:
             return None
         async with self._talk(account=False) as client:
             found = await client.renewal_info(name)
@@ -138,13 +135,3 @@ def _errors() -> Iterator[None]:
         yield
     except CaRefusal as refusal:
         raise error_of(refusal) from refusal
-
-
-def certificate_id(leaf_der: bytes) -> str | None:
-    """RFC 9773 4.1; None for a certificate without an authority key identifier."""
-    try:
-        facts = read_certificate(leaf_der)
-    except Malformed as error:
-        raise TrustError("a certificate of ours cannot be read") from error
-    identifier = facts.authority_key_identifier
-    return str(CertificateId(identifier, facts.serial_number)) if identifier else None

@@ -272,8 +272,14 @@ def _identifier(name: Name) -> dict[str, str]:
 
 
 def _replaces(order: Order) -> str:
-    if order.replaces_der is None:
-        return ""
-    facts = read_certificate(order.replaces_der)
+    return certificate_id(order.replaces_der) if order.replaces_der is not None else ""
+
+
+def certificate_id(leaf_der: bytes) -> str:
+    """RFC 9773 4.1; empty for a certificate without an authority key identifier."""
+    try:
+        facts = read_certificate(leaf_der)
+    except Malformed as error:
+        raise TrustError("a certificate of ours cannot be read") from error
     identifier = facts.authority_key_identifier
     return str(CertificateId(identifier, facts.serial_number)) if identifier else ""

@@ -45,7 +45,7 @@ from certctl.protocols.acme import AcmeApp
 from certctl.protocols.acme.sweeping import sweep
 from certctl.protocols.acme.validating import Validator
 from certctl.protocols.pki import PkiApp
-from certctl.protocols.pki.answers import KeptAnswers, RevocationWatch
+from certctl.protocols.pki.answers import KeptAnswers, KeptStatuses, RevocationWatch
 from certctl.protocols.pki.facts import LifecycleFacts
 from certctl.settings import Settings
 from certctl.store.database_clock import DatabaseClock
@@ -108,7 +108,12 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
     tally, revocations = Tally(), RevocationWatch(ctx, house.wakeups)
     state = _state(house)
     public = _open_to_all(
-        PkiApp(LifecycleFacts(ctx), clock=ctx.clock, tally=tally, answers=KeptAnswers(revocations)),
+        PkiApp(
+            LifecycleFacts(ctx, KeptStatuses(revocations)),
+            clock=ctx.clock,
+            tally=tally,
+            answers=KeptAnswers(revocations),
+        ),
         answering.AnsweringApp(ca_accounts.Answers(lambda: ctx).get),
     )
     tls = uvicorn.Config(

@@ -18,6 +18,7 @@ from certctl.pki.certs import load_certificate
 from certctl.pki.csr import build_csr, csr_pem
 from certctl.pki.keys import generate_private_key
 from certctl.pki.pem import certificate_pem, read_certificates
+from certctl.protocols.pki.facts import LifecycleFacts
 from certctl.telemetry import points
 from integration.api_house import open_api
 
@@ -107,7 +108,7 @@ async def test_a_new_generation_issues_and_the_old_one_retires(api, tmp_path):
     leaf = load_certificate(read_certificates(old["pem_chain"])[0])
     asked = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, hashes.SHA256()).build()
     request = asked.public_bytes(serialization.Encoding.DER)
-    answered = ocsp.load_der_ocsp_response(await publish.ocsp(ctx, await publish.speaker(ctx, ca), request))
+    answered = ocsp.load_der_ocsp_response((await LifecycleFacts(ctx).ocsp(ca.id, request)).der)
     assert answered.certificate_status is ocsp.OCSPCertStatus.REVOKED
     assert publish.require_ca(await publish.find_ca(ctx, "iss-local"), "").id == made["id"], "the alias follows"
 

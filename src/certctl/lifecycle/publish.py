@@ -6,14 +6,14 @@ OCSP is signed by a delegated responder, made anew before it ends. RFC 5280 5, R
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from msgspec import Struct
 
 from certctl.authority.crl import RevokedEntry, make_crl
 from certctl.authority.hierarchy import make_ocsp_responder
-from certctl.authority.ocsp import Responder, SerialStatus, answer
+from certctl.authority.ocsp import Responder, SerialStatus, Statuses, answer
 from certctl.authority.signer import IssuingCA, SealedKey
 from certctl.core.catalogue import CaCertificate
 from certctl.core.errors import NotFound, Temporary
@@ -147,21 +147,17 @@ async def speaker(ctx: Context, ca: CaCertificate) -> Speaker:
     return Speaker(ca.issuer_id, responder, record.not_after)
 
 
-async def ocsp(ctx: Context, said_by: Speaker, request_der: bytes) -> bytes:
-    """The signed answer to one OCSP request, from the facts as committed this moment."""
-    responder = said_by.responder
-    ca_id = responder.ca.ca_certificate_id
-
-    async def statuses(serials: list[int]) -> Mapping[int, SerialStatus]:
-        return await _statuses(ctx, said_by.issuer_id, ca_id, serials)
-
+async def ocsp(ctx: Context, said_by: Speaker, request_der: bytes, known: Statuses) -> bytes:
+    """The signed answer to one OCSP request, of what `known` tells: `statuses`, or what is no older in the end."""
     points.reach("publish.ocsp.signing")
-    answer_der = await answer(request_der, responder, statuses, ctx.signer, ctx.now(), ctx.patience.ocsp_validity)
+    answer_der = await answer(request_der, said_by.responder, known, ctx.signer, ctx.now(), ctx.patience.ocsp_validity)
     points.reach("publish.ocsp.signed")
     return answer_der
 
 
-async def _statuses(ctx: Context, issuer_id: str, ca_id: str, serials: list[int]) -> dict[int, SerialStatus]:
+async def statuses(ctx: Context, said_by: Speaker, serials: list[int]) -> dict[int, SerialStatus]:
+    """What is known of serial numbers of one CA generation, as committed this moment."""
+    issuer_id, ca_id = said_by.issuer_id, said_by.responder.ca.ca_certificate_id
     async with ctx.database.read() as tx:
         known = await authority.serial_facts(tx, ctx.scope, issuer_id, ca_id, [serial_hex(one) for one in serials])
     return {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from certctl.core.errors import Malformed
@@ -75,6 +76,7 @@ def _twos_complement(value: int) -> bytes:
     return value.to_bytes(bits // 8 + 1, "big", signed=True)
 
 
+@lru_cache(maxsize=512)
 def oid(dotted: str) -> bytes:
     """OBJECT IDENTIFIER from dotted decimal (X.690 8.19). Raises Malformed when it is none."""
     arcs = dotted.split(".")
@@ -312,6 +314,7 @@ class Reader:
         return content == b"\xff"
 
 
+@lru_cache(maxsize=512)
 def _dotted(content: bytes) -> str:
     if not 0 < len(content) <= _MAX_OID_OCTETS or content[-1] & 0x80:
         raise Malformed("an object identifier is empty, too long or cut short")

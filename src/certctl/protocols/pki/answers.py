@@ -1,8 +1,9 @@
-"""Signed OCSP answers that are given again, as long as this process knows that nothing they speak of was revoked.
+"""What OCSP has said and read, used again as long as this process knows that nothing it speaks of was revoked.
 
-A kept answer is used only while the watch has looked at the log of revocations a moment ago; what was revoked is
-dropped at that look (ADR 30). Between a commit elsewhere and the look the old truth is told, for less than a second.
-Must never keep an answer whose facts were read before a look and stored after it.
+Signed answers are given again as they are; what is known of a serial number is signed anew for those who send a nonce.
+Either is used only while the watch has looked at the log of revocations a moment ago; what was revoked is dropped at
+that look (ADR 30). Between a commit elsewhere and the look the old truth is told, for less than a second.
+Must never keep what was read before a look and stored after it.
 """
 
 from __future__ import annotations
@@ -10,20 +11,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Generic, TypeVar
 
 from msgspec import Struct
 
 from certctl import ledger
+from certctl.authority.ocsp import SerialStatus
 from certctl.core.errors import CertctlError
 from certctl.lifecycle.context import Context
+from certctl.pki.fingerprints import serial_hex
 from certctl.store.wake import REVOKED_CHANNEL, Wakeups
 from certctl.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 
 MOST_KEPT = 20_000  # about 25 MB
+MOST_STATUSES = 100_000  # about 35 MB
 LONGEST_USE = timedelta(minutes=10)
 _LOOK_SECONDS = 0.25
 # without a look for so long nothing that is kept is used: the database, or this process, is too slow to know
@@ -48,8 +53,12 @@ class RevocationWatch:
         self._is_blind = False
         # how often something became known that makes facts read before it out of date
         self.looks = 0
-        self.drop: Callable[[frozenset[str] | None], None] = lambda _serials: None
+        self._drops: list[Callable[[frozenset[str] | None], None]] = []
         wakeups.call(REVOKED_CHANNEL, self._tell)
+
+    def on_revoked(self, drop: Callable[[frozenset[str] | None], None]) -> None:
+        """Have `drop` called at each look with the serial numbers that it found revoked, or None for all there are."""
+        self._drops.append(drop)
 
     @property
     def is_current(self) -> bool:
@@ -80,7 +89,8 @@ class RevocationWatch:
         fresh = serials - self._last
         if not is_same_log or fresh:
             self.looks += 1
-            self.drop(fresh if is_same_log else None)
+            for drop in self._drops:
+                drop(fresh if is_same_log else None)
         self._horizon, self._last, self._looked_at = horizon, serials, began
 
     async def run(self) -> None:
@@ -109,6 +119,58 @@ class RevocationWatch:
         self._wakeups.tell((REVOKED_CHANNEL,))
 
 
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class Truths(Generic[Key, Value]):
+    """Values that are true until the serial number that they speak of is revoked; the eldest make room."""
+
+    def __init__(self, watch: RevocationWatch, most: Callable[[], int]) -> None:
+        self._watch = watch
+        self._most = most
+        self._kept: dict[Key, tuple[str, Value]] = {}
+        self._of_serial: dict[str, set[Key]] = {}
+        watch.on_revoked(self._drop)
+
+    def get(self, key: Key) -> Value | None:
+        """What may be said again, or None when it must be read anew."""
+        kept = self._kept.get(key)
+        return kept[1] if kept is not None and self._watch.is_current else None
+
+    def ticket(self) -> int:
+        """To be drawn before what is to be kept is read."""
+        return self._watch.looks
+
+    def put(self, ticket: int, key: Key, serial_number: str, value: Value) -> None:
+        """Keep a value, unless a revocation has become known since its ticket was drawn."""
+        if ticket != self._watch.looks:
+            return
+        self._forget([key])
+        while len(self._kept) >= self._most():
+            self._forget([next(iter(self._kept))])
+        self._kept[key] = (serial_number, value)
+        self._of_serial.setdefault(serial_number, set()).add(key)
+
+    def _drop(self, serials: frozenset[str] | None) -> None:
+        if serials is None:
+            self._kept.clear()
+            self._of_serial.clear()
+            return
+        for serial in serials:
+            self._forget(tuple(self._of_serial.get(serial, ())))
+
+    def _forget(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            kept = self._kept.pop(key, None)
+            if kept is None:
+                continue
+            others = self._of_serial[kept[0]]
+            others.discard(key)
+            if not others:
+                del self._of_serial[kept[0]]
+
+
 class Reply(Struct, frozen=True):
     """One HTTP answer; header names in lowercase."""
 
@@ -128,50 +190,40 @@ class Kept(Struct, frozen=True):
 
 
 class KeptAnswers:
-    """Answers by (CA's name, request); the eldest make room."""
+    """Signed answers by (CA's name, request)."""
 
     def __init__(self, watch: RevocationWatch) -> None:
-        self._watch = watch
-        self._kept: dict[tuple[str, bytes], Kept] = {}
-        self._of_serial: dict[str, set[tuple[str, bytes]]] = {}
-        watch.drop = self._drop
+        self._truths: Truths[tuple[str, bytes], Kept] = Truths(watch, lambda: MOST_KEPT)
+        self.ticket = self._truths.ticket
 
     def get(self, name: str, request_der: bytes, now: datetime) -> Kept | None:
         """The answer to give again, or None when it must be made."""
-        kept = self._kept.get((name, request_der))
-        if kept is None or now >= kept.until or not self._watch.is_current:
-            return None
-        return kept
-
-    def ticket(self) -> int:
-        """To be drawn before the facts of an answer are read."""
-        return self._watch.looks
+        kept = self._truths.get((name, request_der))
+        return None if kept is None or now >= kept.until else kept
 
     def put(self, ticket: int, name: str, request_der: bytes, kept: Kept) -> None:
         """Keep an answer, unless a revocation has become known since its ticket was drawn."""
-        if ticket != self._watch.looks:
-            return
-        key = (name, request_der)
-        self._forget([key])
-        while len(self._kept) >= MOST_KEPT:
-            self._forget([next(iter(self._kept))])
-        self._kept[key] = kept
-        self._of_serial.setdefault(kept.serial_number, set()).add(key)
+        self._truths.put(ticket, (name, request_der), kept.serial_number, kept)
 
-    def _drop(self, serials: frozenset[str] | None) -> None:
-        if serials is None:
-            self._kept.clear()
-            self._of_serial.clear()
-            return
-        for serial in serials:
-            self._forget(tuple(self._of_serial.get(serial, ())))
 
-    def _forget(self, keys: Iterable[tuple[str, bytes]]) -> None:
-        for key in keys:
-            kept = self._kept.pop(key, None)
-            if kept is None:
-                continue
-            others = self._of_serial[kept.serial_number]
-            others.discard(key)
-            if not others:
-                del self._of_serial[kept.serial_number]
+class KeptStatuses:
+    """What is known of each serial number of a CA generation, for answers that are signed anew."""
+
+    def __init__(self, watch: RevocationWatch) -> None:
+        self._truths: Truths[tuple[str, int], SerialStatus] = Truths(watch, lambda: MOST_STATUSES)
+
+    async def read(
+        self, ca_id: str, serials: list[int], source: Callable[[list[int]], Awaitable[Mapping[int, SerialStatus]]]
+    ) -> dict[int, SerialStatus]:
+        """Of all `serials` that are known; `source` is asked for those that are not kept.
+
+        A serial number that was never issued is not kept: nobody would hear when it is.
+        """
+        known = {one: found for one in serials if (found := self._truths.get((ca_id, one))) is not None}
+        missing = [one for one in serials if one not in known]
+        if missing:
+            ticket = self._truths.ticket()
+            for serial, status in (await source(missing)).items():
+                known[serial] = status
+                self._truths.put(ticket, (ca_id, serial), serial_hex(serial), status)
+        return known

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from certctl.authority.ocsp import SerialStatus
 from certctl.lifecycle import publish
 from certctl.lifecycle.context import Context
 from certctl.lifecycle.publish import Speaker
 from certctl.protocols.pki import CrlDocument, OcspDocument
-from certctl.protocols.pki.answers import LONGEST_USE
+from certctl.protocols.pki.answers import LONGEST_USE, KeptStatuses
 
-# who answers for a CA is looked up so often; which serials are revoked is looked up for each answer
+# who answers for a CA is looked up so often; which serials are revoked is known by the watch, or looked up each time
 _KNOWN_SECONDS = 1.0
 
 
 class LifecycleFacts:
     """CRLs, OCSP answers and CA certificates from the committed facts of one tenant."""
 
-    def __init__(self, ctx: Context, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        ctx: Context,
+        statuses: KeptStatuses | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._ctx = ctx
+        self._statuses = statuses
         self._monotonic = monotonic
         self._speakers: dict[str, tuple[float, Speaker]] = {}
 
@@ -37,7 +44,11 @@ class LifecycleFacts:
         if speaker is None:
             return None
         now, patience = self._ctx.now(), self._ctx.patience
-        answer_der = await publish.ocsp(self._ctx, speaker, request_der)
+
+        async def statuses(serials: list[int]) -> Mapping[int, SerialStatus]:
+            return await self._known(speaker, serials)
+
+        answer_der = await publish.ocsp(self._ctx, speaker, request_der, statuses)
         ours_for = min(LONGEST_USE, patience.ocsp_validity / 4, (speaker.ends_at - now) / 4)
         return OcspDocument(answer_der, cacheable_until=None, usable_until=now + ours_for)
 
@@ -45,6 +56,14 @@ class LifecycleFacts:
         """The CA's own certificate, DER."""
         ca = await publish.find_ca(self._ctx, ca_or_issuer_id)
         return None if ca is None else ca.certificate_der
+
+    async def _known(self, speaker: Speaker, serials: list[int]) -> Mapping[int, SerialStatus]:
+        async def read(missing: list[int]) -> Mapping[int, SerialStatus]:
+            return await publish.statuses(self._ctx, speaker, missing)
+
+        if self._statuses is None:
+            return await read(serials)
+        return await self._statuses.read(speaker.responder.ca.ca_certificate_id, serials, read)
 
     async def _speaker(self, ca_or_issuer_id: str) -> Speaker | None:
         looked_at, speaker = self._speakers.get(ca_or_issuer_id, (float("-inf"), None))

@@ -176,6 +176,7 @@ def _context(settings: Settings, database: Database, scope: Scope, keybox: Datab
         "signer": keybox,
         "addresses": addresses,
         "answers": ca_accounts.Answers(lambda: made),
+        "scripts_folder": settings.issuers_scripts_folder,
         "dial_policy": DialPolicy(
             purpose="asking a CA", allow=settings.issuers_allowed_networks, setting="CERTCTL_ISSUERS_ALLOWED_NETWORKS"
         ),

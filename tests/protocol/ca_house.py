@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import dns.message
+import dns.query
+import dns.rdatatype
+
 from certctl.core.names import parse_names
 from certctl.doors import driving
 from certctl.lifecycle import flow
@@ -91,6 +95,13 @@ class CaHouse:
             return list((await tx.execute(sa.text(f"SELECT {columns} FROM {table}"))).all())
 
 
+def left_at(names: Bind, name: str) -> list[str]:
+    """TXT records that are there at a name."""
+    asked = dns.message.make_query(name, "TXT")
+    answer = dns.query.tcp(asked, names.address, timeout=30, port=names.port)
+    return [str(record) for rrset in answer.answer for record in rrset if rrset.rdtype == dns.rdatatype.TXT]
+
+
 def by_dns(names: Bind, **more: Any) -> dict[str, Any]:
     """The part of an issuer's configuration that proves names by that name server."""
     return {
@@ -104,9 +115,12 @@ def by_dns(names: Bind, **more: Any) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def open_ca_house(data_dir: Path, url: str = "", *, again: bool = False) -> AsyncIterator[CaHouse]:
+async def open_ca_house(
+    data_dir: Path, url: str = "", *, again: bool = False, **environ: str
+) -> AsyncIterator[CaHouse]:
     """A house that may ask CAs on loopback; `again`: of an installation that is there already."""
-    async with open_api(data_dir, url, new=not again, CERTCTL_ISSUERS_ALLOWED_NETWORKS="127.0.0.0/8") as api:
+    told = {"CERTCTL_ISSUERS_ALLOWED_NETWORKS": "127.0.0.0/8"} | environ
+    async with open_api(data_dir, url, new=not again, **told) as api:
         # what a request drives itself is no subject here: a test says what runs, and when
         with mock.patch.object(driving, "BUDGET", timedelta(0)):
             yield CaHouse(api)

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-import dns.message
-import dns.query
 import pytest
 
 from certctl.core.catalogue import IssuerRecord
@@ -25,7 +23,7 @@ from peers.bind import ZONE, Bind, bind
 from peers.fleet import Fleet
 from peers.nginx import Nginx
 from peers.pebble import EAB_KEY, EAB_KID, Pebble, pebble
-from protocol.ca_house import CaHouse, by_dns, open_ca_house
+from protocol.ca_house import CaHouse, by_dns, left_at, open_ca_house
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("pebble"), pytest.mark.timeout(300)]
 PROFILES = {
@@ -46,13 +44,6 @@ def ca(names) -> Iterator[Pebble]:
     more = {"PEBBLE_ALTERNATE_ROOTS": "1", "PEBBLE_CHAIN_LENGTH": "2"}
     with pebble(names.resolver, eab=True, profiles=PROFILES, **more) as made:
         yield made
-
-
-def left_at(names: Bind, name: str) -> list[str]:
-    """TXT records that are still there for a name's challenge."""
-    asked = dns.message.make_query(f"_acme-challenge.{name}", "TXT")
-    answer = dns.query.tcp(asked, names.address, timeout=30, port=names.port)
-    return [str(record) for rrset in answer.answer for record in rrset]
 
 
 async def opened(house: CaHouse):
@@ -77,7 +68,7 @@ async def test_from_account_to_revocation(kind, tmp_path, names, ca, request):
         assert {str(name) for name in read_certificate(leaf).names} == {f"shop.{ZONE}", f"*.shop.{ZONE}"}
         (root,) = read_certificates(ca.ask("/roots/0").text)
         verify_chain(leaf, tuple(rest), root, house.api.clock.now())
-        assert left_at(names, f"shop.{ZONE}") == []
+        assert left_at(names, f"_acme-challenge.shop.{ZONE}") == []
 
         ((account_url, sealed),) = await house.rows("ca_accounts", "url, sealed")
         assert b"PRIVATE" not in bytes(sealed)

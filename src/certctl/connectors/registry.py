@@ -107,6 +107,17 @@ def _open_solver(config: Any, services: Mapping[str, Any]) -> Solver:
     if config.challenge_type == "http-01":
         answering = import_module("certctl.connectors.solvers.answering")
         return cast("Solver", answering.AnsweringSolver(services["answers"]))
+    watching = {"watched": tuple(config.propagation_servers), "resolver": config.dns_resolver}
+    if config.dns_present_script:
+        script = import_module("certctl.connectors.solvers.script")
+        hooks = script.Hooks(
+            folder=services["scripts_folder"],
+            present=config.dns_present_script,
+            cleanup=config.dns_cleanup_script,
+            environment=config.dns_script_environment,
+            **watching,
+        )
+        return cast("Solver", script.ScriptSolver(hooks, services["dial_policy"]))
     rfc2136 = import_module("certctl.connectors.solvers.rfc2136")
     zone = rfc2136.Zone(
         server=config.dns_server,
@@ -114,8 +125,7 @@ def _open_solver(config: Any, services: Mapping[str, Any]) -> Solver:
         tsig_name=config.tsig_name,
         tsig_secret=config.tsig_secret.reveal(),
         tsig_algorithm=config.tsig_algorithm,
-        watched=tuple(config.propagation_servers),
-        resolver=config.dns_resolver,
+        **watching,
     )
     return cast("Solver", rfc2136.Rfc2136Solver(zone, services["dial_policy"]))
 

@@ -69,6 +69,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     audit_verify_interval: timedelta
     session_gc_interval: timedelta
     issuers_allowed_networks: tuple[str, ...]
+    issuers_scripts_folder: Path | None
     batch_retention: timedelta
     doors: DoorRules
     acme: AcmeRules
@@ -185,6 +186,10 @@ SECTIONS: dict[str, dict[str, Variable]] = {
         "issuers_allowed_networks": listed(
             "CERTCTL_ISSUERS_ALLOWED_NETWORKS",
             "networks and hosts that are not public, where CAs (and their DNS) may be asked, such as 10.0.0.0/8",
+        ),
+        "issuers_scripts_folder": path(
+            "CERTCTL_ISSUERS_SCRIPTS_FOLDER",
+            "the one folder whose programs issuers may name as hooks (dns-01); they and it belong to root or this user",
         ),
         "batch_retention": duration(
             "CERTCTL_BATCH_RETENTION", "how long a batch that has ended is kept, with its items", "2160h", shortest="1h"

@@ -13,7 +13,9 @@ from certctl.connectors.dial import DialPolicy
 from certctl.connectors.issuers.acme.config import AcmeConfig
 from certctl.connectors.issuers.acme.problems import CaRefusal, error_of
 from certctl.connectors.registry import check_issuer_config, issuer_config_schema, issuer_secrets
-from certctl.connectors.solvers.rfc2136 import Rfc2136Solver, Zone, read_server
+from certctl.connectors.solvers.rfc2136 import Rfc2136Solver, Zone
+from certctl.connectors.solvers.script import allowed, read_environment
+from certctl.connectors.zones import read_server
 from certctl.core.errors import ConnectorError, Malformed, Misconfigured, Rejected, Temporary
 from certctl.wire.acme_answers import Problem, read_problem
 from certctl.wire.problem import PREFIX, ProblemType
@@ -65,7 +67,15 @@ def test_who_has_to_act_is_sent_to_the_page():
 
 
 def test_secrets_are_declared_and_never_read_back_from_the_schema():
-    assert secret_fields(AcmeConfig) == issuer_secrets("acme") == ("eab_hmac", "tsig_secret")
+    assert (
+        secret_fields(AcmeConfig)
+        == issuer_secrets("acme")
+        == (
+            "eab_hmac",
+            "tsig_secret",
+            "dns_script_environment",
+        )
+    )
     assert issuer_secrets("local") == ()
     (schema,) = issuer_config_schema("ACME")["$defs"].values()
     assert schema["properties"]["tsig_secret"]["writeOnly"] is True
@@ -78,7 +88,8 @@ def test_secrets_are_declared_and_never_read_back_from_the_schema():
         ({"directory_url": "http://ca.test/dir"}, "directory_url"),
         (DIRECTORY | {"eab_kid": "k"}, "belong together"),
         (DIRECTORY | {"challenge_type": "dns-01"}, "dns-01 needs"),
-        (DIRECTORY | {"challenge_type": "tls-alpn-01"}, "challenge_type"),
+        (DIRECTORY | {"challenge_type": "tls-alpn-02"}, "challenge_type"),
+        (DIRECTORY | {"challenge_type": "dns-01", "dns_server": "a", "dns_present_script": "b"}, "choose one"),
         (DIRECTORY | {"insecure": True}, "insecure"),
         (DIRECTORY | {"propagation_seconds": 1}, "propagation_seconds"),
     ],
@@ -130,3 +141,34 @@ def test_servers():
 
 def test_rejections_are_not_tried_again_by_themselves():
     assert isinstance(error_of(CaRefusal(Problem("caa", "", 403), None, "x")), Rejected)
+
+
+@given(st.text(max_size=200))
+def test_any_environment_is_read_or_refused(text):
+    try:
+        found = read_environment(text)
+    except Misconfigured:
+        return
+    assert not {"PATH", "LD_PRELOAD", "CERTCTL_DNS_VALUE"} & set(found)
+
+
+@pytest.mark.parametrize("line", ["PATH=/tmp", "LD_PRELOAD=/tmp/x", "certctl_dns_value=x", "1A=b", "A B=c", "no"])
+def test_an_environment_does_not_choose_what_is_loaded(line):
+    with pytest.raises(Misconfigured, match="dns_script_environment"):
+        read_environment(f"TOKEN=x\n{line}\n")
+
+
+def test_scripts_lie_in_one_folder_and_others_cannot_write_them(tmp_path):
+    good = tmp_path / "good"
+    good.write_text("#!/bin/sh\n")
+    good.chmod(0o755)
+    assert allowed(tmp_path, "good") == allowed(tmp_path, str(good)) == good
+    (tmp_path / "link").symlink_to(good)
+    (tmp_path / "open").write_text("")
+    (tmp_path / "open").chmod(0o777)
+    for name in ("link", "open", "..", "../x", "/bin/sh", "sub/x", "none", "", "a\0b"):
+        with pytest.raises(Misconfigured):
+            allowed(tmp_path, name)
+    tmp_path.chmod(0o777)
+    with pytest.raises(Misconfigured, match="written by others"):
+        allowed(tmp_path, "good")

@@ -25,7 +25,7 @@ MOST_OUTPUT_BYTES = 64 * 1024
 _TAIL_CHARACTERS = 1500
 # What a command leaves running may keep the pipe open; its own last words are there at once.
 _LAST_WORDS_SECONDS = 0.2
-_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+CLEAN_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
 class CommandResult(Struct, frozen=True):
@@ -44,14 +44,24 @@ async def run_action(allow: AllowFile, name: str, values: Mapping[str, str] | No
     """
     action = allow.action(name)
     arguments = [_filled(action, argument, values or {}) for argument in action.command]
+    return await run_program(name, arguments, action.timeout, CLEAN_ENVIRONMENT)
+
+
+async def run_program(
+    name: str, arguments: list[str], timeout: timedelta, environment: Mapping[str, str]
+) -> CommandResult:
+    """Run exactly these arguments with exactly this environment; whoever calls has seen that it is allowed.
+
+    Raises Misconfigured when it cannot be started, Rejected when it fails, Temporary when its time is up.
+    """
     began = time.monotonic()
-    process, pipe_fd = await _start(name, arguments)
+    process, pipe_fd = await _start(name, arguments, environment)
     reach(f"action.{name}.started")
     output = _Tail()
     # Reading goes on beside the wait: a full pipe would stop the command for ever.
     reading = asyncio.create_task(output.read(pipe_fd))
     try:
-        async with asyncio.timeout(action.timeout.total_seconds()):
+        async with asyncio.timeout(timeout.total_seconds()):
             exit_code = await process.wait()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
@@ -59,7 +69,7 @@ async def run_action(allow: AllowFile, name: str, values: Mapping[str, str] | No
     except TimeoutError as error:
         await _kill_group(process)
         raise Temporary(
-            f"action {name} did not end within {action.timeout.total_seconds():g} s and was killed{output.said()}"
+            f"action {name} did not end within {timeout.total_seconds():g} s and was killed{output.said()}"
         ) from error
     except asyncio.CancelledError:
         await _kill_group(process)
@@ -72,7 +82,9 @@ async def run_action(allow: AllowFile, name: str, values: Mapping[str, str] | No
     return CommandResult(name, output.text(), timedelta(seconds=time.monotonic() - began))
 
 
-async def _start(name: str, arguments: list[str]) -> tuple[asyncio.subprocess.Process, int]:
+async def _start(
+    name: str, arguments: list[str], environment: Mapping[str, str]
+) -> tuple[asyncio.subprocess.Process, int]:
     """The running command and the descriptor its output comes from.
 
     The pipe is our own: with asyncio's, waiting for the command would be waiting for every daemon it leaves behind.
@@ -84,7 +96,7 @@ async def _start(name: str, arguments: list[str]) -> tuple[asyncio.subprocess.Pr
             stdin=asyncio.subprocess.DEVNULL,
             stdout=its_end,
             stderr=asyncio.subprocess.STDOUT,
-            env=_ENVIRONMENT,
+            env=dict(environment),
             cwd="/",
             start_new_session=True,
         )

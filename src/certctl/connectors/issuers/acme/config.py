@@ -18,6 +18,7 @@ class AcmeConfig(msgspec.Struct, frozen=True, kw_only=True):
     `ca_certificates_pem` replaces the system's roots for the CA's own TLS. `dns_server` is the primary (`host:port`)
     that takes updates (RFC 2136) of `dns_zone` (empty: found), signed with the TSIG key. `propagation_servers` are
     asked before the CA is (empty: the zone's own); `dns_resolver` follows CNAMEs (empty: this host's).
+    `dns_present_script` instead has programs of this server's host put the record, with `dns_script_environment`.
     """
 
     directory_url: Annotated[str, msgspec.Meta(pattern="^https://", max_length=500)]
@@ -35,6 +36,9 @@ class AcmeConfig(msgspec.Struct, frozen=True, kw_only=True):
     tsig_name: _Text = ""
     tsig_secret: Secret = msgspec.field(default_factory=no_secret)
     tsig_algorithm: Literal["hmac-sha256", "hmac-sha384", "hmac-sha512"] = "hmac-sha256"
+    dns_present_script: _Text = ""
+    dns_cleanup_script: _Text = ""
+    dns_script_environment: Secret = msgspec.field(default_factory=no_secret)
     dns_resolver: _Text = ""
     propagation_servers: Annotated[list[str], msgspec.Meta(max_length=20)] = []
     propagation_seconds: Annotated[int, msgspec.Meta(ge=10, le=86_400)] = 600
@@ -43,5 +47,11 @@ class AcmeConfig(msgspec.Struct, frozen=True, kw_only=True):
         """Refuse what can never work."""
         if bool(self.eab_kid) != bool(self.eab_hmac):
             raise ValueError("eab_kid and eab_hmac belong together")
-        if self.challenge_type == "dns-01" and not (self.dns_server and self.tsig_name and self.tsig_secret):
-            raise ValueError("dns-01 needs dns_server, tsig_name and tsig_secret")
+        if self.challenge_type == "dns-01":
+            self._check_dns()
+
+    def _check_dns(self) -> None:
+        if self.dns_present_script and self.dns_server:
+            raise ValueError("dns_present_script and dns_server are two ways of dns-01: choose one")
+        if not self.dns_present_script and not (self.dns_server and self.tsig_name and self.tsig_secret):
+            raise ValueError("dns-01 needs dns_server, tsig_name and tsig_secret, or dns_present_script")

@@ -133,7 +133,7 @@ def test_a_certificate_by_csr_from_request_to_revocation(certctl, tmp_path):
         ["agents", "list", "--retired"], ["agent-groups", "list"], ["approvals", "list"], ["batches", "list"],
         ["certs", "list"], ["issuers", "list"], ["jobs", "list"], ["keys", "list"], ["owners", "list"],
         ["profiles", "list"], ["policies", "list"], ["renewal-policies", "list"], ["targets", "list"], ["teams", "list"], ["stats", "certificates"],
-        ["stats", "summary"], ["stats", "expirations"], ["stats", "job-trends"], ["stats", "issuances"],
+        ["stats", "summary"], ["stats", "expirations"], ["stats", "job-trends"], ["stats", "issuances"], ["forecast"],
         ["metrics"], ["status"], ["version"],
     ],
     ids=" ".join,

@@ -23,6 +23,7 @@ from certctl.cli import (
     certs,
     events,
     external_keys,
+    forecast,
     hierarchy,
     jobs,
     keys,
@@ -64,6 +65,7 @@ app.add_typer(people.breakglass, name="breakglass")
 app.add_typer(audit.app, name="audit")
 app.add_typer(notifications.app, name="notifications")
 app.command("metrics")(overview.metrics)
+app.command("forecast")(forecast.forecast)
 app.command("settings")(people.settings)
 certs.app.command("import")(adopting.import_files)
 certs.app.command("claim")(adopting.claim)

@@ -20,7 +20,7 @@ import typer
 # a spreadsheet takes what begins so for a formula; tab and CR bring the next cell's beginning with them
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 # the field of an answer that holds its rows, by what it is called
-_ROWS = ("data", "keys", "roles", "permissions", "sessions", "users", "credentials", "items")
+_ROWS = ("data", "keys", "roles", "permissions", "sessions", "users", "credentials", "items", "months")
 
 
 class Form(StrEnum):

@@ -5,6 +5,8 @@ Pure data; the two clients send it. Ids are quoted, so that no id changes a path
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import date
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
@@ -379,6 +381,21 @@ def list_issuances(days: int = 30) -> Call[list[stats.IssuanceDay]]:
     """Versions signed, day by day."""
     path = f"{API}/stats/issuance-rate"
     return Call(method="GET", path=path, answer=list[stats.IssuanceDay], query={"days": str(days)})
+
+
+def get_renewal_forecast(
+    until: date | None = None, limited: Sequence[str] = (), orders: int = 0, per_hours: int = 0
+) -> Call[stats.RenewalForecast]:
+    """The renewals to come until a day; `limited` names the issuers that the limits of public trust bind.
+
+    `orders` within `per_hours` hours is the budget that each of them allows.
+    """
+    query = {"until": until.isoformat()} if until else {}
+    if limited:
+        query["limited"] = ",".join(limited)
+    if orders or per_hours:
+        query |= {"orders": str(orders), "per_hours": str(per_hours)}
+    return Call(method="GET", path=f"{API}/stats/renewal-forecast", answer=stats.RenewalForecast, query=query)
 
 
 def encode_body(body: Struct | dict[str, Any] | None) -> bytes | None:

@@ -161,6 +161,7 @@ class Surface:
     list_expirations = Sent(calls.list_expirations)
     list_job_trends = Sent(calls.list_job_trends)
     list_issuances = Sent(calls.list_issuances)
+    get_renewal_forecast = Sent(calls.get_renewal_forecast)
     get_metrics = Sent(acts.get_metrics)
     get_prometheus = Sent(acts.get_prometheus)
 

@@ -20,7 +20,7 @@ from certctl.policy.jitter import fraction_of
 
 _THIRD = 1 / 3
 _LONGEST_WINDOW = 2 / 3  # of the life; a window as long as this or longer falls back to a third
-_JITTER = 0.1  # of the window, later only
+SPREAD = 0.1  # of the window, later only
 _NEVER_BEFORE = 0.25  # of what was left when it was issued
 # of a CA's suggestion: a tenth of the life is left for tries that fail; a new certificate is left alone for an hour
 _LEFT_AT_LEAST = 0.1
@@ -156,7 +156,7 @@ def renew_at(facts: RenewalFacts) -> datetime:
     start = facts.not_after - window
     if facts.issued_at is not None:
         start = max(start, facts.issued_at + max(facts.not_after - facts.issued_at, timedelta(0)) * _NEVER_BEFORE)
-    return start + max(facts.not_after - start, timedelta(0)) * (_JITTER * fraction_of(facts.version_id))
+    return start + max(facts.not_after - start, timedelta(0)) * (SPREAD * fraction_of(facts.version_id))
 
 
 def _as_suggested(facts: RenewalFacts, moment: datetime, life: timedelta) -> datetime:

@@ -23,6 +23,7 @@ NO_LISTS = {
     "/api/v1/stats/expiration-timeline": "a figure a day",
     "/api/v1/stats/issuance-rate": "a figure a day",
     "/api/v1/stats/job-trends": "a figure a day",
+    "/api/v1/stats/renewal-forecast": "a figure a month",
 }
 # what no other row of a list says, where a reader would otherwise get no second page
 SEARCHED = {"q", "sort", "cursor", "page_size", "page", "per_page", "fields"}

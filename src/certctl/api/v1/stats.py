@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated
 
 from litestar import get
@@ -10,15 +12,41 @@ from litestar.params import QueryParameter
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
 from certctl.api.shown import shown
-from certctl.client.models.stats import ExpirationDay, IssuanceDay, JobTrendDay, SummaryView
+from certctl.client.models.stats import (
+    ExpirationDay,
+    ForecastCollisions,
+    ForecastLimit,
+    ForecastMonth,
+    ForecastQueue,
+    IssuanceDay,
+    JobTrendDay,
+    RenewalForecast,
+    SummaryView,
+)
 from certctl.client.models.system import StatusCount
+from certctl.control import forecast
 from certctl.core.errors import Malformed, Violation
+from certctl.policy.forecast import HOUR, PUBLIC_LIMITS, Budget, Collision
 from certctl.store import stats, views
 
 DEFAULT_DAYS = 30
 MOST_DAYS = 365
 
 Days = Annotated[int, QueryParameter(description="1 to 365 days (UTC)")]
+
+
+# the last limit that is decided has been in force for a while by then
+FORECAST_TO = date(2030, 12, 31)
+MOST_FORECAST = timedelta(days=3653)
+Until = Annotated[date | None, QueryParameter(description="the last day; the end of 2030 if none is given")]
+Limited = Annotated[
+    str,
+    QueryParameter(
+        description="ids of issuers that the limits of public trust bind, by commas; all of kind ACME if none"
+    ),
+]
+Orders = Annotated[int, QueryParameter(ge=0, le=10**9, description="the budget of each of them: so many orders")]
+PerHours = Annotated[int, QueryParameter(ge=0, le=24 * 366, description="within so many hours")]
 
 
 def _check(days: int) -> int:
@@ -78,4 +106,64 @@ async def show_issuances(request: ApiRequest, days: Days = DEFAULT_DAYS) -> list
     return [IssuanceDay(date=row.day, issued_count=row.number) for row in found]
 
 
-HANDLERS = (show_summary, count_certificates, show_expirations, show_job_trends, show_issuances)
+@get("/stats/renewal-forecast", opt=needs("stats.read"), summary="Renewals to come, for years")
+async def show_forecast(
+    request: ApiRequest, until: Until = None, limited: Limited = "", orders: Orders = 0, per_hours: PerHours = 0
+) -> RenewalForecast:
+    """Of what the caller may see, as it stands, under the limits of public trust to come (CA/B Forum SC-081v3)."""
+    now = request.ctx.now()
+    asked = forecast.Asked(
+        until=_end_of(until, now),
+        limited=frozenset(filter(None, limited.split(","))) if limited else None,
+        budget=_budget(orders, per_hours),
+    )
+    found = await forecast.foresee(request.ctx, request.visible, asked)
+    return RenewalForecast(
+        as_of=found.as_of,
+        certificates=found.certificates,
+        limited_issuers=found.limited_issuers,
+        limits=[ForecastLimit(date=one.since.date(), days=one.longest.days) for one in PUBLIC_LIMITS],
+        months=[
+            ForecastMonth(
+                date=one.begins_at.date(),
+                renewals=one.renewals,
+                busiest_hour_renewals=one.busiest_hour,
+                busiest_hour_at=one.busiest_at,
+                busiest_hour_unspread=one.busiest_herd,
+            )
+            for one in found.months
+        ],
+        collisions=[
+            ForecastCollisions(
+                issuer_id=one.issuer_id, spread=_queue(one.spread, found.as_of), unspread=_queue(one.herd, found.as_of)
+            )
+            for one in found.clashes
+        ],
+    )
+
+
+def _end_of(until: date | None, now: datetime) -> datetime:
+    last = until or date(max(now.year + 1, FORECAST_TO.year), 12, 31)
+    if not now.date() <= last <= (now + MOST_FORECAST).date():
+        message = f"until must be a day from today on, and at most {MOST_FORECAST.days // 365} years ahead"
+        raise Malformed(message, violations=(Violation("until_out_of_range", message, "until"),))
+    return datetime.combine(last, time(), UTC) + timedelta(days=1)
+
+
+def _budget(orders: int, per_hours: int) -> Budget | None:
+    if bool(orders) != bool(per_hours):
+        message = "a budget is `orders` within `per_hours`: give both"
+        raise Malformed(message, violations=(Violation("budget_incomplete", message, "orders"),))
+    return Budget(orders, per_hours) if orders else None
+
+
+def _queue(found: Collision, began: datetime) -> ForecastQueue:
+    return ForecastQueue(
+        hours_over=found.hours_over,
+        first_at=began + found.first_hour * HOUR if found.hours_over else None,
+        most_waiting=math.ceil(found.most_waiting),
+        longest_wait_hours=found.longest_wait if found.longest_wait >= 0 else None,
+    )
+
+
+HANDLERS = (show_summary, count_certificates, show_expirations, show_job_trends, show_issuances, show_forecast)

@@ -52,3 +52,51 @@ class IssuanceDay(Struct, frozen=True, kw_only=True):
 
     date: date
     issued_count: int
+
+
+class ForecastMonth(Struct, frozen=True, kw_only=True):
+    """One month: how many renewals, how many in its busiest hour, and in that of a fleet that spreads nothing."""
+
+    date: date
+    renewals: int
+    busiest_hour_renewals: int
+    busiest_hour_at: datetime
+    busiest_hour_unspread: int
+
+
+class ForecastLimit(Struct, frozen=True, kw_only=True):
+    """From this day on a publicly trusted certificate may live so many days at most."""
+
+    date: date
+    days: int
+
+
+class ForecastQueue(Struct, frozen=True, kw_only=True):
+    """In how many hours renewals have to wait for the budget, since when (null: never), and how many at most.
+
+    `longest_wait_hours` is null when some wait beyond the end.
+    """
+
+    hours_over: int
+    first_at: datetime | None
+    most_waiting: int
+    longest_wait_hours: int | None
+
+
+class ForecastCollisions(Struct, frozen=True, kw_only=True):
+    """One issuer's renewals beside its budget, `spread` as certctl renews, `unspread` as a fleet that comes at once."""
+
+    issuer_id: str
+    spread: ForecastQueue
+    unspread: ForecastQueue
+
+
+class RenewalForecast(Struct, frozen=True, kw_only=True):
+    """The renewals to come, month by month. `limited_issuers` are those that the limits of public trust bind."""
+
+    as_of: datetime
+    certificates: int
+    limited_issuers: list[str]
+    limits: list[ForecastLimit]
+    months: list[ForecastMonth]
+    collisions: list[ForecastCollisions]

@@ -60,7 +60,7 @@ class Budget(Struct, frozen=True):
 
 
 class Collision(Struct, frozen=True):
-    """Where a budget does not suffice: in how many hours some have to wait, in which first (-1: never), how many at most.
+    """Where a budget does not suffice: in how many hours some wait, in which first (-1: never), how many at most.
 
     `longest_wait` is in hours; -1 when some wait beyond the end.
     """

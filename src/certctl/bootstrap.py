@@ -40,6 +40,7 @@ from certctl.core.ids import DEFAULT_TENANT, uuid7
 from certctl.core.notification import Channel
 from certctl.core.scope import Scope
 from certctl.core.secret import Secret
+from certctl.lifecycle import prove
 from certctl.lifecycle.context import Context, Patience
 from certctl.settings import FEWEST_KEY_CHARACTERS, HOW_TO_MAKE_A_KEY, Settings
 from certctl.store import authority, migrate, presence
@@ -176,6 +177,7 @@ def _context(settings: Settings, database: Database, scope: Scope, keybox: Datab
         "signer": keybox,
         "addresses": addresses,
         "answers": ca_accounts.Answers(lambda: made),
+        "hosts": prove.Hosts(lambda: made),
         "scripts_folder": settings.issuers_scripts_folder,
         "dial_policy": DialPolicy(
             purpose="asking a CA", allow=settings.issuers_allowed_networks, setting="CERTCTL_ISSUERS_ALLOWED_NETWORKS"

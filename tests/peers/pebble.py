@@ -42,6 +42,7 @@ class Pebble:
     environ: dict[str, str]
     profiles: dict[str, Any]
     eab: bool = False
+    tls_port: int = 0
     process: subprocess.Popen[bytes] | None = None
     trust_pem: str = field(default="")
 
@@ -100,6 +101,7 @@ def pebble(
     resolver: str,
     *,
     http_port: int = 0,
+    tls_port: int = 0,
     eab: bool = False,
     profiles: dict[str, Any] | None = None,
     **environ: str,
@@ -111,7 +113,7 @@ def pebble(
         told = {"PEBBLE_WFE_NONCEREJECT": "15", "PEBBLE_AUTHZREUSE": "0", "PEBBLE_VA_NOSLEEP": "1"} | environ
         chosen = profiles or {"default": {"description": "as it comes", "validityPeriod": 7_000_000}}
         http_port = http_port or free_port()
-        made = Pebble(Path(name), free_port(), free_port(), http_port, resolver, told, chosen, eab)
+        made = Pebble(Path(name), free_port(), free_port(), http_port, resolver, told, chosen, eab, tls_port)
         _prepare(made)
         made.start()
         try:
@@ -128,7 +130,7 @@ def _prepare(made: Pebble) -> None:
         "certificate": str(made.folder / "cert.pem"),
         "privateKey": str(made.folder / "key.pem"),
         "httpPort": made.http_port,
-        "tlsPort": free_port(),
+        "tlsPort": made.tls_port or free_port(),
         "ocspResponderURL": "",
         "externalAccountBindingRequired": made.eab,
         "domainBlocklist": ["blocked.acme.test"],

@@ -109,6 +109,7 @@ class Loop:
         self._reachable.set()
         await self._wait_for_senders(self._pace.last_send_seconds)
         await _cancel([heartbeat, *self._sending.values()])
+        await self._steps.close()
         log.info("agent.stopped", waiting_results=len(self._outbox))
         return self._exit_code
 

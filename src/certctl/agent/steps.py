@@ -1,4 +1,5 @@
-"""The kinds of step an agent works: prepare (key and CSR), deploy (pair on target), verify (what is served), plan.
+"""The kinds of step an agent works: prepare (key and CSR), prove (a CA's challenges), deploy (pair on target), verify
+(what is served), plan.
 
 Each turns a work item into a report or raises; any order, twice, after a crash: the story ends the same. Must never put
 a private key into a report: the CSR and the target's receipt are all that leaves this host.
@@ -16,6 +17,7 @@ import msgspec
 from certctl.agent.durable import private_folder
 from certctl.agent.intents import DeployIntent, Intents
 from certctl.agent.keystore import DeployedKey, KeyStore
+from certctl.agent.proving import Proving
 from certctl.connectors.base.target import Material, Probes, Recovers
 from certctl.core.errors import CertctlError, Misconfigured, TrustError, Unsupported
 from certctl.core.ids import check_id
@@ -30,11 +32,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from certctl.connectors.base.target import Target
+    from certctl.connectors.host.allow import AllowFile
 
 log = get_logger(__name__)
 
-PREPARE, DEPLOY, VERIFY, PLAN = "prepare", "deploy", "verify", "plan"
-KINDS = (PREPARE, DEPLOY, VERIFY, PLAN)
+PREPARE, PROVE, DEPLOY, VERIFY, PLAN = "prepare", "prove", "deploy", "verify", "plan"
+KINDS = (PREPARE, PROVE, DEPLOY, VERIFY, PLAN)
 
 
 class Steps:
@@ -45,11 +48,15 @@ class Steps:
         self._intents = intents
         self._targets_dir = private_folder(state_dir / "targets")
         self._allow_file = allow_file
+        self._proving = Proving(state_dir, self._allow)
 
     async def work(self, item: WorkItem) -> CsrReport | StatusReport | VerifyReport:
         """Work one step; the report has no fence yet. Raises CertctlError, Unsupported for an unknown kind."""
         if item.step_kind == PREPARE:
             return await self.prepare(item)
+        if item.step_kind == PROVE:
+            tokens = await self._proving.hold(check_id(item.id, "id"), item.answers)
+            return StatusReport(status="Completed", step_id=item.step_id, proved=tokens)
         if item.step_kind == DEPLOY:
             return await self.deploy(item)
         if item.step_kind == VERIFY:
@@ -154,6 +161,8 @@ class Steps:
 
     async def recover(self, plan_id: str = "") -> None:
         """Settle every deployment (or this one) that was left half done; what cannot be settled is logged and kept."""
+        if not plan_id:
+            await self._proving.recover()
         for intent in self._intents.open():
             if plan_id not in {"", intent.plan_id}:
                 continue
@@ -164,6 +173,16 @@ class Steps:
                 self._intents.settle(intent.plan_id)
             except CertctlError as error:
                 log.error("agent.recovery_failed", target_id=intent.target_id, plan_id=intent.plan_id, error=error)  # noqa: TRY400 - an expected kind, told in one line
+
+    async def close(self) -> None:
+        """The agent stops: it answers no challenge any more."""
+        await self._proving.close()
+
+    def _allow(self) -> AllowFile:
+        """The allow-file as it is now."""
+        from certctl.connectors.host.allow import load_allow_file
+
+        return load_allow_file(self._allow_file)
 
     def _material(self, item: WorkItem) -> Material:
         from certctl.pki.fingerprints import sha256_hex
@@ -189,14 +208,13 @@ class Steps:
     def _open(self, kind: str, config: Mapping[str, Any], target_id: str) -> Target:
         """The target, with the allow-file as it is now and a journal folder of its own."""
         from certctl.connectors.dial import DialPolicy
-        from certctl.connectors.host.allow import load_allow_file
         from certctl.connectors.registry import TARGETS, find_entry, open_target
 
         find_entry(TARGETS, kind, "target")
         return open_target(
             kind,
             config,
-            allow=load_allow_file(self._allow_file),
+            allow=self._allow(),
             state_dir=private_folder(self._targets_dir / check_id(target_id, "target_id")),
             # The agent looks at servers of its own host and network: that is what it is for.
             dial_policy=DialPolicy(purpose="agent.probe", allow_private=True, allow_loopback=True),

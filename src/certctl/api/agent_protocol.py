@@ -46,7 +46,7 @@ from certctl.doors.entry import Visit, admit
 from certctl.doors.errors import plain_refusal
 from certctl.doors.identity import authorise, bearer, own_agent
 from certctl.doors.state import AppState
-from certctl.lifecycle import deploy, flow, plan, prepare, verify
+from certctl.lifecycle import deploy, flow, plan, prepare, prove, verify
 from certctl.pki.pem import certificate_pem
 from certctl.store import views
 from certctl.store.wake import Watch, agent_channel
@@ -255,6 +255,8 @@ async def _status(call: Call) -> Answer:
     ctx, job_id = call.state.ctx, call.names["job_id"]
     if said.plan is not None:
         await plan.report(ctx, agent, call.actor, job_id, said)
+    elif said.proved is not None:
+        await prove.report(ctx, agent, call.actor, job_id, said)
     else:
         await deploy.report(ctx, agent, call.actor, job_id, said, key_owner=call.key_owner)
     return 200, StatusAnswer(status="updated")

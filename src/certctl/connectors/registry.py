@@ -104,6 +104,15 @@ def open_issuer(kind: str, config: Mapping[str, Any], services: Mapping[str, Any
 
 def _open_solver(config: Any, services: Mapping[str, Any]) -> Solver:
     """The way of proving names that an issuer's configuration chooses. Raises Misconfigured."""
+    if config.challenge_by == "agent":
+        base, host = import_module("certctl.connectors.base.solver"), import_module("certctl.connectors.solvers.host")
+        wish = base.HostWish(
+            type=config.challenge_type,
+            webroot=config.challenge_webroot,
+            port=config.challenge_port or (443 if config.challenge_type == "tls-alpn-01" else 80),
+            agent_id=config.challenge_agent_id,
+        )
+        return cast("Solver", host.HostSolver(wish, services["hosts"]))
     if config.challenge_type == "http-01":
         answering = import_module("certctl.connectors.solvers.answering")
         return cast("Solver", answering.AnsweringSolver(services["answers"]))

@@ -45,6 +45,7 @@ class EventType(StrEnum):
     CSR_REFUSED = "csr_refused"
     ORDER_INTENDED = "order_intended"
     ORDER_PLACED = "order_placed"
+    CHALLENGES_SHOWN = "challenges_shown"
     DEPLOYMENT_CREATED = "deployment_jobs_created"
     ROLLBACK_TRIGGERED = "rollback_triggered"
     DEPLOYMENT_APPLIED = "deployment_applied"

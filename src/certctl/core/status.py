@@ -53,6 +53,7 @@ class StepKind(StrEnum):
 
     APPROVE = "approve"
     PREPARE = "prepare"
+    PROVE = "prove"
     ISSUE = "issue"
     RECORD = "record"
     DEPLOY = "deploy"

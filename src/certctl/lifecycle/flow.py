@@ -20,7 +20,20 @@ from certctl.core.errors import CertctlError, StaleFence
 from certctl.core.job import Job, Step
 from certctl.core.status import StepKind
 from certctl.core.target import AgentRecord
-from certctl.lifecycle import approve, deploy, issue, plan, prepare, publish, record, reference, revoke, settle, verify
+from certctl.lifecycle import (
+    approve,
+    deploy,
+    issue,
+    plan,
+    prepare,
+    prove,
+    publish,
+    record,
+    reference,
+    revoke,
+    settle,
+    verify,
+)
 from certctl.lifecycle.context import Context
 from certctl.store import catalogue, jobs
 from certctl.store.tx import Tx
@@ -65,6 +78,12 @@ STAGES: tuple[Stage, ...] = (
         "issue",
         "the same holder finds the same staged key",
         prepare.run,
+    ),
+    Stage(
+        "prove",
+        "challenges of the job's order -> the agent serves exactly their answers, and says so",
+        "- (issue looks)",
+        "a new run of the agent is told anew; a lapsed one serves nothing",
     ),
     Stage(
         "issue",
@@ -298,6 +317,8 @@ async def _item(tx: Tx, ctx: Context, step: Step, job: Job) -> WorkItem | None:
     if step.kind == StepKind.PREPARE:
         return prepare.item(step, job, lease)
     try:
+        if step.kind == StepKind.PROVE:
+            return await prove.item(tx, ctx, step, job, lease)
         if step.kind == StepKind.DEPLOY:
             return await deploy.item(tx, ctx, step, job, lease)
         if step.kind == StepKind.PLAN:

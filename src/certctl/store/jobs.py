@@ -260,6 +260,17 @@ async def wait_step(tx: Tx, scope: Scope, step: Step, run_at: datetime, why: str
         raise StaleFence("this step has passed to another worker, or has ended; its result is not taken")
 
 
+async def hasten_steps(tx: Tx, scope: Scope, job_id: str, kind: StepKind, now: datetime) -> None:
+    """What a waiting step of the job waited for has come: it is due now."""
+    which = sa.and_(_of(steps, scope), steps.c.job_id == job_id, steps.c.kind == kind)
+    await tx.execute(
+        sa.update(steps)
+        .where(which, steps.c.status == StepStatus.READY, steps.c.run_at > now, steps.c.error_kind == "")
+        .values(run_at=now)
+    )
+    tx.wake(SERVER_CHANNEL)
+
+
 async def cancel_steps(tx: Tx, scope: Scope, job_id: str, now: datetime) -> None:
     """Cancel every step of a job that has not ended."""
     await tx.execute(

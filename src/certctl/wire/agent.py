@@ -79,10 +79,26 @@ class HeartbeatReply(Struct, kw_only=True):
     server_time: str = ""
 
 
+class HostAnswer(Struct, frozen=True, kw_only=True):
+    """One answer to a challenge of `type` (http-01, tls-alpn-01) for `name`: in `webroot` if named, else on `port`.
+
+    It is served for `seconds` at most.
+    """
+
+    type: str
+    name: str
+    token: str
+    key_authorization: str
+    webroot: str = ""
+    port: int = 0
+    seconds: float = 3600
+
+
 class WorkItem(Struct, kw_only=True):
-    """One leased step. `id` is the job; `step_kind` is prepare, deploy, verify or plan.
+    """One leased step. `id` is the job; `step_kind` is prepare, prove, deploy, verify or plan.
 
     prepare: make (or find again) the key staged under `id`, answer with a CsrReport for `common_name` and `sans`.
+    prove:   serve exactly `answers` for this job, nothing else of it; answer with a StatusReport with `proved`.
     deploy:  put `certificate_pem` + `chain_pem` with the key staged under `key_job_id` on the target, as `plan_id`.
     verify:  look at what the target serves; answer with a VerifyReport against `fingerprint_sha256`.
     plan:    a dry run of deploy: say what would be done, touch nothing; answer with a StatusReport with `plan`.
@@ -110,6 +126,7 @@ class WorkItem(Struct, kw_only=True):
     certificate_pem: str = ""
     chain_pem: str = ""
     fingerprint_sha256: str = ""
+    answers: list[HostAnswer] = []
     # W3C Trace Context of the job: results are sent with a `traceparent` header beneath it
     traceparent: str = ""
 
@@ -190,6 +207,8 @@ class StatusReport(Struct, kw_only=True):
     fence: int = 0
     receipt: dict[str, Any] | None = None
     plan: PlanReport | None = None
+    # of a prove step: the tokens of the answers that are served now
+    proved: list[str] | None = None
 
 
 class VerifyReport(Struct, kw_only=True):

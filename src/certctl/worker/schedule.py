@@ -16,7 +16,7 @@ from msgspec import Struct
 from certctl.control import audit, batches, hierarchy, sessions
 from certctl.core.errors import CertctlError
 from certctl.doors.idempotency import forget_answers
-from certctl.lifecycle import compliance, flow, notify, observe, publish, renew, suggest
+from certctl.lifecycle import compliance, flow, notify, observe, prove, publish, renew, suggest
 from certctl.lifecycle.context import Context
 from certctl.store import counters, ticks
 
@@ -55,6 +55,7 @@ def standard_ticks(
         Tick("leases", lapsed, flow.free_lapsed),
         Tick("renew", renewal, _renew_all),
         Tick("suggest", suggesting, _ask_all),
+        Tick("prove", suggesting, prove.tick),
         Tick("observe", agent_health, observe.tick),
         Tick("publish", crl, publish.tick),
         Tick("count", counting, _fold_counters),

@@ -46,6 +46,9 @@ class Order(Struct, frozen=True):
     intent: Intent | None = None
     # the certificate that this one takes the place of, when the same issuer issued it (RFC 9773 5)
     replaces_der: bytes | None = None
+    # for which job; the agent that holds the key, empty when none does
+    job_id: str = ""
+    agent_id: str = ""
     # how often the step that asks was begun: from the second time on the CA may have heard of the order already
     attempt: int = 1
 

@@ -1,4 +1,5 @@
-"""The host's own allow-file: which folders certctl may write here, which commands it may run, which sockets it may use.
+"""The host's own allow-file: folders certctl may write here, commands it may run, sockets it may use; and for the
+challenges of CAs the web server folders that it may answer in and the ports that it may open.
 
 The file belongs to the host's owner (root): a server may name an action, it can never bring a command line. Must never
 read a file that somebody else could have written, and never guess: an unknown key is refused.
@@ -10,6 +11,10 @@ read a file that somebody else could have written, and never guess: an unknown k
     timeout = "10s"
     [[socket]]
     path = "/run/haproxy/admin.sock"
+    [[webroot]]
+    path = "/var/www/html"
+    [[port]]
+    number = 80
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ import tomllib
 from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 from msgspec import Struct
@@ -52,6 +58,8 @@ class AllowFile(Struct, frozen=True):
     folders: tuple[Path, ...] = ()
     actions: dict[str, AllowedAction] = {}
     sockets: tuple[Path, ...] = ()
+    webroots: tuple[Path, ...] = ()
+    ports: tuple[int, ...] = ()
 
     def allows_action(self, name: str) -> bool:
         """Whether `name` is listed: for actions that are run only where the host has them."""
@@ -87,6 +95,25 @@ class AllowFile(Struct, frozen=True):
                 f'[[socket]]\npath = "{wanted}"'
             )
         return wanted
+
+    def webroot(self, path: str | Path) -> Path:
+        """The allowed web server folder `path`. Raises Misconfigured with the lines to add."""
+        wanted = check_absolute(str(path))
+        if wanted not in self.webroots:
+            raise Misconfigured(
+                f"this host does not allow answering challenges in {wanted}; to allow it, add to {self.path}:\n"
+                f'[[webroot]]\npath = "{wanted}"'
+            )
+        return wanted
+
+    def port(self, number: int) -> int:
+        """The allowed port `number`. Raises Misconfigured with the lines to add."""
+        if number not in self.ports:
+            raise Misconfigured(
+                f"this host does not allow opening port {number} for challenges; to allow it, add to {self.path}:\n"
+                f"[[port]]\nnumber = {number}"
+            )
+        return number
 
 
 _EXAMPLE = '["/absolute/path/of/program", "argument"]'
@@ -125,7 +152,13 @@ class _Action(Struct, forbid_unknown_fields=True):
     timeout: str | int | float = "30s"
 
 
+class _Port(Struct, forbid_unknown_fields=True):
+    number: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+
 class _File(Struct, forbid_unknown_fields=True):
+    webroot: list[_Path] = []
+    port: list[_Port] = []
     folder: list[_Path] = []
     action: dict[str, _Action] = {}
     socket: list[_Path] = []
@@ -147,9 +180,17 @@ def load_allow_file(path: Path = DEFAULT_ALLOW_FILE, *, trusted_uids: Collection
         folders = tuple(_path("folder", entry.path) for entry in raw.folder)
         actions = {name: _action(name, entry) for name, entry in raw.action.items()}
         sockets = tuple(_path("socket", entry.path) for entry in raw.socket)
+        webroots = tuple(_path("webroot", entry.path) for entry in raw.webroot)
     except ValueError as error:
         raise Misconfigured(f"the allow-file {path}: {error}") from error
-    return AllowFile(path=path, folders=folders, actions=actions, sockets=sockets)
+    return AllowFile(
+        path=path,
+        folders=folders,
+        actions=actions,
+        sockets=sockets,
+        webroots=webroots,
+        ports=tuple(entry.number for entry in raw.port),
+    )
 
 
 def check_absolute(text: str) -> Path:

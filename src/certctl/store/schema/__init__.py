@@ -14,6 +14,7 @@ from certctl.store.schema.asked import (
     ca_accounts,
     ca_answers,
     ca_orders,
+    host_answers,
     renewal_suggestions,
 )
 from certctl.store.schema.authority import (
@@ -119,6 +120,7 @@ __all__ = [
     "deployments",
     "enrolment_tokens",
     "events",
+    "host_answers",
     "idempotency_keys",
     "installation",
     "issuers",

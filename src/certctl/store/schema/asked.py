@@ -45,6 +45,24 @@ ca_answers = Table(
     Index(None, "tenant_id", "expires_at"),
 )
 
+# what agents answer to challenges for a job; `shown_by` is the run of the agent that said it does
+host_answers = Table(
+    "host_answers",
+    c.metadata,
+    c.key("tenant_id"),
+    c.key("job_id"),
+    Column("token", String(512), nullable=False),
+    c.reference("agent_id"),
+    c.words("type"),
+    c.words("name"),
+    c.words("key_authorization"),
+    c.words("webroot"),
+    c.count("port"),
+    c.words("shown_by"),
+    c.born(),
+    PrimaryKeyConstraint("tenant_id", "job_id", "token"),
+)
+
 # when a CA would like a version to be renewed (RFC 9773)
 renewal_suggestions = Table(
     "renewal_suggestions",

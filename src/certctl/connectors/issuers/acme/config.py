@@ -15,10 +15,12 @@ _Text = Annotated[str, msgspec.Meta(max_length=500)]
 class AcmeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One account at one CA, and how names are proven to it.
 
-    `ca_certificates_pem` replaces the system's roots for the CA's own TLS. `dns_server` is the primary (`host:port`)
-    that takes updates (RFC 2136) of `dns_zone` (empty: found), signed with the TSIG key. `propagation_servers` are
-    asked before the CA is (empty: the zone's own); `dns_resolver` follows CNAMEs (empty: this host's).
-    `dns_present_script` instead has programs of this server's host put the record, with `dns_script_environment`.
+    `ca_certificates_pem` replaces the system's roots for the CA's own TLS. `challenge_by` an agent is the one that
+    holds the key, or `challenge_agent_id`: it writes into `challenge_webroot`, or opens `challenge_port` itself (0: 80,
+    or 443 for tls-alpn-01). `dns_server` is the primary (`host:port`) that takes updates (RFC 2136) of `dns_zone`
+    (empty: found), signed with the TSIG key; `dns_present_script` instead has programs of this server's host put the
+    record, with `dns_script_environment`. `propagation_servers` are asked before the CA is (empty: the zone's own);
+    `dns_resolver` follows CNAMEs (empty: this host's).
     """
 
     directory_url: Annotated[str, msgspec.Meta(pattern="^https://", max_length=500)]
@@ -30,7 +32,11 @@ class AcmeConfig(msgspec.Struct, frozen=True, kw_only=True):
     preferred_chain: _Text = ""
     ari_enabled: bool = True
     ca_certificates_pem: Annotated[str, msgspec.Meta(max_length=200_000)] = ""
-    challenge_type: Literal["http-01", "dns-01"] = "http-01"
+    challenge_type: Literal["http-01", "dns-01", "tls-alpn-01"] = "http-01"
+    challenge_by: Literal["server", "agent"] = "server"
+    challenge_agent_id: Annotated[str, msgspec.Meta(max_length=140)] = ""
+    challenge_webroot: _Text = ""
+    challenge_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     dns_server: _Text = ""
     dns_zone: _Text = ""
     tsig_name: _Text = ""
@@ -49,6 +55,18 @@ class AcmeConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("eab_kid and eab_hmac belong together")
         if self.challenge_type == "dns-01":
             self._check_dns()
+        self._check_place()
+
+    def _check_place(self) -> None:
+        by_agent = self.challenge_by == "agent"
+        if by_agent and self.challenge_type == "dns-01":
+            raise ValueError("challenge_by agent goes with http-01 and tls-alpn-01; dns-01 is the server's")
+        if self.challenge_type == "tls-alpn-01" and not by_agent:
+            raise ValueError("tls-alpn-01 is answered by an agent on its host: set challenge_by to agent")
+        if not by_agent and (self.challenge_webroot or self.challenge_port or self.challenge_agent_id):
+            raise ValueError("challenge_webroot, challenge_port and challenge_agent_id go with challenge_by agent")
+        if self.challenge_webroot and (self.challenge_type != "http-01" or self.challenge_port):
+            raise ValueError("challenge_webroot goes with http-01, and without challenge_port")
 
     def _check_dns(self) -> None:
         if self.dns_present_script and self.dns_server:

@@ -32,6 +32,10 @@ _MOST_CHAIN, _MOST_ALTERNATES = 10, 8
 _OPEN = frozenset({"pending", "ready"})
 _PRESENTED, _ANSWERED = "presented-", "answered"
 _MOST_LOOKED_AT = 50
+_LOOK_AT = {
+    True: "see that the zone is the right one and its secondaries follow",
+    False: "see that the agent that answers is online",
+}
 # a CA that answers a new order with one that is there already gives each of several requests the same
 _MOST_PLACED = 3
 
@@ -103,14 +107,14 @@ async def advance(
     if told.status == "pending":
         return await _prove(client, config, solver, told, url, phase, order)
     if told.status == "ready":
-        await _clean(client, solver, told)
+        await _clean(client, solver, told, order)
         told, wait = await _finalize(client, told, url, order)
     if told.status == "valid":
         if not told.certificate:
             raise TrustError("the CA calls the order valid and names no certificate")
         return await _fetch(client, config, told.certificate)
     if told.status == "invalid":
-        await _clean(client, solver, told)
+        await _clean(client, solver, told, order)
         raise await _why_invalid(client, told)
     return Pending(url, ask_again_after(wait, _SOON))
 
@@ -134,7 +138,7 @@ async def _prove(
         return Pending(f"{url}#{_ANSWERED}", timedelta(seconds=2))
     found = [one for one in await _authorizations(client, told) if one.status == "pending"]
     asked = [(one, _challenge(one, solver)) for one in found]
-    proofs = [_proof(client, one, challenge) for one, challenge in asked if challenge.status == "pending"]
+    proofs = [_proof(client, one, challenge, order) for one, challenge in asked if challenge.status == "pending"]
     began = int(phase.removeprefix(_PRESENTED)) if phase.startswith(_PRESENTED) else 0
     if not began:
         for proof in proofs:
@@ -145,7 +149,7 @@ async def _prove(
         if epoch(order.now) - began > config.propagation_seconds:
             raise Rejected(
                 f"the answer for {', '.join(hidden[:5])} could not be seen within {config.propagation_seconds} s where "
-                "the CA looks: see that the zone is the right one and its secondaries follow, then renew"
+                f"the CA looks: {_LOOK_AT[config.challenge_type == 'dns-01']}, then renew"
             )
         return Pending(f"{url}#{_PRESENTED}{began}", timedelta(seconds=2))
     for _, challenge in asked:
@@ -167,18 +171,18 @@ def _challenge(authorization: AuthorizationAnswer, solver: Solver) -> ChallengeA
     offered = ", ".join(sorted({challenge.type[:40] for challenge in authorization.challenges})) or "nothing"
     raise Misconfigured(
         f"the CA offers {offered} for {authorization.identifier.value[:255]}, and this issuer's challenge_type is "
-        f"{solver.challenge_type}; a wildcard needs dns-01, an address http-01"
+        f"{solver.challenge_type}; a wildcard needs dns-01, an address http-01 or tls-alpn-01"
     )
 
 
-def _proof(client: AcmeClient, authorization: AuthorizationAnswer, challenge: ChallengeAnswer) -> Proof:
+def _proof(client: AcmeClient, authorization: AuthorizationAnswer, challenge: ChallengeAnswer, order: Order) -> Proof:
     token = challenge.token
     # RFC 8555 8.3: it ends up in a path and in DNS
     if not 1 <= len(token) <= 512 or not token.replace("-", "a").replace("_", "a").isalnum() or not token.isascii():
         raise TrustError("the CA's token is not base64url")
     named = authorization.identifier
     name = _parsed(named.type, named.value.removeprefix("*."))
-    return Proof(name.value, token, key_authorization(token, client.thumbprint))
+    return Proof(name.value, token, key_authorization(token, client.thumbprint), order.job_id, order.agent_id)
 
 
 def _parsed(kind: str, value: str) -> Name:
@@ -188,13 +192,13 @@ def _parsed(kind: str, value: str) -> Name:
         raise TrustError("the CA's authorization is for no name") from error
 
 
-async def _clean(client: AcmeClient, solver: Solver, told: OrderAnswer) -> None:
+async def _clean(client: AcmeClient, solver: Solver, told: OrderAnswer, order: Order) -> None:
     """Take answers away; that it fails is no reason not to go on."""
     for one in await _authorizations(client, told):
         for challenge in one.challenges:
             if challenge.type == solver.challenge_type and challenge.token:
                 try:
-                    await solver.cleanup(_proof(client, one, challenge))
+                    await solver.cleanup(_proof(client, one, challenge, order))
                 except ConnectorError as error:
                     log.warning("challenge_not_cleaned_up", name=one.identifier.value[:255], error=error.message)
 

@@ -207,9 +207,18 @@ def demo(
     without_nginx: Annotated[
         bool, typer.Option("--without-nginx", help="Deploy to the built-in TLS endpoint even where NGINX is installed.")
     ] = False,
+    fleet: Annotated[
+        bool, typer.Option("--fleet", help="Instead, fill a fleet of samples: months of thousands of certificates.")
+    ] = False,
+    certificates: Annotated[int, typer.Option("--certificates", help="With --fleet: how many certificates.")] = 3000,
+    seed: Annotated[int, typer.Option("--seed", help="With --fleet: the same number gives the same fleet.")] = 1,
 ) -> None:
     """One certificate's whole life on this machine: real server, agent and web server in one directory."""
     try:
+        if fleet:
+            from certctl.cli.demo.fleet import show
+
+            raise typer.Exit(show(data_dir, once=once, certificates=certificates, seed=seed))
         from certctl.cli.demo import demo as play  # needs the server's libraries
     except ModuleNotFoundError as error:
         raise UsageFault(f"the demo needs the server's parts ({error.name}): pip install 'certctl[server]'") from error

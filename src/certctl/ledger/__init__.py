@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +23,12 @@ async def append(tx: Tx, scope: Scope, now: datetime, *events: Event) -> None:
     if events:
         tx.subjects += [(event.subject_type, event.subject_id) for event in events]
         await audit.append_events(tx, scope, [_row(event, now) for event in events])
+
+
+async def append_dated(tx: Tx, scope: Scope, dated: Sequence[tuple[datetime, Event]]) -> None:
+    """Record what a sample tells of its past, each with its moment, in order; what is real goes through `append`."""
+    if dated:
+        await audit.append_events(tx, scope, [_row(event, moment) for moment, event in dated])
 
 
 async def notify(tx: Tx, scope: Scope, now: datetime, notice: Notice) -> bool:

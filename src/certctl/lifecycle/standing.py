@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from msgspec import Struct, structs
 
@@ -209,8 +210,8 @@ async def refresh(tx: Tx, ctx: Context, certificate_id: str, before: Standing | 
         standing = structs.replace(before, live=live)
     if certificate.status == CertificateStatus.ARCHIVED:
         return standing
-    next_check_at = due(standing, now).next_check_at
-    status, reason = _status(standing, now)
+    reads = written(standing, now)
+    status = reads.pop("status")
     if status == CertificateStatus.EXPIRED and certificate.status != CertificateStatus.EXPIRED:
         await _note_expired(tx, ctx, certificate, now)
     if status != CertificateStatus.REVOKED:
@@ -221,11 +222,20 @@ async def refresh(tx: Tx, ctx: Context, certificate_id: str, before: Standing | 
         certificate_id,
         status,
         now,
-        status_reason=reason,
-        expires_at=facts.earliest_end(list(standing.current.values())) or certificate.expires_at,
-        next_check_at=next_check_at,
+        **reads,
     )
     return standing
+
+
+def written(standing: Standing, now: datetime) -> dict[str, Any]:
+    """What the row says of a standing: `status`, `status_reason`, `expires_at`, `next_check_at`."""
+    status, reason = _status(standing, now)
+    return {
+        "status": status,
+        "status_reason": reason,
+        "expires_at": facts.earliest_end(list(standing.current.values())) or standing.certificate.expires_at,
+        "next_check_at": due(standing, now).next_check_at,
+    }
 
 
 async def _note_expired(tx: Tx, ctx: Context, certificate: Certificate, now: datetime) -> None:

@@ -20,7 +20,7 @@ from markupsafe import Markup, escape
 
 from certctl import __version__
 from certctl.store.stats import Summary
-from certctl.web import words
+from certctl.web import samples, words
 from certctl.web.assets import address
 from certctl.web.entries import Group, entries
 from certctl.web.request import CSRF_FIELD, ONCE_FIELD, WebRequest
@@ -126,6 +126,7 @@ async def _around(request: WebRequest) -> dict[str, Any]:
         "version": __version__,
         "here": request.here,
         "path": request.scope["path"],
+        "samples": await samples.are_shown(request.ctx),
         "csrf": request.csrf,
         "once": lambda: secrets.token_hex(16),
         "me": request.known.actor.id if request.known is not None else "",

@@ -36,6 +36,8 @@ class Memory(msgspec.Struct):
     ports: Ports
     api_key: str = ""
     run: int = 0
+    # what the credentials of a sample fleet's hosts are drawn from
+    fleet_secret: str = ""
 
 
 class Installation:
@@ -76,17 +78,21 @@ class Installation:
             file.write(msgspec.json.encode(self.memory))
         temporary.rename(self._memory_path)
 
-    def start_server(self) -> None:
-        """Start the control plane and wait until it says that it is ready."""
-        self.remember()
+    def settings(self) -> dict[str, str]:
+        """How the control plane is configured."""
         ports = self.memory.ports
-        environ = bare_environ() | {
+        return {
             "CERTCTL_DATA_DIR": str(self.directory / "server"),
             "CERTCTL_SERVER_PORT": str(ports.api),
             "CERTCTL_PKI_HTTP_PORT": str(ports.pki),
             "CERTCTL_CA_COMMON_NAME": "certctl demo",
             "CERTCTL_LOG_FORMAT": "text",
         }
+
+    def start_server(self) -> None:
+        """Start the control plane and wait until it says that it is ready."""
+        self.remember()
+        environ = bare_environ() | self.settings()
         self.children.start("server", [sys.executable, "-m", "certctl.cli.server"], environ)
         self.children.wait_until("server", self._is_ready, 30)
 

@@ -5,7 +5,7 @@ A disabled group has no members. Membership is looked up, never stored: it is tr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -93,6 +93,28 @@ async def members(tx: Tx, scope: Scope, group_id: str) -> list[str]:
     return [agent.id for agent in await agent_groups.candidates(tx, scope) if is_member(group, agent)]
 
 
+async def would_be_members(
+    tx: Tx, scope: Scope, wanted: Mapping[str, Any], before: AgentGroup | None
+) -> list[Candidate]:
+    """The agents, by name, that a group of these criteria would have: of one that is there, those enrolled into it too.
+
+    `wanted` has the API's fields. Malformed with every criterion that cannot be read.
+    """
+    criteria = Criteria(
+        os=wanted.get("match_os") or "",
+        architecture=wanted.get("match_architecture") or "",
+        ip_cidr=wanted.get("match_ip_cidr") or "",
+        version=wanted.get("match_version") or "",
+    )
+    check_criteria(criteria)
+    words = {before.id, before.name} if before is not None else set()
+    return [
+        agent
+        for agent in await agent_groups.candidates(tx, scope)
+        if agent.agent_group in words or belongs(criteria, _facts(agent))
+    ]
+
+
 async def groups_of(tx: Tx, scope: Scope, agents: Iterable[AgentRecord]) -> dict[str, list[str]]:
     """The ids of the groups that each of these agents belongs to."""
     groups = await agent_groups.enabled(tx, scope)
@@ -103,8 +125,11 @@ def is_member(group: AgentGroup, agent: AgentRecord | Candidate) -> bool:
     """Whether an agent was enrolled into a group, or matches its rules."""
     if agent.agent_group and agent.agent_group in {group.id, group.name}:
         return True
-    facts = AgentFacts(os=agent.os, architecture=agent.architecture, ip_address=agent.ip_address, version=agent.version)
-    return belongs(_criteria(group), facts)
+    return belongs(_criteria(group), _facts(agent))
+
+
+def _facts(agent: AgentRecord | Candidate) -> AgentFacts:
+    return AgentFacts(os=agent.os, architecture=agent.architecture, ip_address=agent.ip_address, version=agent.version)
 
 
 def _criteria(group: AgentGroup) -> Criteria:

@@ -48,7 +48,7 @@ async def revoke(
         ca = await find(tx, scope, ca_certificate_id)
         if ca.kind == "root":
             raise Conflict("a root is not revoked: nobody stands above it; take it out of every trust store")
-        below = _at_or_below(ca, await authority.ca_certificates_of(tx, ctx.scope, ca.issuer_id))
+        below = at_or_below(ca, await authority.ca_certificates_of(tx, ctx.scope, ca.issuer_id))
         if ca.id not in await authority.ca_revocations(tx, ctx.scope, ca.issuer_id):
             await _check_it_may_go(tx, ctx, ca, below, confirm=confirm, visible=sees("cert.read") if sees else scope)
             await _write(tx, ctx, actor, ca, str(parsed), note)
@@ -59,8 +59,8 @@ async def revoke(
         return await find(tx, scope, ca_certificate_id)
 
 
-def _at_or_below(ca: CaCertificate, known: Sequence[CaCertificate]) -> list[CaCertificate]:
-    """It, and every CA whose chain goes through it."""
+def at_or_below(ca: CaCertificate, known: Sequence[CaCertificate]) -> list[CaCertificate]:
+    """It, and every CA of those known whose chain goes through it."""
     by_id = {one.id: one for one in known}
 
     def passes_through(one: CaCertificate | None) -> bool:

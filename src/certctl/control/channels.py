@@ -131,6 +131,11 @@ async def test(ctx: Context, scope: Scope, actor: Actor, channel_id: str) -> str
     return remark or f"{channel.address} took the message {message.id}"
 
 
+def usual_severity(kind: str) -> Tier:
+    """The least that a kind of channel takes unless somebody says otherwise."""
+    return Tier.CRITICAL if kind in _PAGES else Tier.INFORMATIONAL
+
+
 def open_config(sealer: Sealer, channel: Channel) -> dict[str, Any]:
     """The whole configuration, secrets too."""
     return channel.config | opened_secrets(sealer, channel)
@@ -203,7 +208,7 @@ def _made(
         name=name,
         type=kind,
         enabled=True,
-        min_severity=Tier.CRITICAL if kind in _PAGES else Tier.INFORMATIONAL,
+        min_severity=usual_severity(kind),
         source=source,
         created_at=now,
         updated_at=now,

@@ -10,10 +10,12 @@ from litestar import Response, get, post
 from litestar.params import FromPath
 
 from certctl.control import agent_groups, enrolment
+from certctl.core.catalogue import AgentGroup
 from certctl.core.errors import CallerError
 from certctl.core.status import AgentStatus
 from certctl.core.target import AgentRecord
 from certctl.store import catalogue, truths
+from certctl.store.act_listings import members_of
 from certctl.store.listings import AGENTS, JOBS, TARGETS
 from certctl.store.lists import Asked, read_list
 from certctl.web import jobs, tables
@@ -23,6 +25,7 @@ from certctl.web.marks import Mark
 from certctl.web.pages import render
 from certctl.web.request import WebRequest
 from certctl.web.words import gettext as _
+from certctl.web.words import ngettext, number
 
 PATH = "/agents"
 _MOST = 50
@@ -93,6 +96,29 @@ async def show(request: WebRequest, agent_id: FromPath[str]) -> Response[str]:
     )
 
 
+@get("/agent-groups/{group_id:str}/members", opt=needs("agent.read"))
+async def show_members(request: WebRequest, group_id: FromPath[str]) -> Response[str]:
+    """Who belongs to a group: those that match its rules, and those enrolled into it."""
+    async with request.ctx.database.read() as tx:
+        group = await catalogue.get(tx, request.visible, AgentGroup, group_id)
+        ids = await agent_groups.members(tx, request.visible, group_id)
+        table = await tables.read(request, tx, members_of(group_id, ids), request.visible)
+        burdens = await truths.burdens(tx, request.seen_by("cert.read"), [agent.id for agent in table.rows])
+    if not group.enabled:
+        told = _("It is not in use, so it has none.")
+    else:
+        told = ngettext("{number} belongs to it", "{number} belong to it", len(ids)).format(number=number(len(ids)))
+    return await render(
+        request,
+        "members.html",
+        group=group,
+        told=told,
+        table=table,
+        marks={agent.id: mark_of(agent) for agent in table.rows},
+        burdens=burdens,
+    )
+
+
 @get("/enrol", opt=needs("agent.edit"))
 async def ask_enrolment(request: WebRequest) -> Response[str]:
     """How a host gets its agent."""
@@ -140,4 +166,4 @@ async def look_for(request: WebRequest, name: FromPath[str]) -> Response[str]:
     return await render(request, "arrived.html", name=name, agent=found, mark=mark_of(found) if found else None)
 
 
-HANDLERS = (show_all, show, ask_enrolment, enrol, look_for)
+HANDLERS = (show_all, show, show_members, ask_enrolment, enrol, look_for)

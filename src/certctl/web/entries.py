@@ -73,6 +73,13 @@ def entries(counts: Summary | None) -> list[tuple[str, list[Entry]]]:
                     waits=True,
                 ),
                 Entry(path="/batches", icon="i-sort", text=_("Batches"), permission="job.read"),
+                Entry(
+                    path="/notifications",
+                    icon="i-bell",
+                    text=_("Notifications"),
+                    permission="notification.read",
+                    beside=("/notification-channels",),
+                ),
             ],
         ),
         (

@@ -51,6 +51,7 @@ class Node(Struct, frozen=True, kw_only=True):
     crl_mark: Mark
     needed: CaDependencies
     parent: str
+    revoked: bool
 
 
 @get(_AT, opt=needs("ca.hierarchy.manage"))
@@ -122,6 +123,7 @@ async def _node(
         crl_mark=crl_mark(crl, now),
         needed=await authority.ca_dependencies(tx, request.seen_by("cert.read"), ca.id, now),
         parent=parent if ca.kind != "root" else "",
+        revoked=ca.id in revoked,
     )
 
 

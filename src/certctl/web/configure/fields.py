@@ -29,7 +29,8 @@ Faults = dict[str, str]
 class Field(Struct, frozen=True, kw_only=True):
     """One field. `path` is its place in the body (`config.cert_path`), `kind` how it is asked for:
 
-    text area secret number tick pick ticks lines numbers rows pairs. `rare` ones stand under "More".
+    text area secret number tick pick ticks lines numbers rows pairs. `rare` ones stand under "More". A secret that is
+    `kept` is there already: left empty it stays; one that may also go `forgets`.
     """
 
     path: str
@@ -47,6 +48,8 @@ class Field(Struct, frozen=True, kw_only=True):
     open_ends: bool = False
     columns: tuple[Field, ...] = ()
     several: bool = False
+    kept: bool = False
+    forgets: bool = False
 
     @property
     def name(self) -> str:
@@ -135,7 +138,8 @@ def _field(
     longest = schema.get("maxLength")
     if schema.get("writeOnly") or schema.get("format") == "password":
         return Field(**common, kind="secret", longest=longest)
-    return Field(**common, kind="area" if (longest or 0) > _LONG else "text", longest=longest)
+    long = (longest or 0) > _LONG or path.endswith("_pem")
+    return Field(**common, kind="area" if long else "text", longest=longest)
 
 
 def _number(common: Mapping[str, Any], schema: Mapping[str, Any]) -> Field:
@@ -232,12 +236,22 @@ def read(field: Field, form: Fields, faults: Faults) -> Any:
     if field.kind == "rows":
         return [_row(field, row, faults) for row in _rows(field, form) if any(row.values())]
     if field.kind == "secret":
-        return form.raw(field.path) or ABSENT
+        return _read_secret(field, form, faults)
     text = form.get(field.path)
     if field.required and not text:
         faults[field.path] = _needed(field)
         return ABSENT
     return _read_text(field, text, faults)
+
+
+def _read_secret(field: Field, form: Fields, faults: Faults) -> Any:
+    """ABSENT: it stays as it is; empty: it goes."""
+    said = form.raw(field.path)
+    if field.forgets and form.get(f"{field.path}.forget") == "yes":
+        return ""
+    if not said and field.required:
+        faults[field.path] = _needed(field)
+    return said or ABSENT
 
 
 def _read_text(field: Field, text: str, faults: Faults) -> Any:

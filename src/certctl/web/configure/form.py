@@ -52,8 +52,8 @@ class Form(Filled, frozen=True, kw_only=True):
     type: str
 
 
-def form_of(kind: Kind, type_: str, options: Options) -> Form:
-    """The form of a kind, in the page's language."""
+def form_of(kind: Kind, type_: str, options: Options, body: Mapping[str, Any] | None = None) -> Form:
+    """The form of a kind, in the page's language; of a `body`, its secrets are known to be kept."""
     words = labels()
     whole = msgspec.json.schema(kind.body)
     front = kind.front if kind.schema is None else None
@@ -64,8 +64,14 @@ def form_of(kind: Kind, type_: str, options: Options) -> Form:
         fields += fields_of(schema, words=words, options=chosen, within=CONFIG, front=kind.front)
     # what switches it off stands last of what is always seen
     fields.sort(key=lambda field: (field.rare, field.path == "enabled"))
-    needed = [msgspec.structs.replace(field, required=field.required or field.path in kind.needed) for field in fields]
-    return Form(kind=kind, type=type_, fields=tuple(needed))
+    return Form(kind=kind, type=type_, fields=tuple(_standing(kind, field, body or {}) for field in fields))
+
+
+def _standing(kind: Kind, field: Field, body: Mapping[str, Any]) -> Field:
+    """A field with what has to be said of it now: a secret that is there need not be given anew."""
+    needed = field.required or field.path in kind.needed
+    kept = field.kind == "secret" and value_at(body, field.path) not in {ABSENT, "", None}
+    return msgspec.structs.replace(field, required=needed and not kept, kept=kept, forgets=kept and not needed)
 
 
 def read_form(form: Form, said: Fields, stored: Mapping[str, Any] | None) -> tuple[dict[str, Any], Faults]:

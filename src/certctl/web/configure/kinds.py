@@ -10,14 +10,17 @@ from msgspec import Struct
 
 from certctl.client.models.agent_groups import AgentGroupWrite
 from certctl.client.models.issuers import IssuerWrite
+from certctl.client.models.notifications import ChannelWrite
 from certctl.client.models.people import OwnerWrite, TeamWrite
 from certctl.client.models.policies import PolicyWrite
 from certctl.client.models.profiles import ProfileWrite
 from certctl.client.models.renewal_policies import RenewalPolicyWrite
 from certctl.client.models.targets import TargetWrite
 from certctl.connectors import registry
+from certctl.connectors.base.config import REDACTED
 from certctl.control import (
     agent_groups,
+    channels,
     issuers,
     owners,
     policies,
@@ -28,11 +31,13 @@ from certctl.control import (
     teams,
 )
 from certctl.core.catalogue import AgentGroup, IssuerRecord, Owner, PolicyRule, Profile, RenewalPolicy, Team
+from certctl.core.notification import Channel, Tier
 from certctl.core.target import AgentRecord, TargetRecord
 from certctl.policy.rules.configs import PolicySeverity, PolicyType, config_schema
-from certctl.store import listings
+from certctl.store import act_listings, listings
 from certctl.store.lists import Listing
-from certctl.web.configure import words_of
+from certctl.web.configure import trials, words_of
+from certctl.web.configure.trials import Try
 from certctl.web.configure.words_of import Words
 from certctl.web.words import gettext as _
 
@@ -64,9 +69,12 @@ class Kind(Struct, frozen=True, kw_only=True):
     types: Callable[[], Sequence[Option]] | None = None
     schema: Callable[[str], dict[str, Any]] | None = None
     test: Test | None = None
-    tries: bool = False
+    trial: Try | None = None
     # what a new one starts with, where the API's own default is not an empty field
     starts: Mapping[str, Any] = MappingProxyType({"enabled": True})
+    starts_as: Callable[[str], Mapping[str, Any]] = lambda _type: MappingProxyType({})
+    # why one is not changed here, though its kind is
+    fixed: Callable[[Any], str] = lambda _record: ""
     needed: frozenset[str] = frozenset({"name"})
     # fields of which the API judges all when one changes
     together: frozenset[str] = frozenset()
@@ -76,6 +84,18 @@ class Kind(Struct, frozen=True, kw_only=True):
 
 async def _test_issuer(*given: Any) -> tuple[bool, str]:
     return True, await issuers.test(*given)
+
+
+async def _test_channel(*given: Any) -> tuple[bool, str]:
+    return True, await channels.test(*given)
+
+
+async def _edit_channel(ctx: Any, scope: Any, actor: Any, channel_id: str, changes: dict[str, Any], *more: Any) -> Any:
+    """A secret that the form does not name is kept by not being named."""
+    if "config" in changes:
+        kept = {name: value for name, value in changes["config"].items() if value != REDACTED}
+        changes = changes | {"config": kept}
+    return await channels.update(ctx, scope, actor, channel_id, changes, *more)
 
 
 class Waits(Struct, frozen=True):
@@ -116,6 +136,25 @@ def _rules() -> list[Option]:
         PolicyType.CERTIFICATE_LIFETIME: _("No longer life than this"),
     }
     return [(str(kind), text) for kind, text in told.items()]
+
+
+def _notifiers() -> list[Option]:
+    return [(entry.kind, entry.kind) for entry in registry.NOTIFIERS]
+
+
+def _of_channels() -> dict[str, Sequence[Option]]:
+    return {
+        "min_severity": [
+            (str(Tier.INFORMATIONAL), _("Everything")),
+            (str(Tier.WARNING), _("Warnings, and what is critical")),
+            (str(Tier.CRITICAL), _("Only what is critical")),
+        ],
+        "config.tls": [
+            ("starttls", "STARTTLS"),
+            ("implicit", _("TLS from the first byte")),
+            ("none", _("No TLS")),
+        ],
+    }
 
 
 def _of_profiles() -> dict[str, Sequence[Option]]:
@@ -249,7 +288,7 @@ KINDS: tuple[Kind, ...] = (
         types=_rules,
         schema=config_schema,
         starts={"enabled": True, "severity": str(PolicySeverity.WARNING)},
-        tries=True,
+        trial=trials.policy,
     ),
     Kind(
         path="/agent-groups",
@@ -263,6 +302,32 @@ KINDS: tuple[Kind, ...] = (
         update=agent_groups.update,
         remove=agent_groups.delete,
         words=words_of.agent_groups,
+        trial=trials.group,
+    ),
+    Kind(
+        path="/notification-channels",
+        record=Channel,
+        body=ChannelWrite,
+        listing=act_listings.CHANNELS,
+        read="notification.read",
+        edit="notification.edit",
+        delete="notification.edit",
+        create=channels.create,
+        update=_edit_channel,
+        remove=_without_sees(channels.delete),
+        words=words_of.channels,
+        front=frozenset(
+            {
+                *("host", "port", "tls", "username", "password", "from_address", "recipients", "to_owner"),
+                *("url", "secret", "webhook_url", "routing_key", "api_key"),
+            }
+        ),
+        choices=_of_channels,
+        types=_notifiers,
+        schema=registry.notifier_config_schema,
+        test=_test_channel,
+        starts_as=lambda type_: {"min_severity": channels.usual_severity(type_)},
+        fixed=words_of.said_by_the_environment,
     ),
     Kind(
         path="/teams",

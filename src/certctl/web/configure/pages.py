@@ -15,7 +15,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from msgspec import Struct
 
-from certctl.control import policies
+from certctl.connectors.base.config import REDACTED
 from certctl.core.errors import CallerError, CertctlError, Malformed, NotFound, PreconditionFailed
 from certctl.core.revision import Expected
 from certctl.store import catalogue, truths, views
@@ -27,6 +27,7 @@ from certctl.web.configure.fields import ABSENT, shown_of, value_at
 from certctl.web.configure.form import Form, Line, as_body, faults_of, form_of, read_form
 from certctl.web.configure.kinds import KINDS, Kind, Option, Waits
 from certctl.web.configure.sides import tabs_of
+from certctl.web.configure.trials import Tried, Try
 from certctl.web.guard import needs
 from certctl.web.marks import Mark
 from certctl.web.pages import render
@@ -36,7 +37,6 @@ from certctl.web.words import gettext as _
 __all__ = ["HANDLERS", "VERSION_FIELD", "Act", "new_pages", "removal_pages", "save_page", "seen_version"]
 
 _MOST = 500
-_NAMED = 20
 VERSION_FIELD = "row_version"
 
 
@@ -49,7 +49,7 @@ class Told(Struct, frozen=True, kw_only=True):
     said: str = ""
     # label, what was typed, what stands there now
     meanwhile: list[tuple[str, str, str]] = []
-    trial: policies.Trial | None = None
+    trial: Tried | None = None
 
 
 def handlers_of(kind: Kind) -> list[HTTPRouteHandler]:
@@ -57,8 +57,8 @@ def handlers_of(kind: Kind) -> list[HTTPRouteHandler]:
     made = [_list_page(kind), *new_pages(kind), _one_page(kind), save_page(kind), *removal_pages(kind)]
     if kind.test is not None:
         made.append(_test_page(kind))
-    if kind.tries:
-        made.append(_trial_page(kind))
+    if kind.trial is not None:
+        made.append(_trial_page(kind, kind.trial))
     return made
 
 
@@ -105,7 +105,7 @@ async def _form(request: WebRequest, kind: Kind, type_: str, body: Mapping[str, 
             listed += [(each, names.get(each, each)) for each in sorted(named)]
             nothing = _("Choose one") if path in kind.needed else _("None")
             options[path] = listed if path.endswith("_ids") else [("", nothing), *listed]
-    return form_of(kind, type_, options)
+    return form_of(kind, type_, options, body)
 
 
 async def _form_of(request: WebRequest, kind: Kind, record: Any) -> Form:
@@ -136,7 +136,7 @@ def new_pages(kind: Kind, permission: str = "") -> list[HTTPRouteHandler]:
                 types=[(text, f"{kind.path}/new?{urlencode({'type': type_} | given)}") for type_, text in kind.types()],
                 tabs=tabs_of(request, kind.path),
             )
-        begun = {**kind.starts, **given}
+        begun = {**kind.starts, **kind.starts_as(type_), **given}
         form = await _form(request, kind, type_, begun)
         return await _page(request, form, form.lines(begun))
 
@@ -232,7 +232,10 @@ async def _record(request: WebRequest, kind: Kind, record_id: str) -> Any:
 
 
 def _body(kind: Kind, record: Any) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in kind.body.__struct_fields__ if hasattr(record, name)}
+    body = {name: getattr(record, name) for name in kind.body.__struct_fields__ if hasattr(record, name)}
+    # secrets that are kept apart stand in the configuration as what may not be seen
+    hidden = dict.fromkeys(getattr(record, "secrets", ()), REDACTED)
+    return body | {"config": body["config"] | hidden} if hidden else body
 
 
 async def _refused(
@@ -277,6 +280,7 @@ async def _page(
 ) -> Response[str]:
     kind, words, told = form.kind, form.kind.words(), told or Told()
     types = dict(kind.types()) if kind.types is not None else {}
+    fixed = kind.fixed(record) if record is not None else ""
     retired = getattr(record, "retired_at", None) is not None
     rare = [line for line in lines if line.field.rare]
     return await render(
@@ -294,8 +298,10 @@ async def _page(
         told=told,
         mark=words.mark(record) if record is not None else None,
         seen=version or (record.row_version if record is not None else ""),
-        may_edit=request.may(kind.edit) and not retired,
-        may_delete=record is not None and request.may(kind.delete) and not retired,
+        may_edit=request.may(kind.edit) and not retired and not fixed,
+        may_test=record is not None and kind.test is not None and request.may(kind.edit) and not retired,
+        may_delete=record is not None and request.may(kind.delete) and not retired and not fixed,
+        fixed=fixed,
         inventory=f"/certificates?{kind.inventory}=" if kind.inventory and request.may("cert.read") else "",
         version_field=VERSION_FIELD,
         faulty=sum(bool(line.fault) for line in lines),
@@ -327,12 +333,13 @@ async def _tested(request: WebRequest, kind: Kind, record_id: str) -> tuple[Mark
     return Mark("ok", "s-ok", word) if good else Mark("bad", "s-bad", word), said[:1].upper() + said[1:]
 
 
-def _trial_page(kind: Kind) -> HTTPRouteHandler:
+def _trial_page(kind: Kind, trial: Try) -> HTTPRouteHandler:
     @post(f"{kind.path}/try", opt=needs(kind.edit))
     async def try_it(request: WebRequest) -> Response[str]:
-        """What the rule would find, as it stands in the form; nothing is written."""
+        """What would be so, as it stands in the form; nothing is written."""
         said = await request.checked()
-        form = await _form(request, kind, _type(kind, said), {})
+        type_ = _type(kind, said)
+        form = await _form(request, kind, type_, {})
         record_id = said.get("record_id")
         record = await _record(request, kind, record_id) if record_id else None
         wanted, faults = read_form(form, said, None)
@@ -340,11 +347,10 @@ def _trial_page(kind: Kind) -> HTTPRouteHandler:
         if faults:
             return await _page(request, form, form.sent(said, faults), record, Told(status=400), version)
         try:
-            rule = policies.imagined(form.type, wanted["config"])
-            trial = await policies.evaluate(request.ctx, request.seen_by("cert.read"), rule, limit=_NAMED)
+            found = await trial(request, type_, wanted, record)
         except CallerError as error:
             return await _refused(request, form, said, error, record)
-        return await _page(request, form, form.sent(said, {}), record, Told(trial=trial), version)
+        return await _page(request, form, form.sent(said, {}), record, Told(trial=found), version)
 
     return try_it
 

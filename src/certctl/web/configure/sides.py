@@ -24,6 +24,10 @@ def _groups() -> list[list[tuple[str, str, str]]]:
             (_("Renewal"), "/renewal-policies", "policy.read"),
         ],
         [(_("Policies"), "/policies", "policy.read"), (_("Violations"), "/violations", "policy.read")],
+        [
+            (_("Notifications"), "/notifications", "notification.read"),
+            (_("Channels"), "/notification-channels", "notification.read"),
+        ],
         [(_("Teams"), "/teams", "team.read"), (_("Owners"), "/owners", "owner.read")],
         [(_("Keys"), "/keys", "auth.key.list"), (_("Roles"), "/roles", "auth.role.list")],
     ]

@@ -8,7 +8,17 @@ from certctl.web.words import gettext as _
 
 def labels() -> dict[str, Label]:
     """By the field's name in the API; in the page's language."""
-    return _common() | _of_profiles() | _of_renewal() | _of_servers() | _of_files() | _of_rules() | _of_groups()
+    return {
+        **_common(),
+        **_of_profiles(),
+        **_of_renewal(),
+        **_of_servers(),
+        **_of_files(),
+        **_of_rules(),
+        **_of_groups(),
+        **_of_channels(),
+        **_of_acme(),
+    }
 
 
 def _common() -> dict[str, Label]:
@@ -131,4 +141,50 @@ def _of_groups() -> dict[str, Label]:
         "match_architecture": (_("Architecture"), _("Such as x86_64 or aarch64")),
         "match_ip_cidr": (_("Network"), _("Such as 10.1.0.0/16 or 2001:db8::/32")),
         "match_version": (_("Agent version"), _("Such as 2.1.* or >=2.1, <3")),
+    }
+
+
+def _of_channels() -> dict[str, Label]:
+    return {
+        "min_severity": (_("Takes"), _("Where a renewal policy names channels by tier, that counts instead")),
+        "host": (_("Mail server"), _("Such as smtp.example.com")),
+        "port": (_("Port"), _("587 for STARTTLS, 465 for TLS from the first byte")),
+        "tls": (_("Protection"), _("User and password are only sent where there is some")),
+        "username": (_("User"), ""),
+        "password": (_("Password"), ""),
+        "from_address": (_("From"), _("Such as certctl@example.com")),
+        "recipients": (_("Always to"), _("One address a line")),
+        "to_owner": (_("To the owner as well"), _("The owner of a certificate, where that has an address")),
+        "url": (_("Address"), _("Such as https://hooks.example.com/certctl")),
+        "secret": (_("Key of the signature"), _("Signs each message, so that nobody else can send one")),
+        "bearer_token": (_("Bearer token"), _("Goes into Authorization; to https:// alone")),
+        "ca_pem": (_("Trusted roots"), _("PEM; in place of the system's own")),
+        "webhook_url": (_("Webhook"), _("The address that the service gave; it is the credential")),
+        "channel": (_("Channel"), _("Where the service lets one choose; empty: the webhook's own")),
+        "routing_key": (_("Routing key"), _("Integration key of an Events API v2 service")),
+        "api_key": (_("API key"), _("Of an API integration")),
+        "source": (_("Source"), _("What stands there as where it comes from")),
+        "priority": (_("Priority of a warning"), _("P1 to P5; what is critical is P1, what is informational P5")),
+    }
+
+
+def _of_acme() -> dict[str, Label]:
+    return {
+        "directory_url": (_("Directory"), _("Such as https://acme-v02.api.letsencrypt.org/directory")),
+        "terms_of_service_agreed": (_("Its terms of service are agreed to"), _("Without it no account is made")),
+        "eab_kid": (_("Key id of an external account"), _("Where the CA wants one (EAB)")),
+        "eab_hmac": (_("Key of an external account"), _("As the CA gave it, in base64url")),
+        "profile": (_("Profile at the CA"), _("One of those that its directory names; empty: the CA's own choice")),
+        "preferred_chain": (_("Preferred chain"), _("Common name of a root; empty: the CA's first")),
+        "ari_enabled": (_("Ask when to renew"), _("Renewal information of the CA (RFC 9773)")),
+        "ca_certificates_pem": (_("Trusted roots"), _("PEM; in place of the system's own, for the CA's own TLS")),
+        "challenge_type": (_("Proof of names"), _("http-01: by this server on port 80; dns-01: by a record")),
+        "dns_server": (_("DNS server"), _("The primary that takes updates, such as 192.0.2.53:53")),
+        "dns_zone": (_("Zone"), _("Empty: found by asking")),
+        "tsig_name": (_("Name of the TSIG key"), ""),
+        "tsig_secret": (_("TSIG key"), _("In base64")),
+        "tsig_algorithm": (_("Algorithm of the TSIG key"), ""),
+        "dns_resolver": (_("Resolver"), _("Follows CNAMEs; empty: this host's own")),
+        "propagation_servers": (_("Wait for"), _("One name server a line; none: all of the zone's own")),
+        "propagation_seconds": (_("Wait at most"), _("Seconds, 10 to 86400")),
     }

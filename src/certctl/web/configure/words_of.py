@@ -132,6 +132,34 @@ def agent_groups() -> Words:
     )
 
 
+def channels() -> Words:
+    """Where notifications go."""
+    return Words(
+        many=_("Channels"),
+        new=_("New channel"),
+        lead=_("Where people are told: mail, chat, whoever is on call."),
+        empty=_("Without a channel nobody is told that a certificate ends: what should be sent reads skipped."),
+        heads=(_("Kind"), _("Leads to"), _("Takes")),
+        row=lambda channel, _names: (channel.type, channel.address, _takes(channel.min_severity)),
+        mark=_tested,
+        removal=_("What still waits for it is skipped, and says so. What was sent stays in the list."),
+    )
+
+
+def said_by_the_environment(record: Any) -> str:
+    """Why it is not changed here; empty for one that is."""
+    if record.source == "env":
+        return _("The environment of the server sets this one up; it is changed there.")
+    return ""
+
+
+def _takes(severity: str) -> str:
+    return {
+        "informational": _("everything"),
+        "warning": _("warnings, and what is critical"),
+    }.get(severity, _("only what is critical"))
+
+
 def teams() -> Words:
     """Who works together."""
     return Words(

@@ -65,7 +65,7 @@ def test_a_certificate_is_requested_and_watched_until_it_is_served_without_a_rel
 
 
 def test_a_fault_is_said_at_its_field_and_what_was_typed_stays(site, window):
-    page = window(quiet=False).go("/request")
+    page = window(refuses=True).go("/request")
     page.get_by_label("Name", exact=True).fill("not a name")
     page.get_by_label("More names").fill("fine.example.com")
     page.get_by_role("button", name="Request it").click()
@@ -145,7 +145,7 @@ def test_two_people_act_on_one_certificate_at_once(site, window):
     target = host.target("both-1 :443")
     certificate = made(site, "both.example.com", target_ids=[target])
     host.serve()
-    first, second = window(), window(key=site.key("otto", "r-operator"), quiet=False)
+    first, second = window(), window(key=site.key("otto", "r-operator"), refuses=True)
     one, two = first.go(f"/certificates/{certificate}"), second.go(f"/certificates/{certificate}")
     one.get_by_role("button", name="Renew").click()
     expect(one.get_by_text("Renewal has begun.")).to_be_visible()
@@ -161,7 +161,7 @@ def test_two_people_act_on_one_certificate_at_once(site, window):
 
 def test_a_session_that_ends_says_so_and_the_form_is_sent_afterwards(site, window):
     key = site.key("sara", "r-operator")
-    opened = window(key=key, quiet=False)
+    opened = window(key=key, refuses=True)
     page = opened.go("/request")
     page.get_by_label("Name", exact=True).fill("kept.example.com")
     for session in site.call("GET", "/api/v1/auth/sessions?actor_id=sara")["sessions"]:
@@ -176,7 +176,7 @@ def test_a_session_that_ends_says_so_and_the_form_is_sent_afterwards(site, windo
 
 
 def test_a_server_that_is_gone_is_told_and_nothing_typed_is_lost(site, window):
-    opened = window(quiet=False)
+    opened = window(refuses=True)
     page = opened.go("/request")
     page.get_by_label("Name", exact=True).fill("patience.example.com")
     site.stop()

@@ -20,7 +20,7 @@ def found(site, path: str, name: str) -> dict:
 
 
 def test_a_target_is_set_up_by_keyboard_and_told_what_is_wrong_at_the_field(site, window):
-    page = window(quiet=False).go("/targets")
+    page = window(refuses=True).go("/targets")
     page.get_by_role("link", name="New target").press("Enter")
     page.get_by_role("link", name="Postfix").press("Enter")
     page.get_by_label("Name", exact=True).fill("mail-01 :25")
@@ -50,7 +50,7 @@ def test_a_target_is_set_up_by_keyboard_and_told_what_is_wrong_at_the_field(site
 
 def test_two_editors_never_overwrite_one_another(site, window):
     profile = site.call("POST", "/api/v1/profiles", {"name": "for two"})
-    first, second = window(), window(quiet=False)
+    first, second = window(), window(refuses=True)
     for each in (first, second):
         each.go(f"/profiles/{profile['id']}")
         each.page.get_by_label("Description").fill("first" if each is first else "second")
@@ -75,7 +75,7 @@ def test_two_editors_never_overwrite_one_another(site, window):
 
 
 def test_a_policy_is_tried_before_it_is_saved(site, window):
-    page = window(quiet=False).go("/policies/new?type=AllowedDomains")
+    page = window(refuses=True).go("/policies/new?type=AllowedDomains")
     page.get_by_label("Name", exact=True).fill("ours alone")
     page.get_by_label("Names must match one of").fill("*.example.net")
     page.get_by_role("button", name="Try it").press("Enter")
@@ -100,12 +100,12 @@ def test_a_policy_is_tried_before_it_is_saved(site, window):
 
 
 def test_what_is_still_named_stays_and_a_number_out_of_bounds_is_told_in_words(site, window):
-    page = window(quiet=False).go(f"/teams/{site.ids['team']}/delete")
+    page = window(refuses=True).go(f"/teams/{site.ids['team']}/delete")
     page.get_by_label("Type the name to confirm").fill("storefront")
     page.get_by_role("button", name="Delete storefront").click()
     expect(page.locator(".note.bad")).to_contain_text("still named by")
     assert site.call("GET", f"/api/v1/teams/{site.ids['team']}")["name"] == "storefront"
-    page = window(quiet=False).go("/renewal-policies/new")
+    page = window(refuses=True).go("/renewal-policies/new")
     page.get_by_label("Name", exact=True).fill("early")
     page.get_by_label("Renew so many days before the end").fill("400")
     page.get_by_text("More", exact=True).click()

@@ -75,7 +75,7 @@ def test_names_that_mean_harm_are_shown_and_do_nothing(site, window):
 
 
 def test_refusals_are_pages_that_say_what_to_do(site, window):
-    opened = window(quiet=False)
+    opened = window(refuses=True)
     for path, status, told in (
         ("/nowhere", 404, "There is no such thing"),
         (f"/certificates/{site.ids['shop']}x", 404, "There is no such thing"),
@@ -85,7 +85,7 @@ def test_refusals_are_pages_that_say_what_to_do(site, window):
         assert answer.status == status
         assert told in opened.page.locator("main").text_content()
         assert faults(opened.page) == []
-    viewer = window(key=site.key("vera", "r-viewer"), quiet=False)
+    viewer = window(key=site.key("vera", "r-viewer"), refuses=True)
     answer = viewer.page.goto(site.url + "/request")
     assert answer.status == 403
     assert "cert.issue" in viewer.page.locator("main").text_content()

@@ -48,7 +48,7 @@ def test_the_log_is_filtered_verified_and_taken_away(site, window, tmp_path):
 
 
 def test_a_key_is_made_shown_once_rotated_and_revoked(site, window):
-    page = window(quiet=False).go("/keys")
+    page = window(refuses=True).go("/keys")
     page.get_by_role("link", name="New key").press("Enter")
     page.get_by_label("Name", exact=True).fill("Deploy Bot")
     page.get_by_role("button", name="Make it").press("Enter")
@@ -80,7 +80,7 @@ def test_a_key_is_made_shown_once_rotated_and_revoked(site, window):
 
 
 def test_a_role_of_ones_own_is_filled_one_permission_at_a_time(site, window):
-    page = window(quiet=False).go("/roles/new")
+    page = window(refuses=True).go("/roles/new")
     page.get_by_label("Name", exact=True).fill("night watch")
     page.get_by_role("button", name="Save").press("Enter")
     expect(page.locator("main")).to_contain_text("who has it may do nothing")
@@ -99,7 +99,7 @@ def test_a_role_of_ones_own_is_filled_one_permission_at_a_time(site, window):
 
 
 def test_a_successor_takes_over_and_the_one_before_it_retires(site, window):
-    page = window(quiet=False).go("/issuers/iss-local")
+    page = window(refuses=True).go("/issuers/iss-local")
     page.get_by_role("link", name="Its CAs").press("Enter")
     expect(page.locator("tbody tr").first).to_contain_text("Root")
     expect(page.locator("tbody tr").nth(1)).to_contain_text("Issues")
@@ -119,6 +119,30 @@ def test_a_successor_takes_over_and_the_one_before_it_retires(site, window):
     page.get_by_label("Type the name to confirm").fill(page.locator("#h-typed").text_content())
     page.get_by_role("button", name="Retire certctl").press("Enter")
     expect(page.locator(".note.bad")).to_contain_text("still needed by")
+    page.get_by_role("link", name="Keep it as it is").press("Enter")
+    # what was made last is replaced again, and then revoked: what was issued so far does not hang on it
+    page.get_by_role("link", name="Make a successor").press("Enter")
+    page.get_by_label("Called here").fill("Issuing CA, third")
+    page.get_by_role("button", name="Make it").press("Enter")
+    second = page.locator("tbody tr", has_text="Issuing CA, second")
+    expect(second).to_contain_text("Retiring")
+    expect(page.locator("tbody tr").first.get_by_role("link", name="Revoke…")).to_have_count(0)
+    second.get_by_role("link", name="Revoke…").press("Enter")
+    expect(page.locator("main")).to_contain_text("this cannot be taken back")
+    button = page.get_by_role("button", name="Revoke Issuing CA, second")
+    expect(button).to_be_disabled()
+    page.get_by_label("Type the name to confirm").fill("Issuing CA, second")
+    button.press("Enter")
+    expect(page.locator(".note.bad")).to_contain_text("Choose a reason")
+    assert faults(page) == []
+    page.get_by_label("Reason").select_option("superseded")
+    page.get_by_label("Type the name to confirm").fill("Issuing CA, second")
+    button.press("Enter")
+    expect(page.locator("#notes")).to_contain_text("CRL of the CA above it says so")
+    expect(second).to_contain_text("Revoked")
+    expect(second.get_by_role("link", name="Revoke…")).to_have_count(0)
+    (gone,) = [ca for ca in site.call("GET", "/api/v1/issuers/iss-local/intermediates")["data"] if ca.get("revoked_at")]
+    assert (gone["name"], gone["revocation_reason"]) == ("Issuing CA, second", "superseded")
 
 
 def test_every_page_of_the_record_is_for_everybody(site, window):

@@ -71,6 +71,7 @@ async def show(request: WebRequest, agent_id: FromPath[str]) -> Response[str]:
     async with request.ctx.database.read() as tx:
         agent = await catalogue.get(tx, scope, AgentRecord, agent_id)
         groups = (await agent_groups.groups_of(tx, scope, [agent]))[agent_id]
+        group_names = await truths.named(tx, scope, AgentGroup, groups)
         burden = (await truths.burdens(tx, request.seen_by("cert.read"), [agent_id])).get(agent_id)
         by_agent: Any = {"agent_id": (agent_id,)}
         places = await read_list(
@@ -87,6 +88,7 @@ async def show(request: WebRequest, agent_id: FromPath[str]) -> Response[str]:
         agent=agent,
         mark=mark_of(agent),
         groups=groups,
+        group_names=group_names,
         burden=burden,
         places=places.data,
         latest=latest.data,

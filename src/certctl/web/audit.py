@@ -36,12 +36,17 @@ from certctl.web.words import ngettext, number
 
 PATH = "/audit"
 _FILTERS = ("actor", "actor_type", "action", "resource_type", "resource_id", "request_id", "since", "until")
-# where a thing that an event speaks of has its page
+# where a thing that an event speaks of has its page, and what it takes to open that
 _PAGES = {
-    "certificate": "/certificates", "job": "/jobs", "agent": "/agents", "issuer": "/issuers", "target": "/targets",
-    "profile": "/profiles", "renewal_policy": "/renewal-policies", "policy": "/policies", "team": "/teams",
-    "agent_group": "/agent-groups", "owner": "/owners", "api_key": "/keys", "role": "/roles", "batch": "/batches",
-    "approval": "/approvals",
+    "certificate": ("/certificates", "cert.read"), "job": ("/jobs", "job.read"), "agent": ("/agents", "agent.read"),
+    "issuer": ("/issuers", "issuer.read"), "target": ("/targets", "target.read"),
+    "profile": ("/profiles", "profile.read"), "renewal_policy": ("/renewal-policies", "policy.read"),
+    "policy": ("/policies", "policy.read"), "team": ("/teams", "team.read"), "owner": ("/owners", "owner.read"),
+    "agent_group": ("/agent-groups", "agent.read"), "api_key": ("/keys", "auth.key.list"),
+    "role": ("/roles", "auth.role.list"), "batch": ("/batches", "job.read"),
+    "approval": ("/approvals", "approval.read"),
+    "notification_channel": ("/notification-channels", "notification.read"),
+    "notification": ("/notifications", "notification.read"),
 }  # fmt: skip
 
 
@@ -64,7 +69,7 @@ async def show_all(request: WebRequest) -> Response[str]:
         certificates = [row.subject_id for row in table.rows if row.subject_type == "certificate"]
         names = await truths.named_certificates(tx, request.seen_by("cert.read"), certificates)
         who = await actors(tx, request, table.rows)
-    return await _page(request, table, _lines(table.rows, names, who))
+    return await _page(request, table, _lines(request, table.rows, names, who))
 
 
 async def _page(request: WebRequest, table: tables.Table[EventRow], lines: Sequence[dict[str, Any]]) -> Response[str]:
@@ -123,7 +128,9 @@ def _export(table: tables.Table[EventRow]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _lines(rows: Sequence[EventRow], names: dict[str, str], who: dict[str, str]) -> list[dict[str, Any]]:
+def _lines(
+    request: WebRequest, rows: Sequence[EventRow], names: dict[str, str], who: dict[str, str]
+) -> list[dict[str, Any]]:
     """Each event with its sentence, who did it, and where what it speaks of has its page."""
     told = story(rows, names, who)
     return [
@@ -131,16 +138,16 @@ def _lines(rows: Sequence[EventRow], names: dict[str, str], who: dict[str, str])
             "event": row,
             "told": line,
             "who": who.get(row.actor, row.actor),
-            "href": _page_of(row),
+            "href": _page_of(request, row),
             "name": names.get(row.subject_id, row.subject_id),
         }
         for row, line in zip(rows, told, strict=True)
     ]
 
 
-def _page_of(row: EventRow) -> str:
-    page = _PAGES.get(row.subject_type, "")
-    return f"{page}/{row.subject_id}" if page and row.subject_id else ""
+def _page_of(request: WebRequest, row: EventRow) -> str:
+    page, permission = _PAGES.get(row.subject_type, ("", ""))
+    return f"{page}/{row.subject_id}" if page and row.subject_id and request.may(permission) else ""
 
 
 async def _standing(request: WebRequest) -> Standing:
@@ -207,7 +214,7 @@ async def show(request: WebRequest, event_id: FromPath[str]) -> Response[str]:
     async with request.ctx.database.read() as tx:
         names = await truths.named_certificates(tx, request.seen_by("cert.read"), [row.subject_id])
         who = await actors(tx, request, [row])
-    (line,) = _lines([row], names, who)
+    (line,) = _lines(request, [row], names, who)
     return await render(
         request,
         "audit-event.html",

@@ -152,7 +152,20 @@ def test_any_environment_is_read_or_refused(text):
     assert not {"PATH", "LD_PRELOAD", "CERTCTL_DNS_VALUE"} & set(found)
 
 
-@pytest.mark.parametrize("line", ["PATH=/tmp", "LD_PRELOAD=/tmp/x", "certctl_dns_value=x", "1A=b", "A B=c", "no"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "PATH=/tmp",
+        "LD_PRELOAD=/tmp/x",
+        "OPENSSL_CONF=/x",
+        "JAVA_TOOL_OPTIONS=-x",
+        "HOME=/x",
+        "certctl_dns_value=x",
+        "1A=b",
+        "A B=c",
+        "no",
+    ],
+)
 def test_an_environment_does_not_choose_what_is_loaded(line):
     with pytest.raises(Misconfigured, match="dns_script_environment"):
         read_environment(f"TOKEN=x\n{line}\n")

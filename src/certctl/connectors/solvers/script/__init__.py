@@ -25,7 +25,11 @@ SETTING = "CERTCTL_ISSUERS_SCRIPTS_FOLDER"
 _TIMEOUT = timedelta(seconds=120)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 # what changes how a program is loaded or found is the host's to say
-_HOST_ALONE = re.compile(r"PATH|LANG|IFS|ENV|BASH_ENV|SHELLOPTS|LD_.*|PYTHON.*|PERL.*|RUBY.*|NODE_.*|CERTCTL_.*", re.I)
+_HOST_ALONE = re.compile(
+    r"PATH|LANG|LC_.*|IFS|ENV|BASH.*|SHELLOPTS|PS4|PROMPT_COMMAND|LD_.*|GCONV_PATH|GLIBC_.*|MALLOC_.*|OPENSSL_.*"
+    r"|PYTHON.*|PERL.*|RUBY.*|NODE_.*|GIT_.*|.*_HOME|HOME|XDG_.*|.*_OPTIONS|.*OPTS|CERTCTL_.*",
+    re.IGNORECASE,
+)
 _MOST_VARIABLES = 64
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
+from cryptography import x509
 
 from certctl.core.certificate import Certificate
 from certctl.core.errors import Conflict, Malformed, PolicyDenied
 from certctl.core.status import CertificateStatus, DeploymentStatus, JobStatus, JobType, VersionStatus
 from certctl.lifecycle import deploy, publish, renew, request, revoke
+from certctl.store import schema
 from lifecycle.world import PERSON, World
 
 
@@ -214,6 +217,36 @@ async def test_revoke_and_replace(town: World):
     assert (await town.certificate(certificate.id)).status == CertificateStatus.ACTIVE
     (job,) = await town.jobs(type="Revocation")
     assert job.status == JobStatus.COMPLETED
+
+
+async def test_a_crl_forgets_what_has_ended_one_crl_after_its_end(town: World):
+    """RFC 5280 3.3; OCSP goes on telling it, and old CRLs do not pile up."""
+    certificate, _, _ = await _issued(town, validity_seconds=6 * 86400)
+    (version,) = await town.versions(certificate.id)
+    await revoke.trigger(town.ctx, town.ctx.scope, PERSON, certificate.id, reason="superseded")
+    await town.settle()
+    serial = int(version.serial_number, 16)
+
+    async def listed() -> tuple[bool, int]:
+        made = await publish.current_crl(town.ctx, version.ca_certificate_id)
+        crl = x509.load_der_x509_crl(made.crl_der)
+        assert made.revoked_count == 1
+        return crl.get_revoked_certificate_by_serial_number(serial) is not None, made.number
+
+    assert (await listed())[0]
+    await town.live(version.not_after - town.clock.moment + timedelta(hours=1), timedelta(hours=6))
+    is_listed, before = await listed()
+    assert is_listed, "it has ended, and stands on the CRL that follows"
+    await town.live(timedelta(days=3), timedelta(hours=6))
+    is_listed, after = await listed()
+    assert not is_listed
+    assert after > before
+    async with town.ctx.database.read() as tx:
+        of_it = schema.crls.c.ca_certificate_id == version.ca_certificate_id
+        kept = (await tx.execute(sa.select(schema.crls.c.number).where(of_it))).scalars().all()
+    assert sorted(kept) == [after - 1, after]
+    known = await publish.speaker(town.ctx, await publish.find_ca(town.ctx, version.ca_certificate_id))
+    assert (await publish.statuses(town.ctx, known, [serial]))[serial].revoked_at is not None
 
 
 async def test_a_replacement_replaces_what_its_holder_had(town: World):

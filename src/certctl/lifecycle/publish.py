@@ -90,11 +90,18 @@ async def current_crl(ctx: Context, ca_certificate_id: str) -> CrlRecord:
 
 
 async def _make_crl(ctx: Context, ca_certificate_id: str, latest: CrlRecord | None) -> CrlRecord | None:
-    """Sign and store the next number; None when another process took it first."""
-    async with ctx.database.read() as tx:
-        revoked = await authority.revoked_serials(tx, ctx.scope, ca_certificate_id)
-    ca = await issuing_ca(ctx, ca_certificate_id)
+    """Sign and store the next number; None when another process took it first.
+
+    What is revoked stands on one CRL at least that was made after its end, as CRLs are made anew before they end
+    (RFC 5280 3.3).
+    """
     now = ctx.now().replace(microsecond=0)
+    async with ctx.database.read() as tx:
+        # counted first: what is revoked between the two statements is told, and only not counted yet
+        count = await authority.revoked_count(tx, ctx.scope, ca_certificate_id)
+        ended_after = now - ctx.patience.crl_validity
+        revoked = await authority.revoked_serials(tx, ctx.scope, ca_certificate_id, ended_after)
+    ca = await issuing_ca(ctx, ca_certificate_id)
     entries = [RevokedEntry(serial_int(row.serial_number), row.revoked_at, parse_reason(row.reason)) for row in revoked]
     number = latest.number + 1 if latest else 1
     next_update = now + ctx.patience.crl_validity
@@ -108,13 +115,15 @@ async def _make_crl(ctx: Context, ca_certificate_id: str, latest: CrlRecord | No
         number=number,
         this_update=now,
         next_update=next_update,
-        revoked_count=len(entries),
+        revoked_count=count,
         crl_der=der,
         created_at=ctx.now(),
     )
     async with ctx.database.begin("publish.crl") as tx:
         if not await authority.insert_crl(tx, ctx.scope, record):
             return None
+        # the one before may be being read
+        await authority.forget_crls(tx, ctx.scope, ca_certificate_id, number - 1)
         details = {"number": number, "revoked": len(entries)}
         event = Event(
             type=EventType.CRL_PUBLISHED,

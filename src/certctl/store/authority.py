@@ -53,7 +53,10 @@ class ResponderRecord(Struct, frozen=True, kw_only=True):
 
 
 class CrlRecord(Struct, frozen=True, kw_only=True):
-    """One published CRL; `number` grows by one within a CA generation."""
+    """One published CRL; `number` grows by one within a CA generation.
+
+    `revoked_count` are the revocations that it knows, those among them that have long ended and stand on it no more.
+    """
 
     tenant_id: str
     id: str
@@ -280,6 +283,12 @@ async def latest_crl(tx: Tx, scope: Scope, ca_certificate_id: str) -> CrlRecord 
     )
 
 
+async def forget_crls(tx: Tx, scope: Scope, ca_certificate_id: str, before: int) -> None:
+    """Remove the CRLs of a CA generation whose number is below `before`."""
+    mine = sa.and_(crls.c.tenant_id == scope.tenant_id, crls.c.ca_certificate_id == ca_certificate_id)
+    await tx.execute(sa.delete(crls).where(mine, crls.c.number < before))
+
+
 async def insert_crl(tx: Tx, scope: Scope, record: CrlRecord) -> bool:
     """Write a CRL; False when its number was taken by another process."""
     row = {name: getattr(record, name) for name in record.__struct_fields__}
@@ -299,13 +308,17 @@ async def revoked_count(tx: Tx, scope: Scope, ca_certificate_id: str) -> int:
     )
 
 
-async def revoked_serials(tx: Tx, scope: Scope, ca_certificate_id: str) -> list[RevokedSerial]:
-    """Every revoked serial of a CA generation."""
+async def revoked_serials(tx: Tx, scope: Scope, ca_certificate_id: str, ended_after: datetime) -> list[RevokedSerial]:
+    """Every revoked serial of a CA generation, but for certificates that had ended by `ended_after`."""
+    c = revocations.c
+    its_version = sa.and_(versions.c.tenant_id == c.tenant_id, versions.c.id == c.version_id)
     return await tx.all(
         RevokedSerial,
-        sa.select(revocations).where(
-            revocations.c.tenant_id == scope.tenant_id, revocations.c.ca_certificate_id == ca_certificate_id
-        ),
+        sa.select(c.serial_number, c.reason, c.revoked_at)
+        .select_from(revocations.outerjoin(versions, its_version))
+        .where(c.tenant_id == scope.tenant_id, c.ca_certificate_id == ca_certificate_id)
+        # a CA's own certificate is no version
+        .where(sa.or_(versions.c.id.is_(None), versions.c.not_after > ended_after)),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from certctl.cli import lists, options, output, tables
+from certctl.cli import issuer_accounts, lists, options, output, tables
 from certctl.cli.connection import connect
 from certctl.cli.exits import UsageFault
 from certctl.cli.finding import find, find_id
@@ -96,6 +96,9 @@ def app_of(kind_name: str) -> typer.Typer:
         commands.append(("try", "What a policy would find, before it is written: --set type=... or --file.", _trier()))
     if kind_name == "issuers":
         commands.append(("intermediates", "Every CA generation of an issuer.", _intermediates(kind)))
+        commands.append(("account", "Its account at the CA, limits, what is lost and paused.", issuer_accounts.account))
+        commands.append(("roll-key", "Change the key of its account at the CA.", issuer_accounts.roll_key))
+        commands.append(("resume", "Ask again for names that the CA refused too often.", issuer_accounts.resume))
     if kind_name == "agent-groups":
         commands.append(("members", "Agents that match a group now.", _members(kind)))
     for name, text, function in commands:

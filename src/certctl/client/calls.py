@@ -175,6 +175,22 @@ def test_thing(resource: str, thing_id: str) -> Call[targets.TestAnswer]:
     return Call(method="POST", path=at(resource, thing_id, "test"), answer=targets.TestAnswer)
 
 
+def get_issuer_account(issuer_id: str) -> Call[issuers.IssuerAccountView]:
+    """An issuer's account at its CA."""
+    return Call(method="GET", path=at("issuers", issuer_id, "account"), answer=issuers.IssuerAccountView)
+
+
+def roll_issuer_key(issuer_id: str) -> Call[targets.TestAnswer]:
+    """Another key for that account."""
+    return Call(method="POST", path=at("issuers", issuer_id, "account", "roll-key"), answer=targets.TestAnswer)
+
+
+def resume_issuer(issuer_id: str, *, certificate_id: str = "") -> Call[issuers.ResumedAnswer]:
+    """Ask again for what was refused too often."""
+    body = issuers.ResumeBody(certificate_id=certificate_id)
+    return Call(method="POST", path=at("issuers", issuer_id, "resume"), answer=issuers.ResumedAnswer, body=body)
+
+
 def create_enrolment_token(
     *, agent_name: str = "", agent_group: str = "", expires_in_seconds: int = 3600
 ) -> Call[agents.TokenView]:

@@ -137,6 +137,9 @@ class Surface:
     delete_team = Sent(calls.TEAMS.delete)
 
     test_thing = Sent(calls.test_thing)
+    get_issuer_account = Sent(calls.get_issuer_account)
+    roll_issuer_key = Sent(calls.roll_issuer_key)
+    resume_issuer = Sent(calls.resume_issuer)
     list_external_keys = Sent(acts.EXTERNAL_KEYS.list)
     create_external_key = Sent(acts.create_external_key)
     delete_external_key = Sent(acts.EXTERNAL_KEYS.delete)

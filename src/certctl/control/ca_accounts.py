@@ -8,16 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from certctl.connectors.base.issuer import CaAccount
+from certctl.connectors.base.issuer import CaAccount, HasAccount, Order
+from certctl.control import ca_asks
 from certctl.control.changes import note
-from certctl.core.errors import Misconfigured, NotFound
+from certctl.core.catalogue import IssuerRecord
+from certctl.core.errors import Misconfigured, NotFound, Unsupported
 from certctl.core.events import EventType
 from certctl.core.ids import new_id
+from certctl.core.scope import Scope
 from certctl.lifecycle.context import Context
 from certctl.pki.algorithms import KeyAlgorithm
 from certctl.pki.keys import generate_private_key, private_key_pem
-from certctl.store import asked, sealed
+from certctl.store import asked, catalogue, sealed
 from certctl.store.asked import AccountRecord
+from certctl.store.asks import AskState
 from certctl.store.tx import Tx
 
 _SUBJECT = "ca_account"
@@ -86,6 +90,18 @@ class Accounts:
             await asked.name_account(tx, ctx.scope, self._issuer_id, directory_url, url, ctx.now())
             await note(tx, ctx, ctx.actor, EventType.CONFIG_UPDATED, _SUBJECT, found.id, ["url"])
 
+    async def begin_ask(self, directory_url: str, order: Order, *, exempt: bool) -> None:
+        """Keep that a new order is asked for. Raises Rejected while paused, Temporary for a spent budget."""
+        await ca_asks.begin(self._ctx(), self._issuer_id, directory_url, order, exempt=exempt)
+
+    async def is_asking(self, order_id: str) -> bool:
+        """Whether one was asked for, and nobody knows what became of it."""
+        return await ca_asks.is_open(self._ctx(), order_id)
+
+    async def end_ask(self, order_id: str, state: str, detail: str = "") -> None:
+        """What became of it."""
+        await ca_asks.end(self._ctx(), self._issuer_id, order_id, state, detail)
+
     async def claim_order(self, url: str, order_id: str) -> bool:
         """Keep that the CA's order at `url` is that of our `order_id`; False when it is another's."""
         ctx = self._ctx()
@@ -93,6 +109,8 @@ class Accounts:
             mine, new = await asked.claim_order(tx, ctx.scope, self._issuer_id, url, order_id, ctx.now())
             if new:
                 await note(tx, ctx, ctx.actor, EventType.ORDER_PLACED, "order", order_id, [self._issuer_id])
+            if mine:
+                await ca_asks.end_in(tx, ctx, self._issuer_id, order_id, AskState.ORDERED)
         return mine
 
     async def order_of(self, order_id: str) -> str:
@@ -132,6 +150,16 @@ class Accounts:
         if found is None:
             raise Misconfigured(f"issuer {self._issuer_id} has no account at {directory_url} yet")
         return found
+
+
+async def roll_key(ctx: Context, scope: Scope, issuer_id: str) -> str:
+    """Change the key of an issuer's account, or bring a change that broke off to its end; a sentence. Unsupported."""
+    async with ctx.database.read() as tx:
+        record = await catalogue.get(tx, scope, IssuerRecord, issuer_id)
+    issuer = await ctx.open_issuer(record)
+    if not isinstance(issuer, HasAccount):
+        raise Unsupported(f"an issuer of type {record.type} has no account whose key could be changed")
+    return await issuer.roll_key()
 
 
 class Answers:

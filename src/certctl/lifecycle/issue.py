@@ -100,6 +100,7 @@ def _order(job: Job, record: OrderRecord | None, now: datetime, attempt: int, re
         now=now,
         intent=_intent(record),
         replaces_der=replaces_der,
+        certificate_id=job.certificate_id,
         job_id=job.id,
         agent_id=job.agent_id,
         attempt=attempt,

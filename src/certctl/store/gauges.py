@@ -11,7 +11,7 @@ from certctl.core.catalogue import IssuerRecord
 from certctl.core.scope import Scope
 from certctl.core.status import LIVE_JOB, CertificateStatus, JobStatus, StepStatus
 from certctl.core.target import TargetRecord
-from certctl.store import audit_tree, catalogue, outbox
+from certctl.store import asks, audit_tree, catalogue, outbox
 from certctl.store.schema import agents, ca_certificates, certificates, crls, jobs, steps, ticks
 from certctl.store.stats import EXPIRES_SOON, IN_USE
 from certctl.store.tx import Tx
@@ -41,6 +41,7 @@ async def fleet(tx: Tx, scope: Scope, now: datetime) -> list[Sample]:
         *await _authorities(tx, scope),
         *await _audit(tx, scope),
         await _notifications(tx, scope, now),
+        Sample(metrics.CA_PAUSES, await asks.number_paused(tx, scope)),
     ]
 
 

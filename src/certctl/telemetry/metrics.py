@@ -105,6 +105,11 @@ EXPIRY_ALERTS = _counter(
     "threshold",
     "result",
 )
+CA_ORDERS_LOST = _counter(
+    "certctl_ca_orders_lost_total",
+    "new orders asked of other CAs of which nobody knows whether they were placed; left to expire there",
+)
+CA_PAUSES = _gauge("certctl_ca_pauses", "sets of names for which no order is asked of a CA until somebody resumes them")
 ISSUANCE = _counter(
     "certctl_issuance_total", "answers asked of a CA, recorded (success) or not (failure)", "issuer_type", "outcome"
 )
@@ -169,6 +174,8 @@ METRICS: tuple[Metric, ...] = (
     NOTIFICATION_DEAD,
     NOTIFICATION_OLDEST,
     EXPIRY_ALERTS,
+    CA_ORDERS_LOST,
+    CA_PAUSES,
     ISSUANCE,
     ISSUANCE_FAILURES,
     ISSUANCE_SECONDS,

@@ -18,6 +18,7 @@ NO_LISTS = {
     "/api/v1/audit/push": "a row a receiver that the settings name: two at most",
     "/api/v1/auth/check": "the caller itself, with what it may do",
     "/api/v1/auth/me": "the caller itself, with what it may do",
+    "/api/v1/issuers/{issuer_id:str}/account": "one account, and at most a hundred of what stands against it",
     "/api/v1/notification-channels/kinds": "the six kinds of the release, from no table",
     "/api/v1/stats/certificates-by-status": "a figure a status",
     "/api/v1/stats/expiration-timeline": "a figure a day",

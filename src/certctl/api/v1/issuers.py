@@ -13,10 +13,20 @@ from certctl.api.lists import ShowAll, answer_list, listed
 from certctl.api.patching import patched
 from certctl.api.request import ApiRequest
 from certctl.api.shown import given, shown
-from certctl.client.models.issuers import IssuerView, IssuerWrite
+from certctl.client.models.issuers import (
+    IssuerAccountView,
+    IssuerView,
+    IssuerWrite,
+    LimitView,
+    LostOrderView,
+    PauseView,
+    ResumeBody,
+    ResumedAnswer,
+)
 from certctl.client.models.page import PageOf
 from certctl.client.models.targets import TestAnswer
-from certctl.control import issuers
+from certctl.control import ca_accounts, ca_asks, issuers
+from certctl.core.ca_limits import limits_of
 from certctl.core.catalogue import IssuerRecord
 from certctl.core.scope import Scope
 from certctl.store import catalogue, stats
@@ -88,6 +98,47 @@ async def try_issuer(request: ApiRequest, issuer_id: FromPath[str]) -> TestAnswe
     return TestAnswer(status="connection_successful", message=said)
 
 
+@get("/issuers/{issuer_id:str}/account", opt=needs("issuer.read"), summary="An issuer's account at its CA")
+async def show_account(request: ApiRequest, issuer_id: FromPath[str]) -> IssuerAccountView:
+    """The account, how much of the CA's limits is used, orders that were lost, names that are paused and why."""
+    stands = await ca_asks.standing(request.ctx, request.visible, issuer_id)
+    known = limits_of(stands.directory_url)
+    return IssuerAccountView(
+        directory_url=stands.directory_url,
+        account_url=stands.url,
+        created_at=stands.created_at,
+        key_change_open=stands.key_change_open,
+        limits=[
+            LimitView(
+                limit=ca_asks.say(one.limit),
+                number=one.limit.number,
+                window_seconds=int(one.limit.window.total_seconds()),
+                used=one.used,
+            )
+            for one in stands.spent
+        ],
+        limits_source=known.source,
+        limits_as_of=known.as_of,
+        limits_note=known.note,
+        lost_orders=[shown(LostOrderView, one) for one in stands.lost],
+        pauses=[shown(PauseView, one) for one in stands.pauses],
+    )
+
+
+@post("/issuers/{issuer_id:str}/account/roll-key", status_code=200, opt=needs("issuer.edit"), summary="Change the key")
+async def roll_account_key(request: ApiRequest, issuer_id: FromPath[str]) -> TestAnswer:
+    """A new key for the account at the CA; a change that broke off is brought to its end."""
+    said = await ca_accounts.roll_key(request.ctx, request.visible, issuer_id)
+    return TestAnswer(status="key_changed", message=said)
+
+
+@post("/issuers/{issuer_id:str}/resume", status_code=200, opt=needs("issuer.edit"), summary="Resume paused orders")
+async def resume_orders(request: ApiRequest, issuer_id: FromPath[str], data: JSONBody[ResumeBody]) -> ResumedAnswer:
+    """Names that were refused too often are asked for again, at once."""
+    resumed = await ca_asks.resume(request.ctx, request.visible, request.actor, issuer_id, data.certificate_id)
+    return ResumedAnswer(resumed=resumed)
+
+
 HANDLERS = (
     list_issuers,
     create_issuer,
@@ -96,4 +147,7 @@ HANDLERS = (
     patched(show_issuer, update_issuer),
     delete_issuer,
     try_issuer,
+    show_account,
+    roll_account_key,
+    resume_orders,
 )

@@ -31,6 +31,60 @@ class IssuerView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     last_failure_at: datetime | None = None
 
 
+class LimitView(Struct, frozen=True, kw_only=True):
+    """A limit that the CA publishes: how much of it is used now, and whether new orders wait for it."""
+
+    limit: str
+    number: int
+    window_seconds: int
+    used: int
+
+
+class LostOrderView(Struct, frozen=True, kw_only=True):
+    """An order that may have been placed at the CA, whose address nobody knows: left to expire there."""
+
+    certificate_id: str
+    names: str
+    asked_at: datetime
+
+
+class PauseView(Struct, frozen=True, kw_only=True):
+    """Names for which nothing is asked of the CA until somebody resumes them."""
+
+    certificate_id: str
+    names: str
+    reason: str
+    failures: int
+    paused_at: datetime
+
+
+class IssuerAccountView(Struct, frozen=True, kw_only=True):
+    """An issuer's account at its CA. `limits_source` on `limits_as_of` says where its limits are from."""
+
+    directory_url: str
+    account_url: str
+    created_at: datetime | None
+    key_change_open: bool
+    limits: list[LimitView]
+    limits_source: str
+    limits_as_of: str
+    limits_note: str
+    lost_orders: list[LostOrderView]
+    pauses: list[PauseView]
+
+
+class ResumeBody(Struct, frozen=True, kw_only=True):
+    """What to resume; without `certificate_id` all that is paused at the issuer."""
+
+    certificate_id: str = ""
+
+
+class ResumedAnswer(Struct, frozen=True, kw_only=True):
+    """How many pauses ended; each certificate is asked for anew."""
+
+    resumed: int
+
+
 class IssuerWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a caller may say of an issuer; what is absent on an update stays."""
 

@@ -46,7 +46,8 @@ class Order(Struct, frozen=True):
     intent: Intent | None = None
     # the certificate that this one takes the place of, when the same issuer issued it (RFC 9773 5)
     replaces_der: bytes | None = None
-    # for which job; the agent that holds the key, empty when none does
+    # for which certificate and job; the agent that holds the key, empty when none does
+    certificate_id: str = ""
     job_id: str = ""
     agent_id: str = ""
     # how often the step that asks was begun: from the second time on the CA may have heard of the order already
@@ -156,6 +157,18 @@ class AccountBook(Protocol):
 
     async def registered(self, directory_url: str, url: str) -> None:
         """The CA named the account so; empty: it knows the account no more."""
+        ...
+
+    async def begin_ask(self, directory_url: str, order: Order, *, exempt: bool) -> None:
+        """Keep that a new order is asked for; `exempt` from the CA's limits. Raises Rejected or Temporary."""
+        ...
+
+    async def is_asking(self, order_id: str) -> bool:
+        """Whether one was asked for, and nobody knows what became of it."""
+        ...
+
+    async def end_ask(self, order_id: str, state: str, detail: str = "") -> None:
+        """What became of it: issued, refused (in the end), declined (at once), lost, or absent (at the CA)."""
         ...
 
     async def claim_order(self, url: str, order_id: str) -> bool:

@@ -13,7 +13,9 @@ from certctl.store.schema.acme import (
 from certctl.store.schema.asked import (
     ca_accounts,
     ca_answers,
+    ca_asks,
     ca_orders,
+    ca_pauses,
     host_answers,
     renewal_suggestions,
 )
@@ -107,10 +109,12 @@ __all__ = [
     "breakglass_credentials",
     "ca_accounts",
     "ca_answers",
+    "ca_asks",
     "ca_certificates",
     "ca_intents",
     "ca_keys",
     "ca_orders",
+    "ca_pauses",
     "certificate_names",
     "certificate_targets",
     "certificates",

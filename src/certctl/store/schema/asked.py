@@ -33,6 +33,41 @@ ca_orders = Table(
     Index(None, "tenant_id", "order_id"),
 )
 
+# each new order asked of a CA, written before it is asked, and what became of it
+ca_asks = c.table(
+    "ca_asks",
+    c.reference("issuer_id"),
+    c.reference("certificate_id"),
+    c.reference("order_id"),
+    Column("names_hash", String(64), nullable=False),
+    c.words("names"),
+    c.flag("exempt"),
+    c.words("state"),
+    c.words("detail"),
+    c.time("asked_at", nullable=False),
+    c.time("ended_at"),
+    Index(None, "tenant_id", "issuer_id", "asked_at"),
+    Index(None, "tenant_id", "issuer_id", "names_hash", "asked_at"),
+    Index(None, "tenant_id", "order_id"),
+    c.one_of("state", ("asking", "ordered", "issued", "refused", "declined", "lost", "absent")),
+)
+
+# names for which no more orders are asked until somebody says so
+ca_pauses = Table(
+    "ca_pauses",
+    c.metadata,
+    c.key("tenant_id"),
+    c.key("issuer_id"),
+    Column("names_hash", String(64), nullable=False),
+    c.reference("certificate_id"),
+    c.words("names"),
+    c.words("reason"),
+    c.count("failures"),
+    c.time("paused_at", nullable=False),
+    c.time("resumed_at"),
+    PrimaryKeyConstraint("tenant_id", "issuer_id", "names_hash"),
+)
+
 # answers of http-01, for whichever replica is asked
 ca_answers = Table(
     "ca_answers",

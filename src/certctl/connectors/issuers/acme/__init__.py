@@ -22,6 +22,7 @@ from certctl.connectors.issuers.acme.client import AcmeClient, ask_again_after
 from certctl.connectors.issuers.acme.config import AcmeConfig
 from certctl.connectors.issuers.acme.ordering import advance, certificate_id, place
 from certctl.connectors.issuers.acme.problems import CaRefusal, error_of
+from certctl.core.errors import Misconfigured, Rejected
 from certctl.pki.keys import load_private_key
 
 __all__ = ["AcmeConfig", "AcmeIssuer"]
@@ -59,8 +60,15 @@ class AcmeIssuer:
 
     async def collect(self, reference: str, order: Order) -> Issued | Pending:
         """Bring an order one step further; when the CA has signed, fetch what it signed."""
-        async with self._talk() as client:
-            return await advance(client, self._config, self._solver, reference, order)
+        try:
+            async with self._talk() as client:
+                answer = await advance(client, self._config, self._solver, reference, order)
+        except (Rejected, Misconfigured) as error:
+            await self._accounts.end_ask(order.order_id, "refused", error.message)
+            raise
+        if isinstance(answer, Issued):
+            await self._accounts.end_ask(order.order_id, "issued")
+        return answer
 
     async def revoke(self, revocation: Revocation) -> None:
         """Revoke with the account's key; revoking twice is once."""

@@ -47,11 +47,23 @@ async def place(client: AcmeClient, config: AcmeConfig, accounts: AccountBook, o
     """
     identifiers = [_identifier(name) for name in _names(order)]
     if order.attempt > 1:
-        found = await accounts.order_of(order.order_id) or await _find(client, accounts, identifiers, order.order_id)
+        found = await accounts.order_of(order.order_id)
+        if not found and await accounts.is_asking(order.order_id):
+            found = await _find(client, accounts, identifiers, order.order_id)
         if found:
             return found
+    # RFC 9773 5: what names the certificate that it replaces counts for no limit
+    exempt = config.ari_enabled and bool(_replaces(order)) and bool((await client.directory()).renewal_info)
     for _ in range(_MOST_PLACED):
-        url = await _order(client, config, identifiers, order)
+        await accounts.begin_ask(config.directory_url, order, exempt=exempt)
+        try:
+            url = await _order(client, config, identifiers, order)
+        except CaRefusal as refusal:
+            if refusal.problem.status < 500:  # it was understood: there is no order
+                error = error_of(refusal)
+                state = "absent" if isinstance(error, Temporary) else "declined"
+                await accounts.end_ask(order.order_id, state, error.message)
+            raise
         if await accounts.claim_order(url, order.order_id):
             return url
     raise Temporary("the orders that were placed belong to other requests already")
@@ -81,6 +93,7 @@ async def _find(client: AcmeClient, accounts: AccountBook, identifiers: list[dic
     listed = await client.orders()
     if listed is None:
         log.warning("order_may_be_lost", order_id=order_id, reason="the CA lists no orders; it is left to expire")
+        await accounts.end_ask(order_id, "lost", "the CA lists no orders")
         return ""
     wanted = {(each["type"], each["value"]) for each in identifiers}
     for url in reversed(listed[-_MOST_LOOKED_AT:]):
@@ -88,6 +101,7 @@ async def _find(client: AcmeClient, accounts: AccountBook, identifiers: list[dic
         same = {(each.type, each.value.lower()) for each in told.identifiers} == wanted
         if same and told.status in _OPEN and await accounts.claim_order(url, order_id):
             return url
+    await accounts.end_ask(order_id, "absent", "the CA's list has none for it")
     return ""
 
 

@@ -214,6 +214,9 @@ async def standing(ctx: Context, scope: Scope, issuer_id: str) -> Standing:
 
 async def sweep(ctx: Context) -> int:
     """Forget what came to its end long ago."""
+    async with ctx.database.read() as tx:
+        if not await asks.has_old(tx, ctx.scope, ctx.now(), _KEPT):
+            return 0
     async with ctx.database.begin("ca_ask.sweep") as tx:
         return await asks.sweep(tx, ctx.scope, ctx.now(), _KEPT)
 

@@ -169,6 +169,14 @@ async def resume(tx: Tx, scope: Scope, issuer_id: str, certificate_id: str, now:
     return await tx.all(PauseRecord, sa.update(ca_pauses).where(which).values(resumed_at=now).returning(*c))
 
 
+async def has_old(tx: Tx, scope: Scope, now: datetime, kept: timedelta) -> bool:
+    """Whether there is something older than `kept`: a look that locks nothing."""
+    a, o = ca_asks.c, ca_orders.c
+    asks_there = sa.exists().where(a.tenant_id == scope.tenant_id, a.asked_at < now - kept)
+    orders_there = sa.exists().where(o.tenant_id == scope.tenant_id, o.created_at < now - kept)
+    return bool(await tx.scalar(sa.select(sa.or_(asks_there, orders_there))))
+
+
 async def sweep(tx: Tx, scope: Scope, now: datetime, kept: timedelta) -> int:
     """Forget asks that ended and addresses of orders that came to their end, both older than `kept`."""
     before, a, o = now - kept, ca_asks.c, ca_orders.c

@@ -75,7 +75,8 @@ def window(chromium, site) -> Iterator[Callable[..., Window]]:
     opened: list[Window] = []
 
     def open_window(*, signed_in: bool = True, key: str = "", refuses: bool = False, **more) -> Window:
-        context = chromium.new_context(ignore_https_errors=True, locale="en-GB", timezone_id="UTC", **more)
+        usual = {"locale": "en-GB", "timezone_id": "UTC"}
+        context = chromium.new_context(ignore_https_errors=True, **usual | more)
         found = Window(context, site)
         found.refuses = refuses
         opened.append(found)

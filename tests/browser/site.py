@@ -206,14 +206,30 @@ def open_site(directory: Path) -> Iterator[Site]:
             site.stop()
 
 
+def _harmful(agent_id: str) -> dict[str, dict[str, Any]]:
+    """What is set up under a name that means harm, by its path in the API."""
+    nginx = {"cert_path": "/etc/nginx/tls/site.crt", "key_path": "/etc/nginx/tls/site.key"}
+    acme = {"directory_url": "https://acme.invalid/directory", "terms_of_service_agreed": True}
+    return {
+        "owners": {"email": "tls-team@example.com"},
+        "profiles": {"max_ttl_seconds": 7_776_000, "requires_approval": True},
+        "renewal-policies": {"renewal_window_days": 30},
+        "policies": {"type": "AllowedEnvironments", "severity": "Warning", "config": {"allowed": ["production"]}},
+        "agent-groups": {"match_architecture": "m68k"},
+        "notification-channels": {"type": "Webhook", "enabled": False, "config": {"url": "https://hooks.invalid/x"}},
+        "issuers": {"type": "ACME", "enabled": False, "config": acme},
+        "targets": {"type": "nginx", "agent_id": agent_id, "config": nginx},
+    }
+
+
 def furnish(site: Site) -> dict[str, str]:
     """A small estate: what is proven, what waits, what failed, what was revoked, and names that mean harm."""
     team = site.call("POST", "/api/v1/teams", {"name": "storefront"})["id"]
-    site.call("POST", "/api/v1/teams", {"name": HOSTILE})
     edge, silent = Host(site, "edge-ams-01"), Host(site, "dc-02")
     shop = edge.target("edge-ams-01 :443")
     old = silent.target("dc-02 :636")
-    ids: dict[str, str] = {"team": team, "edge": edge.id, "shop_target": shop}
+    ids = {"team": team, "teams": site.call("POST", "/api/v1/teams", {"name": HOSTILE})["id"]}
+    ids |= {"edge": edge.id, "shop_target": shop}
     made = {
         "shop": {"common_name": "shop.example.com", "sans": ["shop.example.com", "www.shop.example.com"],
                  "target_ids": [shop], "team_id": team, "environment": "production"},
@@ -246,6 +262,9 @@ def furnish(site: Site) -> dict[str, str]:
     dry = {"certificate_ids": [ids["client"], ids["shop"]], "dry_run": True}
     ids["batch"] = site.call("POST", "/api/v1/certificates/bulk-renew", dry)["batch_id"]
     site.call("POST", f"/api/v1/certificates/{ids['gone']}/revoke", {"reason": "superseded"})
+    for word, body in _harmful(edge.id).items():
+        ids[word] = site.call("POST", f"/api/v1/{word}", {"name": HOSTILE} | body)["id"]
+    ids["roles"] = site.call("POST", "/api/v1/auth/roles", {"name": HOSTILE[:100]})["id"]
     for number in range(6):
         name = f"api-{number:02}.bulk.example.com"
         site.call("POST", "/api/v1/certificates", {"common_name": name, "csr_pem": client_csr(name)})

@@ -40,6 +40,25 @@ def test_somebody_signs_in_looks_around_and_signs_out(site, window):
     assert "/login" in page.url
 
 
+def test_times_are_told_in_utc_or_as_here_and_the_choice_is_kept(site, window):
+    opened = window(timezone_id="Asia/Tokyo")
+    page = opened.go("/settings")
+    first = page.locator("tbody time").first
+    expect(first).to_have_attribute("title", re.compile(r" UTC$"))
+    page.get_by_role("button", name="As here: Asia/Tokyo").press("Enter")
+    page.wait_for_url("**/settings")
+    expect(first).to_have_attribute("title", re.compile(r" JST \(.* UTC\)$"))
+    page = opened.go(f"/certificates/{site.ids['shop']}")
+    expect(page.locator(".story time").first).to_have_attribute("title", re.compile(r" JST \(.* UTC\)$"))
+    page = opened.go("/settings")
+    page.get_by_role("button", name="UTC").click()
+    expect(first).to_have_attribute("title", re.compile(r"[0-9] UTC$"))
+    page = window(java_script_enabled=False).go("/settings")
+    page.get_by_label("Or as in").select_option("Europe/Paris")
+    page.get_by_role("button", name="Show it so").click()
+    expect(page.locator("tbody time").first).to_have_attribute("title", re.compile(r" CES?T \(.* UTC\)$"))
+
+
 def test_a_certificate_is_requested_and_watched_until_it_is_served_without_a_reload(site, window):
     host = Host(site, "web-07")
     host.target("web-07 :443")

@@ -6,8 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from browser.conftest import SCREENSHOTS
-from browser.looking import LOOKS, faults, look_at
-from browser.site import HOSTILE
+from browser.looking import faults
 
 # one control plane and one browser for all of them
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
@@ -125,23 +124,3 @@ def test_what_is_still_named_stays_and_a_number_out_of_bounds_is_told_in_words(s
     policy = found(site, "/renewal-policies", "early")
     assert (policy["renewal_window_days"], policy["renewal_window_fraction"]) == (None, 0.5)
     assert (policy["max_retries"], policy["alert_thresholds_days"]) == (4, [30, 14, 7, 0])
-
-
-def test_every_form_is_for_everybody(site, window):
-    team = found(site, "/teams", HOSTILE.strip())["id"]
-    paths = {
-        "issuer": "/issuers/iss-local",
-        "targets": "/targets",
-        "target-new": "/targets/new",
-        "target-new-haproxy": "/targets/new?type=HAProxy",
-        "profile": "/profiles/prof-default",
-        "renewal-policy-new": "/renewal-policies/new",
-        "policies": "/policies",
-        "policy": f"/policies/{site.ids['rule']}",
-        "teams": "/teams",
-        "team-hostile": f"/teams/{team}",
-        "team-hostile-delete": f"/teams/{team}/delete",
-    }
-    opened = window(**LOOKS["light"])
-    assert look_at(opened, paths) == {}
-    assert opened.page.title() != "owned"

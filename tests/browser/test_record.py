@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from browser.conftest import SCREENSHOTS
-from browser.looking import LOOKS, faults, look_at
+from browser.looking import faults
 
 # one control plane and one browser for all of them
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
@@ -143,18 +143,3 @@ def test_a_successor_takes_over_and_the_one_before_it_retires(site, window):
     expect(second.get_by_role("link", name="Revoke…")).to_have_count(0)
     (gone,) = [ca for ca in site.call("GET", "/api/v1/issuers/iss-local/intermediates")["data"] if ca.get("revoked_at")]
     assert (gone["name"], gone["revocation_reason"]) == ("Issuing CA, second", "superseded")
-
-
-def test_every_page_of_the_record_is_for_everybody(site, window):
-    paths = {
-        "audit": "/audit",
-        "keys": "/keys",
-        "key-new": "/keys/new",
-        "key": "/keys/olivia",
-        "key-revoke": "/keys/olivia/delete",
-        "roles": "/roles",
-        "role": "/roles/r-viewer",
-        "hierarchy": "/issuers/iss-local/hierarchy",
-        "ca-new": "/issuers/iss-local/hierarchy/new",
-    }
-    assert look_at(window(**LOOKS["light"]), paths) == {}

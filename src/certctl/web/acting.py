@@ -23,8 +23,8 @@ from certctl.web.marks import Facts
 from certctl.web.pages import render
 from certctl.web.request import Fields, WebRequest
 from certctl.web.rows import gather
+from certctl.web.words import exact, ngettext
 from certctl.web.words import gettext as _
-from certctl.web.words import ngettext
 
 _AT = "/certificates/{certificate_id:str}"
 
@@ -102,7 +102,7 @@ async def ask_rollback(request: WebRequest, certificate_id: FromPath[str], versi
             "{number} places get it. It is the current one again once it is seen served there.",
             len(places),
         ).format(number=len(places)),
-        facts=[(_("Serial"), version.serial_number), (_("Ends"), version.not_after.strftime("%Y-%m-%d %H:%M UTC"))],
+        facts=[(_("Serial"), version.serial_number), (_("Ends"), exact(version.not_after))],
         action=f"/certificates/{certificate_id}/versions/{version_id}/rollback",
         verb=_("Put it back"),
         harm=False,

@@ -18,7 +18,7 @@ from certctl.doors.edge import HttpScope, headers_of, knock_of, note_caller
 from certctl.doors.entry import Visit, admit
 from certctl.doors.identity import authorise
 from certctl.doors.state import AppState
-from certctl.web.words import speak
+from certctl.web.words import speak, tell_times_in
 
 PERMISSION = "permission"
 PUBLIC: dict[str, Any] = {PERMISSION: "public"}
@@ -41,6 +41,7 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     knock = knock_of(scope)
     # before anything of the page is put into words
     speak(knock.headers.get("accept-language", ""))
+    tell_times_in(connection.cookies)
     if knock.method == "POST":
         check_origin(headers_of(scope))
     if asked == PUBLIC[PERMISSION]:

@@ -65,6 +65,7 @@ def templates() -> jinja2.Environment:
         "broken": broken,
         "span": words.span,
         "exact": words.exact,
+        "clock": words.clock,
         "number": words.number,
     }
     return environment
@@ -95,6 +96,7 @@ async def render(
 ) -> Response[str]:
     """A page, or the part of it that htmx asks for (it picks the part itself)."""
     words.speak(request.headers.get("accept-language", ""))
+    words.tell_times_in(request.cookies)
     around = await _around(request)
     if both := (around.keys() & values.keys()) - {"csrf"}:
         raise RuntimeError(f"a page may not take the names of what every page has: {sorted(both)}")
@@ -123,6 +125,7 @@ async def _around(request: WebRequest) -> dict[str, Any]:
         "day": lambda moment: words.day(moment, now),
         "language": words.language(),
         "theme": theme if theme in THEMES else "",
+        "zone": words.zone(),
         "version": __version__,
         "here": request.here,
         "path": request.scope["path"],

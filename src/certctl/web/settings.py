@@ -13,6 +13,7 @@ from certctl.web.guard import SIGNED_IN
 from certctl.web.pages import render
 from certctl.web.request import Fields, WebRequest
 from certctl.web.words import gettext as _
+from certctl.web.words import zones
 
 PATH = "/settings"
 
@@ -28,6 +29,7 @@ async def show(request: WebRequest) -> Response[str]:
     return await render(
         request,
         "settings.html",
+        places=sorted(zones()),
         caller=caller,
         sessions=mine,
         permissions=[(name, _reach(scope)) for name, scope in sorted(caller.permissions.items())],

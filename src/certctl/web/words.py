@@ -6,14 +6,20 @@ English is the source; another language is a file `locale/<language>/LC_MESSAGES
 from __future__ import annotations
 
 import gettext as catalogue
+from collections.abc import Mapping
 from contextvars import ContextVar
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import unquote
+from zoneinfo import ZoneInfo, available_timezones
 
 DOMAIN = "certctl"
+ZONE_COOKIE = "certctl_zone"
+_NO_PLACES = frozenset({"Etc", "SystemV", "posix", "right"})
 _LOCALES = Path(__file__).parent / "locale"
 _LANGUAGE: ContextVar[str] = ContextVar("certctl_language", default="en")
+_ZONE: ContextVar[tzinfo] = ContextVar("certctl_zone", default=UTC)
 _JUST_NOW = timedelta(seconds=2)
 
 
@@ -21,6 +27,24 @@ def speak(accept_language: str) -> None:
     """Take the first language that a browser accepts and that there is a catalogue for."""
     wished = [part.partition(";")[0].strip().lower()[:16] for part in accept_language.split(",")[:8]]
     _LANGUAGE.set(next((each for each in wished if each in languages()), "en"))
+
+
+def tell_times_in(cookies: Mapping[str, str]) -> None:
+    """Take the time zone that a browser keeps, by its IANA name; UTC for one that this host does not know."""
+    name = unquote(cookies.get(ZONE_COOKIE, ""))
+    _ZONE.set(ZoneInfo(name) if name in zones() else UTC)
+
+
+def zone() -> str:
+    """The name of the zone that times are told in; empty for UTC."""
+    return getattr(_ZONE.get(), "key", "")
+
+
+@lru_cache(maxsize=1)
+def zones() -> frozenset[str]:
+    """The time zones that can be chosen, by the names of places; none where the host has no data on them."""
+    # "Etc/GMT+5" lies west of Greenwich: nobody chooses that on purpose
+    return frozenset(name for name in available_timezones() if "/" in name and name.split("/")[0] not in _NO_PLACES)
 
 
 def language() -> str:
@@ -79,8 +103,19 @@ def relative(moment: datetime, now: datetime) -> str:
 
 
 def exact(moment: datetime) -> str:
-    """The whole moment, in UTC."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    """The whole moment in the zone that was chosen, and in UTC always."""
+    utc = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    zone = _ZONE.get()
+    if zone is UTC:
+        return utc
+    here = moment.astimezone(zone)
+    return f"{here.strftime('%Y-%m-%d %H:%M:%S')} {here.tzname()} ({utc})"
+
+
+def clock(moment: datetime, form: str = "%H:%M") -> str:
+    """The time of day in the zone that was chosen, with its name."""
+    here = moment.astimezone(_ZONE.get())
+    return f"{here.strftime(form)} {here.tzname()}"
 
 
 def months() -> list[str]:
@@ -98,9 +133,10 @@ def weekdays() -> list[str]:
 
 def day(moment: datetime, now: datetime) -> str:
     """A day, with its year when that is another than now: 21 Feb, 21 Feb 2027."""
-    at = moment.astimezone(UTC)
+    zone = _ZONE.get()
+    at = moment.astimezone(zone)
     told = f"{at.day} {months()[at.month - 1]}"
-    return told if at.year == now.astimezone(UTC).year else f"{told} {at.year}"
+    return told if at.year == now.astimezone(zone).year else f"{told} {at.year}"
 
 
 def number(value: int) -> str:

@@ -52,6 +52,20 @@ def test_moments_are_told_from_now():
     assert words.exact(NOW) == "2026-11-26 12:00:00 UTC"
 
 
+def test_exact_times_stand_in_the_chosen_zone_and_in_utc_beside_it():
+    try:
+        words.tell_times_in({words.ZONE_COOKIE: "Asia%2FTokyo"})
+        assert words.zone() == "Asia/Tokyo"
+        assert words.exact(NOW) == "2026-11-26 21:00:00 JST (2026-11-26 12:00:00 UTC)"
+        assert words.clock(NOW) == "21:00 JST"
+        assert words.day(NOW + timedelta(hours=6), NOW) == "27 Nov"
+        for unknown in ("", "Nowhere/At all", "../../etc/passwd", "/etc/localtime", "Etc/GMT+5", "%00", "a" * 5000):
+            words.tell_times_in({words.ZONE_COOKIE: unknown})
+            assert (words.zone(), words.exact(NOW)) == ("", "2026-11-26 12:00:00 UTC")
+    finally:
+        words.tell_times_in({})
+
+
 def test_names_of_others_show_all_that_is_in_them():
     assert "\u202e" not in pages.shown("a\u202eb\u200bc")
     assert pages.shown("a\u202eb") == "a⟨U+202E⟩b"

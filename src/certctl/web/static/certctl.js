@@ -80,6 +80,14 @@
     if (b.hasAttribute("data-clear")) { $$("[data-select] input").forEach((i) => { i.checked = false; }); count(); }
   });
 
+  // the zone of this browser, offered by its name
+  const here = Intl.DateTimeFormat().resolvedOptions().timeZone || "";
+  $$("[data-zone]").forEach((b) => {
+    if (!here.includes("/")) return;
+    b.value = here; b.hidden = false; $("span", b).textContent = here;
+    if (b.dataset.zone === here) b.setAttribute("aria-pressed", "true");
+  });
+
   // typed confirmation
   const match = (i) => { $(".btn", i.form).disabled = i.value.trim() !== i.dataset.match.trim(); };
   $$("[data-match]").forEach(match);

@@ -6,17 +6,21 @@ that an earlier walk found right. Both stop at the first entry that does not hol
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
+from typing import Any
 
 from msgspec import Struct
 
+from certctl.core.audit import stored_as_bytes
 from certctl.core.scope import Scope
 from certctl.ledger.hashes import Hashes
-from certctl.ledger.seal import entry_of
 from certctl.pki import merkle
 from certctl.pki.checkpoint import open_checkpoint
 from certctl.store import audit_tree
-from certctl.store.audit_tree import FANOUT, Head, Leaf, Tree
+from certctl.store.audit_tree import FANOUT, Head, Tree
 from certctl.store.tx import Database, Tx
 from certctl.telemetry import metrics
 from certctl.telemetry.logging import get_logger
@@ -80,17 +84,22 @@ async def _keep(database: Database, scope: Scope, tree: Tree, found: Verified, n
         await audit_tree.move(tx, scope, broken_at=found.broken.leaf_index, broken=found.broken.what)
 
 
+class _Stride(Struct, frozen=True):
+    """A part of the log, as it was read: it begins with a block, and ends with one or with the log."""
+
+    start: int
+    end: int
+    rows: Sequence[Sequence[Any]]
+    nodes: list[bytes]
+    heads: list[Head]
+
+
 async def _walk(tx: Tx, scope: Scope, tree: Tree, verifier: str) -> None:
     """From the first leaf on: events, leaves, stored subtrees and every head there is."""
     growing = _Growing()
-    pending = await audit_tree.heads(tx, scope, 0, FANOUT)
-    for start in range(0, tree.size, _STRIDE):
-        end = min(start + _STRIDE, tree.size)
-        for leaf in await _whole_leaves(tx, scope, start, end):
-            growing.append(_judge(leaf))
-            while pending and pending[0].size == growing.size:
-                _judge_head(pending.pop(0), growing.root(), verifier)
-                pending = pending or await audit_tree.heads(tx, scope, growing.size, FANOUT)
+    async for stride in _strides(tx, scope, 0, tree.size, whole=True):
+        # in a thread: who is served by this process must not wait for so many hashes
+        await asyncio.to_thread(_judge_stride, stride, growing, verifier)
     await _judge_end(tx, scope, tree, verifier)
     slipped = await audit_tree.slipped_in(tx, scope, tree)
     if slipped is not None:
@@ -98,10 +107,89 @@ async def _walk(tx: Tx, scope: Scope, tree: Tree, verifier: str) -> None:
 
 
 async def _catch_up(tx: Tx, scope: Scope, tree: Tree, verifier: str, start: int) -> None:
-    for low in range(start, tree.size, _STRIDE):
-        for leaf in await _whole_leaves(tx, scope, low, min(low + _STRIDE, tree.size)):
-            _judge(leaf)
+    async for stride in _strides(tx, scope, start, tree.size, whole=False):
+        await asyncio.to_thread(_judge_rows, stride)
     await _judge_end(tx, scope, tree, verifier)
+
+
+async def _strides(tx: Tx, scope: Scope, start: int, size: int, *, whole: bool) -> AsyncIterator[_Stride]:
+    """Each part of the log; the next is read while one is judged."""
+
+    async def read(low: int) -> _Stride:
+        high = min(low + _STRIDE, size)
+        rows = await audit_tree.raw_leaves(tx, scope, low, high)
+        if not whole:
+            return _Stride(low, high, rows, [], [])
+        nodes = await audit_tree.hashes(tx, scope, 1, low // FANOUT, high // FANOUT)
+        return _Stride(low, high, rows, nodes, await audit_tree.heads(tx, scope, low, _STRIDE, until=high))
+
+    ahead = asyncio.create_task(read(start)) if start < size else None
+    try:
+        while ahead is not None:
+            stride, ahead = await ahead, None
+            if stride.end < size:
+                ahead = asyncio.create_task(read(stride.end))
+            yield stride
+    finally:
+        if ahead is not None:  # the connection is to be free again
+            ahead.cancel()
+            await asyncio.wait([ahead])
+
+
+def _judge_stride(stride: _Stride, growing: _Growing, verifier: str) -> None:
+    hashed = _judge_rows(stride)
+    pending = iter(stride.heads)
+    head = next(pending, None)
+    for low in range(stride.start, stride.end, FANOUT):
+        block = hashed[low - stride.start : low - stride.start + FANOUT]
+        if head is not None and head.size < low + len(block):
+            within = _Growing()
+            for each in block:
+                within.append(each)
+                while head is not None and head.size == low + within.size:
+                    _judge_head(head, merkle.join(growing.roots + within.roots), verifier)
+                    head = next(pending, None)
+        if len(block) == FANOUT:
+            root, at = merkle.root(block), (low - stride.start) // FANOUT
+            if stride.nodes[at : at + 1] != [root]:
+                last = low + FANOUT - 1
+                raise _Broken(last, f"the entries {low} to {last} are not those whose hash is stored above them")
+            growing.append(root)
+            while head is not None and head.size == low + FANOUT:
+                _judge_head(head, growing.root(), verifier)
+                head = next(pending, None)
+
+
+def _judge_rows(stride: _Stride) -> list[bytes]:
+    """The hashes of the events themselves, when they are those that were sealed."""
+    start, rows = stride.start, stride.rows
+    for offset, row in enumerate(rows):
+        if row[0] != start + offset:
+            raise _Broken(start + offset, "the leaf is gone")
+        if row[7] is None:
+            raise _Broken(start + offset, "the event was removed")
+    try:
+        hashed = _hashed(rows)
+    except (ValueError, TypeError, AttributeError):  # one cannot be read at all: find it
+        hashed = [_hashed_alone(row) for row in rows]
+    for row, found in zip(rows, hashed, strict=True):
+        if row[1] != found:
+            raise _Broken(row[0], f"event {row[7]} is not what was sealed: it was changed")
+    if len(rows) < stride.end - start:
+        raise _Broken(start + len(rows), "the leaf is gone")
+    return hashed
+
+
+def _hashed(rows: Sequence[Sequence[Any]]) -> list[bytes]:
+    sha256 = hashlib.sha256
+    return [sha256(b"\0" + each).digest() for each in stored_as_bytes(rows, 2)]  # `merkle.leaf_hash`, with no call
+
+
+def _hashed_alone(row: Sequence[Any]) -> bytes:
+    try:
+        return _hashed([row])[0]
+    except (ValueError, TypeError, AttributeError):
+        return b""
 
 
 async def _judge_end(tx: Tx, scope: Scope, tree: Tree, verifier: str) -> None:
@@ -119,28 +207,6 @@ async def _judge_end(tx: Tx, scope: Scope, tree: Tree, verifier: str) -> None:
     _judge_head(newest, await Hashes(tx, scope).range(0, newest.size), verifier)
 
 
-async def _whole_leaves(tx: Tx, scope: Scope, start: int, end: int) -> list[Leaf]:
-    found = await audit_tree.leaves(tx, scope, start, end)
-    for offset, leaf in enumerate(found):
-        if leaf.leaf_index != start + offset:
-            break
-    else:
-        if len(found) == end - start:
-            return found
-        offset = len(found)
-    raise _Broken(start + offset, "the leaf is gone")
-
-
-def _judge(leaf: Leaf) -> bytes:
-    """The hash of the event itself, when it is the one that was sealed."""
-    if leaf.event is None:
-        raise _Broken(leaf.leaf_index, "the event was removed")
-    hashed = merkle.leaf_hash(entry_of(leaf.event).as_bytes())
-    if hashed != leaf.hash:
-        raise _Broken(leaf.leaf_index, f"event {leaf.event.id} is not what was sealed: it was changed")
-    return hashed
-
-
 def _judge_head(head: Head, root: bytes, verifier: str) -> None:
     try:
         told = open_checkpoint(head.note, verifier)
@@ -155,14 +221,14 @@ class _Growing:
 
     def __init__(self) -> None:
         self.size = 0
-        self._stack: list[bytes] = []
+        self.roots: list[bytes] = []
 
     def append(self, hashed: bytes) -> None:
         size, self.size = self.size, self.size + 1
         while size & 1:
-            hashed = merkle.node_hash(self._stack.pop(), hashed)
+            hashed = merkle.node_hash(self.roots.pop(), hashed)
             size >>= 1
-        self._stack.append(hashed)
+        self.roots.append(hashed)
 
     def root(self) -> bytes:
-        return merkle.join(self._stack)
+        return merkle.join(self.roots)

@@ -6,6 +6,7 @@ event that commits late is never skipped.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -17,7 +18,6 @@ from certctl.core.scope import Scope
 from certctl.store.schema import events, notifications
 from certctl.store.tx import Tx
 
-_OWN_TRANSACTION = sa.text("pg_current_xact_id()::text::bigint")
 _NOT_BEGUN = "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
 _RUNNING = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 _HORIZON = f"audit_events.transaction_id < {_RUNNING}"
@@ -41,13 +41,27 @@ class EventRow(Struct, frozen=True, kw_only=True):
     created_at: datetime
 
 
+_FIELDS = (
+    *("tenant_id", "id", "type", "subject_type", "subject_id", "actor", "actor_type", "request_id", "address"),
+    *("details", "created_at"),
+)
+# the driver's own words: what is written most often is put together once, and an append costs the process a fifth less
+_APPEND = (
+    f"INSERT INTO audit_events ({', '.join(_FIELDS)}, transaction_id) "
+    f"VALUES ({', '.join(f'${n}' for n in range(1, len(_FIELDS) + 1))}, pg_current_xact_id()::text::bigint)"
+)
+
+
 async def append_events(tx: Tx, scope: Scope, rows: Sequence[dict[str, Any]]) -> None:
     """Write events in the caller's transaction."""
-    transaction_id: Any = _OWN_TRANSACTION if tx.dialect == "postgresql" else 0
-    await tx.execute(
-        sa.insert(events).values(transaction_id=transaction_id),
-        [row | {"tenant_id": scope.tenant_id} for row in rows],
-    )
+    owned = [row | {"tenant_id": scope.tenant_id} for row in rows]
+    if tx.dialect != "postgresql":
+        await tx.execute(sa.insert(events).values(transaction_id=0), owned)
+        return
+    told: list[tuple[Any, ...]] = [
+        tuple((row | {"details": json.dumps(row["details"])})[name] for name in _FIELDS) for row in owned
+    ]
+    await tx.connection.exec_driver_sql(_APPEND, told[0] if len(told) == 1 else told)
 
 
 async def events_after(tx: Tx, scope: Scope, after: tuple[int, int], limit: int) -> list[EventRow]:

@@ -211,6 +211,8 @@ def _context(settings: Settings, database: Database, scope: Scope, keybox: Datab
             responder_validity=settings.ocsp_responder_validity,
             responder_grace=settings.ocsp_responder_grace,
             notification_retry=settings.alerts.retry_interval,
+            awaiting_approval=settings.awaiting_approval_timeout,
+            awaiting_csr=settings.awaiting_csr_timeout,
         ),
     )
     return made

@@ -201,6 +201,7 @@ def _ticks(settings: Settings, receivers: Sequence[Receiver]) -> Any:
         batches_kept=settings.batch_retention,
         walking=settings.audit_verify_interval,
         telling=settings.alerts.process_interval,
+        lapsing=settings.job_timeout_interval,
     )
     if receivers:
         ticks = (*ticks, Tick("audit.push", _PUSH_EVERY, partial(push_all, receivers=receivers)))

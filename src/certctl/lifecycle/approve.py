@@ -2,7 +2,7 @@
 
 Approved requests carry a hash of what was decided (names, profile version, issuer, lifetime, key rule); hands on to
 prepare. Pure but for the rows: after a crash the verdict is the same. Where the profile wants a person's word the job
-waits for `decide`, without an end: waiting never turns into issuing.
+waits for `decide`; `lapse` ends what waits too long. Waiting never turns into issuing.
 """
 
 from __future__ import annotations

@@ -49,6 +49,9 @@ class Patience:
     probe_timeout: timedelta = timedelta(seconds=10)
     # the wait after a notification failed for the first time; it doubles, up to an hour
     notification_retry: timedelta = timedelta(minutes=1)
+    # a job that has waited so long, for people or for the one who makes its key, has failed
+    awaiting_approval: timedelta = timedelta(hours=168)
+    awaiting_csr: timedelta = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)

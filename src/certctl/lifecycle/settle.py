@@ -38,7 +38,7 @@ _NOTICE_TYPE = {
 }
 
 # so many failures have spent every policy's and every first issuance's patience: the next try is a day away
-_REJECTED_COUNTS = 12
+REJECTED_COUNTS = 12
 
 
 async def fail(tx: Tx, ctx: Context, step: Step, error: Exception, *, actor: Actor | None = None) -> None:
@@ -76,10 +76,18 @@ async def fail(tx: Tx, ctx: Context, step: Step, error: Exception, *, actor: Act
 
 
 async def end_job(
-    tx: Tx, ctx: Context, job: Job, message: str, code: str, *, attempts: int = 0, actor: Actor | None = None
+    tx: Tx,
+    ctx: Context,
+    job: Job,
+    message: str,
+    code: str,
+    *,
+    attempts: int = 0,
+    actor: Actor | None = None,
+    at_least: int = 0,
 ) -> None:
     """End a job as failed, leave its certificate in a state that shows it and says when it is tried again, tell
-    people.
+    people. It counts as one failure more, and as `at_least` so many.
     """
     now = ctx.now()
     await jobs.cancel_steps(tx, ctx.scope, job.id, now)
@@ -99,7 +107,7 @@ async def end_job(
         await _tell(tx, ctx, job, message, now)
     if job.type in standing.ISSUING:
         await _give_up_order(tx, ctx, job)
-        await _count_failure(tx, ctx, job, message, now)
+        await _count_failure(tx, ctx, job, message, now, at_least=at_least)
     elif job.type == JobType.DEPLOYMENT:
         await _fail_deployment(tx, ctx, job, message, now)
 
@@ -111,7 +119,7 @@ async def reject_job(tx: Tx, ctx: Context, job: Job, message: str, *, actor: Act
     await jobs.move_job(tx, ctx.scope, job.id, JobStatus.CANCELLED, now, last_error=message, error_kind="rejected")
     details = {"error": message, "error_kind": "rejected"}
     await append(tx, ctx.scope, now, _event(EventType.JOB_CANCELLED, job, actor, details))
-    await _count_failure(tx, ctx, job, message, now, at_least=_REJECTED_COUNTS)
+    await _count_failure(tx, ctx, job, message, now, at_least=REJECTED_COUNTS)
 
 
 async def _tell(tx: Tx, ctx: Context, job: Job, message: str, now: datetime) -> None:

@@ -63,6 +63,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     renewal_check_interval: timedelta
     agent_health_check_interval: timedelta
     agent_silence: timedelta
+    awaiting_approval_timeout: timedelta
+    awaiting_csr_timeout: timedelta
+    job_timeout_interval: timedelta
     crl_generation_interval: timedelta
     ocsp_responder_validity: timedelta
     ocsp_responder_grace: timedelta
@@ -173,6 +176,21 @@ SECTIONS: dict[str, dict[str, Variable]] = {
         ),
         "agent_silence": duration(
             "CERTCTL_AGENT_SILENCE", "after which silence an agent reads Offline", "5m", shortest="1s"
+        ),
+        "awaiting_approval_timeout": duration(
+            "CERTCTL_JOB_AWAITING_APPROVAL_TIMEOUT",
+            "how long a job waits for people; then it has failed and what was to be decided has expired",
+            "168h",
+            shortest="1s",
+        ),
+        "awaiting_csr_timeout": duration(
+            "CERTCTL_JOB_AWAITING_CSR_TIMEOUT",
+            "how long a job waits for the agent that makes its key; then it has failed, and is asked anew in time",
+            "24h",
+            shortest="1s",
+        ),
+        "job_timeout_interval": duration(
+            "CERTCTL_JOB_TIMEOUT_INTERVAL", "how often jobs that wait too long are looked for", "1m", shortest="1s"
         ),
         "crl_generation_interval": duration(
             "CERTCTL_CRL_GENERATION_INTERVAL", "how often a CRL is made although nothing changed", "1h", shortest="1s"

@@ -85,6 +85,9 @@ CA_NOT_AFTER = _gauge(
 )
 JOB_COMPLETED = _counter("certctl_job_completed_total", "jobs that ended well; a retry is no end")
 JOB_FAILED = _counter("certctl_job_failed_total", "jobs that ended in failure; a retry is no end")
+JOB_TIMED_OUT = _counter(
+    "certctl_job_timed_out_total", "jobs that failed because they waited too long, for `approval` or a `csr`", "awaited"
+)
 AUDIT_VERIFY_TOTAL = _counter("certctl_audit_chain_verify_total", "verifications of the audit seal that came to an end")
 AUDIT_BREAK_TOTAL = _counter("certctl_audit_chain_break_detected_total", "breaks of the audit seal that were found")
 AUDIT_ROWS = _gauge("certctl_audit_chain_rows", "audit events under the seal")
@@ -166,6 +169,7 @@ METRICS: tuple[Metric, ...] = (
     CA_NOT_AFTER,
     JOB_COMPLETED,
     JOB_FAILED,
+    JOB_TIMED_OUT,
     AUDIT_VERIFY_TOTAL,
     AUDIT_BREAK_TOTAL,
     AUDIT_ROWS,

@@ -78,6 +78,8 @@ def _words() -> Mapping[str, tuple[str, str, str]]:
         E.REVOCATION_FAILED: ("bad", "s-bad", _("The CA did not revoke it")),
         E.JOB_RETRY: ("warn", "s-due", _("A step failed and is tried again")),
         E.JOB_CANCELLED: ("unk", "s-none", _("A job was cancelled by {who}")),
+        E.JOB_TIMEOUT: ("bad", "s-bad", _("A job has waited too long, and failed")),
+        E.APPROVAL_EXPIRED: ("bad", "s-bad", _("Nobody decided in time")),
         E.JOB_OVERDUE: ("warn", "s-due", _("A job takes too long")),
         E.BATCH_CREATED: ("work", "s-work", _("{who} began a batch")),
         E.BATCH_COMPLETED: ("ok", "s-ok", _("A batch is done")),

@@ -16,7 +16,7 @@ from msgspec import Struct
 from certctl.control import audit, batches, ca_asks, hierarchy, sessions
 from certctl.core.errors import CertctlError
 from certctl.doors.idempotency import forget_answers
-from certctl.lifecycle import compliance, flow, notify, observe, prove, publish, renew, suggest
+from certctl.lifecycle import compliance, flow, lapse, notify, observe, prove, publish, renew, suggest
 from certctl.lifecycle.context import Context
 from certctl.store import counters, ticks
 
@@ -49,6 +49,7 @@ def standard_ticks(
     walking: timedelta = timedelta(hours=6),
     suggesting: timedelta = timedelta(seconds=30),
     telling: timedelta = timedelta(seconds=1),
+    lapsing: timedelta = timedelta(minutes=1),
 ) -> tuple[Tick, ...]:
     """The ticks of a control plane."""
     return (
@@ -56,6 +57,7 @@ def standard_ticks(
         Tick("renew", renewal, _renew_all),
         Tick("suggest", suggesting, _ask_all),
         Tick("prove", suggesting, prove.tick),
+        Tick("lapse", lapsing, lapse.tick),
         Tick("observe", agent_health, observe.tick),
         Tick("publish", crl, publish.tick),
         Tick("count", counting, _fold_counters),

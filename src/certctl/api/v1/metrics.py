@@ -90,6 +90,7 @@ async def _zeros(tx: Tx, scope: Scope) -> dict[str, list[dict[str, str]]]:
             {"target_type": kind, "result": result} for kind in target_types for result in ("success", "failure")
         ],
         metrics.DEPLOY_UNVERIFIED.name: [{"target_type": kind} for kind in target_types],
+        metrics.JOB_TIMED_OUT.name: [{"awaited": word} for word in ("approval", "csr")],
         metrics.OCSP.name: [{"label": label} for label in metrics.OCSP_LABELS],
     }
     return zeros

@@ -229,6 +229,7 @@ PARTS = {
     "identity": "identity",
     "lists": "lists",
     "ocsp": "ocsp",
+    "pages": "pages",
     "summary": "summary",
     "audit": "audit",
 }

@@ -61,7 +61,10 @@ def test_the_same_seed_is_the_same_fleet():
     one, same, other = (make_plan(seed, 400, NOW) for seed in (1, 1, 2))
     assert one == same
     assert one != other
-    assert {life.fate for life in make_plan(1, 3000, NOW).lives} == set(Fate)
+    large = make_plan(1, 3000, NOW)
+    assert {life.fate for life in large.lives} == set(Fate)
+    assert {cycle.life.id for cycle in large.cycles} == {life.id for life in large.lives}, "each was issued once"
+    assert large.waiting
 
 
 async def test_a_fleet_is_true_to_its_ca_its_rules_and_its_log(tmp_path, database_url):

@@ -195,7 +195,7 @@ def _hosts(seed: int, certificates: int, now: datetime) -> list[HostPlan]:
         numbers[stem] = numbers.get(stem, 0) + 1
         enrolled = now - HISTORY - timedelta(days=lot.uniform(4, 14))
         # the first few are what an overview has to tell of: silent since hours and days, and retired
-        silent = now - timedelta(hours=(2.4, 31, 160, 400)[at % 4]) if at < max(2, min(count // 25, 8)) else None
+        silent = now - timedelta(hours=(31, 620, 2.4, 160)[at % 4]) if at < max(2, min(count // 12, 12)) else None
         retired = now - timedelta(days=lot.uniform(8, 60)) if at >= count - max(1, count // 30) else None
         found.append(
             HostPlan(
@@ -218,10 +218,7 @@ def _life(seed: int, number: int, count: int, hosts: list[HostPlan], now: dateti
     lot = random.Random(f"{seed}/life/{number}")  # noqa: S311 - a sample is drawn, nothing is guarded
     fate = _fate(lot)
     in_use = [host for host in hosts if host.retired_at is None]
-    # a silent host carries little: most of what is there is well
     chosen = lot.choice(in_use)
-    if chosen.silent_since is not None and lot.random() < 0.6:
-        chosen = lot.choice([host for host in in_use if host.silent_since is None])
     team = chosen.team
     client = fate in {Fate.CLIENT, Fate.ENDED}
     kind = KINDS["client"] if client else KINDS[lot.choices(("web", "short", "service", "rsa"), (56, 20, 14, 10))[0]]
@@ -240,6 +237,10 @@ def _life(seed: int, number: int, count: int, hosts: list[HostPlan], now: dateti
         kind = KINDS["web"]
     oldest = kind.oldest if fate is not Fate.ENDED else timedelta(days=110)
     youngest = {Fate.ENDED: timedelta(days=91), Fate.SERVED: timedelta(minutes=40)}.get(fate, timedelta(days=2))
+    born = now - (_DENIED_AGO if fate is Fate.DENIED else youngest + (oldest - youngest) * lot.random())
+    if chosen.silent_since is not None:
+        # a host that is silent had it before
+        born = min(born, chosen.silent_since - timedelta(hours=1 + 600 * lot.random()))
     return Life(
         number=number,
         id=sample_id("cert", now - HISTORY, seed, "certificate", number),
@@ -250,7 +251,7 @@ def _life(seed: int, number: int, count: int, hosts: list[HostPlan], now: dateti
         environment=environment,
         kind=kind,
         places=places,
-        born=now - (_DENIED_AGO if fate is Fate.DENIED else youngest + (oldest - youngest) * lot.random()),
+        born=born,
         fate=fate,
     )
 

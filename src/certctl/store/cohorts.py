@@ -14,7 +14,7 @@ from certctl.store import certificates, schema
 from certctl.store.stats import IN_USE
 from certctl.store.tx import Tx
 
-_HOUR = 3600
+HOUR_SECONDS = 3600
 
 
 class StandingCohort(Struct, frozen=True, kw_only=True):
@@ -30,7 +30,7 @@ class StandingCohort(Struct, frozen=True, kw_only=True):
 async def cohorts(tx: Tx, scope: Scope) -> list[StandingCohort]:
     """All of what a scope may see."""
     c, v = schema.certificates.c, schema.versions.c
-    ends, begins = _hour_of(tx, v.not_after), _hour_of(tx, v.not_before)
+    ends, begins = hour_of(tx, v.not_after), hour_of(tx, v.not_before)
     life = (ends - begins + 1).label("life")
     together = sa.and_(v.tenant_id == c.tenant_id, v.certificate_id == c.id, v.status == VersionStatus.CURRENT)
     policy = sa.func.coalesce(c.renewal_policy_id, "").label("policy")
@@ -45,15 +45,15 @@ async def cohorts(tx: Tx, scope: Scope) -> list[StandingCohort]:
             issuer_id=row.issuer_id or "",
             renewal_policy_id=row.policy,
             life=timedelta(hours=row.life),
-            ends_at=datetime.fromtimestamp(row.ends * _HOUR, UTC),
+            ends_at=datetime.fromtimestamp(row.ends * HOUR_SECONDS, UTC),
             count=row.number,
         )
         for row in rows
     ]
 
 
-def _hour_of(tx: Tx, column: sa.ColumnElement[datetime]) -> sa.ColumnElement[Any]:
+def hour_of(tx: Tx, column: sa.ColumnElement[datetime]) -> sa.ColumnElement[Any]:
     """The hours since 1970 of a moment, downwards."""
     if tx.dialect == "postgresql":
-        return sa.cast(sa.func.floor(sa.func.extract("epoch", column) / _HOUR), sa.Integer)
-    return sa.cast(sa.func.strftime("%s", column), sa.Integer) / sa.literal_column(str(_HOUR))
+        return sa.cast(sa.func.floor(sa.func.extract("epoch", column) / HOUR_SECONDS), sa.Integer)
+    return sa.cast(sa.func.strftime("%s", column), sa.Integer) / sa.literal_column(str(HOUR_SECONDS))

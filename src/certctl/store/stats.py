@@ -125,7 +125,7 @@ async def expirations(tx: Tx, scope: Scope, now: datetime, days: int) -> list[Da
     """How many certificates in use end on each of `days` days, today first; what has ended today counts today."""
     c = schema.certificates.c
     first = now.astimezone(UTC).date()
-    day = _day_of(tx, c.expires_at)
+    day = day_of(tx, c.expires_at)
     rows = await tx.execute(
         sa.select(day.label("day"), sa.func.count().label("number"))
         .where(certificates.in_scope(scope), c.status.in_(IN_USE), *_between(c.expires_at, first, days))
@@ -139,7 +139,7 @@ async def issuances(tx: Tx, scope: Scope, now: datetime, days: int) -> list[DayC
     """How many versions were signed on each of the last `days` days, today last."""
     c = schema.versions.c
     first = now.astimezone(UTC).date() - timedelta(days=days - 1)
-    day = _day_of(tx, c.created_at)
+    day = day_of(tx, c.created_at)
     rows = await tx.execute(
         sa.select(day.label("day"), sa.func.count().label("number"))
         .where(*_of_visible(scope, schema.versions), *_between(c.created_at, first, days))
@@ -153,7 +153,7 @@ async def ended_jobs(tx: Tx, scope: Scope, now: datetime, days: int) -> list[Job
     """How jobs ended on each of the last `days` days, today last; cancelled ones are neither."""
     c = schema.jobs.c
     first = now.astimezone(UTC).date() - timedelta(days=days - 1)
-    day = _day_of(tx, c.completed_at)
+    day = day_of(tx, c.completed_at)
     rows = await tx.execute(
         sa.select(
             day.label("day"),
@@ -225,7 +225,7 @@ def _is_whole(scope: Scope) -> bool:
     return scope == Scope.whole(scope.tenant_id)
 
 
-def _day_of(tx: Tx, column: sa.ColumnElement[datetime]) -> sa.ColumnElement[str]:
+def day_of(tx: Tx, column: sa.ColumnElement[datetime]) -> sa.ColumnElement[str]:
     """The day of a moment in UTC as `2026-11-26`, whatever the database's own time zone is."""
     if tx.dialect == "postgresql":
         return sa.func.to_char(sa.func.timezone("UTC", column), "YYYY-MM-DD", type_=sa.String())

@@ -6,13 +6,14 @@ agent is silent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from msgspec import Struct
 
 from certctl.core.certificate import EXTERNAL_HOLDER, Certificate
 from certctl.core.status import AgentStatus, CertificateStatus, DeploymentStatus, JobStatus, JobType
+from certctl.store.asked import SuggestionRecord
 from certctl.store.truths import Leaf, Place, Underway
 from certctl.web.words import gettext as _
 from certctl.web.words import ngettext
@@ -50,6 +51,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     places: Sequence[Place]
     jobs: Sequence[Underway]
     now: datetime
+    # what their CAs suggest, by version
+    suggested: Mapping[str, SuggestionRecord] = {}
 
     @property
     def ended(self) -> bool:

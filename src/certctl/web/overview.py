@@ -10,6 +10,7 @@ from litestar.background_tasks import BackgroundTask
 from msgspec import Struct
 
 from certctl import ledger
+from certctl.control.ahead import look_ahead
 from certctl.core.job import Job
 from certctl.core.scope import Scope
 from certctl.core.status import LIVE_JOB, AgentStatus, DeploymentStatus
@@ -22,6 +23,7 @@ from certctl.store.stats import Summary
 from certctl.store.truths import Burden, PlaceCount
 from certctl.store.tx import Tx
 from certctl.web import reasons
+from certctl.web.ahead import draw
 from certctl.web.axis import around, date_ticks, heat, life
 from certctl.web.guard import SIGNED_IN
 from certctl.web.marks import Facts, Mark, Truth
@@ -84,8 +86,8 @@ async def show(request: WebRequest) -> Response[str]:
     now = request.ctx.now()
     parts: dict[str, Any] = {
         "verdict": None, "breaks": [], "at_risk": 0, "ticks": [], "axis": None, "truths": [], "all": 0,
-        "ahead": None, "stuck": [], "silent": [], "latest": [], "summary": None, "certificate_names": {},
-        "first_steps": False, "as_of": now, "stale": False,
+        "ahead": None, "coming": None, "stuck": [], "silent": [], "latest": [], "summary": None,
+        "certificate_names": {}, "first_steps": False, "as_of": now, "stale": False,
     }  # fmt: skip
     refresh = None
     if request.may("cert.read"):
@@ -149,6 +151,7 @@ async def _breaks(tx: Tx, scope: Scope, now: datetime) -> dict[str, Any]:
             day = max(each.expires_at, now).astimezone(UTC).date()
             risky[day] = risky.get(day, 0) + 1
     everything = by_status.all
+    coming = await look_ahead(tx, scope, now, _WEEKS * 7)
     return {
         "verdict": _verdict(breaks, all_of_them, ended, everything, now),
         "breaks": breaks,
@@ -158,6 +161,7 @@ async def _breaks(tx: Tx, scope: Scope, now: datetime) -> dict[str, Any]:
         "truths": _truths(by_status, counts),
         "all": everything,
         "ahead": _ahead(days, risky, now),
+        "coming": draw(coming),
         "first_steps": everything == 0,
     }
 

@@ -13,7 +13,7 @@ from certctl.core.scope import Scope
 from certctl.core.status import CertificateStatus
 from certctl.lifecycle.facts import renewal_facts
 from certctl.policy.renewal import renews_at
-from certctl.store import catalogue, truths
+from certctl.store import asked, catalogue, truths
 from certctl.store.truths import Leaf
 from certctl.store.tx import Tx
 from certctl.web import marks
@@ -53,8 +53,18 @@ async def gather(tx: Tx, scope: Scope, found: Sequence[Certificate], now: dateti
     leaves = await truths.leaves(tx, scope, ids)
     places = await truths.places(tx, scope, ids)
     jobs = await truths.underway(tx, scope, ids)
+    # only a CA that is not ours says when it would like to be asked
+    foreign = tuple(leaf.id for each in ids for leaf in leaves[each] if not leaf.ca_certificate_id)
+    said = await asked.suggestions(tx, scope, foreign)
     return [
-        Facts(certificate=each, leaves=leaves[each.id], places=places[each.id], jobs=jobs[each.id], now=now)
+        Facts(
+            certificate=each,
+            leaves=leaves[each.id],
+            places=places[each.id],
+            jobs=jobs[each.id],
+            now=now,
+            suggested=said,
+        )
         for each in found
     ]
 
@@ -114,5 +124,5 @@ def planned(facts: Facts, policy: RenewalPolicy | None) -> datetime | None:
 
 
 def _due(facts: Facts, leaf: Leaf, policy: RenewalPolicy) -> datetime:
-    busy = facts.issuing() is not None
-    return renews_at(renewal_facts(facts.certificate, leaf, policy, live_job=busy, now=facts.now))
+    busy, said = facts.issuing() is not None, facts.suggested.get(leaf.id)
+    return renews_at(renewal_facts(facts.certificate, leaf, policy, live_job=busy, now=facts.now, suggestion=said))

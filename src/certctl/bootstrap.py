@@ -41,7 +41,7 @@ from certctl.core.notification import Channel
 from certctl.core.scope import Scope
 from certctl.core.secret import Secret
 from certctl.lifecycle import prove
-from certctl.lifecycle.context import Context, Patience
+from certctl.lifecycle.context import Context, Patience, Watching
 from certctl.settings import FEWEST_KEY_CHARACTERS, HOW_TO_MAKE_A_KEY, Settings
 from certctl.store import authority, migrate, presence
 from certctl.store.database_clock import DatabaseClock
@@ -203,6 +203,7 @@ def _context(settings: Settings, database: Database, scope: Scope, keybox: Datab
         open_issuer=open_issuer,
         open_notifier=open_notifier,
         digest_recipients=settings.alerts.digest_recipients,
+        watching=_watching(settings),
         keybox=keybox,
         addresses=addresses,
         patience=Patience(
@@ -216,6 +217,18 @@ def _context(settings: Settings, database: Database, scope: Scope, keybox: Datab
         ),
     )
     return made
+
+
+def _watching(settings: Settings) -> Watching:
+    rules = settings.health
+    return Watching(
+        enabled=rules.enabled,
+        auto_create=rules.auto_create,
+        default_interval=rules.default_interval,
+        timeout=rules.timeout,
+        most_at_once=rules.most_at_once,
+        history=rules.history,
+    )
 
 
 def _notify_policy(settings: Settings, channel: Channel) -> DialPolicy:

@@ -39,7 +39,7 @@ from certctl.control.installation import BUILT_IN_ISSUER
 from certctl.core.errors import CertctlError, Misconfigured
 from certctl.doors.edge import Edge
 from certctl.doors.state import AppState
-from certctl.lifecycle import flow
+from certctl.lifecycle import flow, observe
 from certctl.protocols import acme, answering
 from certctl.protocols.acme import AcmeApp
 from certctl.protocols.acme.sweeping import sweep
@@ -207,6 +207,9 @@ def _ticks(settings: Settings, receivers: Sequence[Receiver]) -> Any:
         ticks = (*ticks, Tick("audit.push", _PUSH_EVERY, partial(push_all, receivers=receivers)))
     if settings.acme.enabled:
         ticks = (*ticks, Tick("acme", settings.acme.gc_interval, sweep))
+    if settings.health.enabled:
+        kept = Tick("health.history", timedelta(hours=1), observe.purge)
+        ticks = (*ticks, Tick("health", settings.health.interval, observe.look), kept)
     if settings.alerts.digest_enabled:
         every = settings.alerts.digest_interval
         ticks = (*ticks, Tick("digest", every, partial(digest.send_due, every=every)))

@@ -19,6 +19,7 @@ from certctl.connectors.probe import probe_tls, split_endpoint
 from certctl.core.errors import Misconfigured, Rejected, Temporary
 from peers.nginx import fingerprint, make_pair
 from peers.ports import free_port
+from peers.tls_sites import make, site
 
 INSIDE = DialPolicy("test", (), allow_private=True, allow_loopback=True)
 SECOND = timedelta(seconds=1)
@@ -276,3 +277,23 @@ def test_endpoints_are_taken_apart(text: str, parts: tuple[str, int]) -> None:
 def test_what_is_no_endpoint(text: str) -> None:
     with pytest.raises(Misconfigured, match="is no endpoint"):
         split_endpoint(text)
+
+
+async def test_a_dial_that_is_cancelled_at_any_turn_leaves_no_number_taken():
+    """Cancelled in its handshake, or in the turn that ended it: the next socket of that number is as good as any."""
+    policy = DialPolicy("test", allow_loopback=True)
+    leaf = make("shop.example")
+    async with site(leaf.context()) as good:
+
+        async def look():
+            return await probe_tls("127.0.0.1", good.port, "shop.example", policy, timedelta(seconds=60))
+
+        for turns in range(60):
+            looks = [asyncio.create_task(look()) for _ in range(3)]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            for each in looks:
+                each.cancel()
+            await asyncio.gather(*looks, return_exceptions=True)
+            seen = await asyncio.gather(*(look() for _ in range(2)))
+            assert {each.fingerprint_sha256 for each in seen} == {leaf.fingerprint}

@@ -79,6 +79,7 @@ async def fill(api: Api) -> dict[str, str]:
         rule = await api.made("/api/v1/policies", body)
         channel = {"name": f"channel {word}", "type": "Webhook", "config": {"url": "https://hook.example/in"}}
         await api.made("/api/v1/notification-channels", channel)
+        await api.made("/api/v1/health-checks", {"endpoint": f"{word}.example:443"})
         notice = Notice(type="Test", certificate_id="", severity="warning", message=word, dedup_key=word)
         async with api.house.database.begin("test") as tx:
             await ledger.notify(tx, api.house.ctx.scope, api.clock.now(), notice)

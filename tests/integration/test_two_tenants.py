@@ -17,7 +17,7 @@ from certctl import ledger
 from certctl.api.app import create_rest
 from certctl.api.asked import asked_by
 from certctl.api.guard import PUBLIC
-from certctl.control import channels, keys, owners, profiles, targets, teams
+from certctl.control import channels, health_checks, keys, owners, profiles, targets, teams
 from certctl.control.access import Giver
 from certctl.control.installation import ensure_installation
 from certctl.core.actor import SYSTEM
@@ -67,6 +67,8 @@ async def stock(api, word: str, agent) -> dict[str, list[str]]:
     await api.key("r-viewer", teams=[team["id"]])
     channel = {"id": f"channel-{word}", "name": f"{word} channel", "type": "Webhook", "config": HOOK}
     await api.made("/api/v1/notification-channels", channel)
+    body = {"id": f"hc-{word}", "endpoint": f"{word}.example:443", "certificate_id": certificate["id"]}
+    check = await api.made("/api/v1/health-checks", body)
     await told(api.house.ctx, certificate["id"], word)
     notices = (await api.get(f"/api/v1/notifications?certificate_id={certificate['id']}"))["data"]
     key = f"key-of-{word}"
@@ -80,6 +82,7 @@ async def stock(api, word: str, agent) -> dict[str, list[str]]:
         "job_id": [job["id"] for job in jobs],
         "key_id": [key],
         "channel_id": [channel["id"]],
+        "health_check_id": [check["id"]],
         "notification_id": [notice["id"] for notice in notices],
         "event_id": [(await api.get(f"/api/v1/audit?resource_id={certificate['id']}"))["data"][0]["id"]],
     }
@@ -121,6 +124,8 @@ async def second_tenant(api) -> dict[str, list[str]]:
     key, _ = await keys.create(ctx, giver, keys.KeyWish(name="key-gamma", role_ids=("r-viewer",)))
     wanted = {"id": "channel-gamma", "name": "gamma channel", "type": "Webhook", "config": HOOK}
     channel = await channels.create(ctx, whole, SYSTEM, wanted)
+    wanted = {"id": "hc-gamma", "endpoint": "gamma.example:443", "certificate_id": certificate.id}
+    check = await health_checks.create(ctx, whole, SYSTEM, wanted)
     await told(ctx, certificate.id, "gamma")
     async with api.house.database.read() as tx:
         told_of_gamma = await ledger.follow(tx, whole, (0, 0), 5)
@@ -136,6 +141,7 @@ async def second_tenant(api) -> dict[str, list[str]]:
         "job_id": [job.id for job in jobs],
         "key_id": [key.id],
         "channel_id": [channel.id],
+        "health_check_id": [check.id],
         "notification_id": [notification_id],
         "event_id": [told.id for told in told_of_gamma],
     }

@@ -131,6 +131,8 @@ class Fleet:
             "CERTCTL_SERVER_PORT": str(self.api_port),
             "CERTCTL_PKI_HTTP_PORT": str(self.pki_port),
             "CERTCTL_STEP_LEASE": "1s",
+            # a first look begins somewhere in its interval: nothing here waits for that, or may meet it by chance
+            "CERTCTL_HEALTH_CHECK_AUTO_CREATE": "false",
             "CERTCTL_LOG_FORMAT": "text",
             "CERTCTL_SCHEDULER_RENEWAL_CHECK_INTERVAL": "500ms",
             **self._extra,

@@ -24,6 +24,7 @@ from certctl.cli import (
     events,
     external_keys,
     forecast,
+    health,
     hierarchy,
     jobs,
     keys,
@@ -64,6 +65,7 @@ app.add_typer(people.users, name="users")
 app.add_typer(people.breakglass, name="breakglass")
 app.add_typer(audit.app, name="audit")
 app.add_typer(notifications.app, name="notifications")
+app.add_typer(health.app, name="health-checks")
 app.command("metrics")(overview.metrics)
 app.command("forecast")(forecast.forecast)
 app.command("settings")(people.settings)

@@ -199,11 +199,11 @@ def _creator(kind: Kind) -> Callable[..., None]:
         file: Body = None,
         json: options.Json = False,
     ) -> None:
-        values = _values(settings or [], file)
+        values = values_of(settings or [], file)
         if name:
             values["name"] = name
         with connect() as client:
-            made = client.send(_calls(kind).create(_body(kind, _resolved(client, values))))
+            made = client.send(_calls(kind).create(body_of(kind, _resolved(client, values))))
         print_record(made, json=json)
 
     return create
@@ -211,12 +211,12 @@ def _creator(kind: Kind) -> Callable[..., None]:
 
 def _updater(kind: Kind) -> Callable[..., None]:
     def update(thing: Which, settings: Settings = None, file: Body = None, json: options.Json = False) -> None:
-        values = _values(settings or [], file)
+        values = values_of(settings or [], file)
         if not values:
             raise UsageFault("say what changes: --set field=value, or --file FILE")
         with connect() as client:
             thing_id = find_id(client, _calls(kind), thing, kind.word)
-            made = client.send(_calls(kind).update(thing_id, _body(kind, _resolved(client, values))))
+            made = client.send(_calls(kind).update(thing_id, body_of(kind, _resolved(client, values))))
         print_record(made, json=json)
         if waits := getattr(made, "pending_approval_id", ""):
             sys.stderr.write(f"Not changed yet: another person decides. certctl approvals show {tables.safe(waits)}\n")
@@ -233,7 +233,7 @@ def _trier() -> Callable[..., None]:
     def try_it(settings: Settings = None, file: Body = None, json: options.Json = False) -> None:
         from certctl.client.models.policies import DryRunBody
 
-        values = _values(settings or [], file)
+        values = values_of(settings or [], file)
         try:
             body = msgspec.convert(values, DryRunBody)
         except msgspec.ValidationError as error:
@@ -338,7 +338,8 @@ def _tester(kind: Kind) -> Callable[..., None]:
     return test
 
 
-def _values(settings: list[str], file: Path | None) -> dict[str, Any]:
+def values_of(settings: list[str], file: Path | None) -> dict[str, Any]:
+    """What --file and --set say, by field; a dot goes into an object. Raises UsageFault."""
     values: dict[str, Any] = _read(file) if file else {}
     for text in settings:
         path, sign, value = text.partition("=")
@@ -380,7 +381,8 @@ def _resolved(client: Any, values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _body(kind: Kind, values: dict[str, Any]) -> msgspec.Struct:
+def body_of(kind: Kind, values: dict[str, Any]) -> Any:
+    """The body of a kind with these fields. Raises UsageFault for one that it does not have."""
     from importlib import import_module
 
     module, _, name = kind.body.partition(".")

@@ -6,12 +6,24 @@ Pure data, like `calls`; they stand apart from it because a page holds no more.
 from __future__ import annotations
 
 from certctl.client.calls import API, Call, Resource, at
-from certctl.client.models import acme, approvals, batches, certificates, imports, jobs, metrics, notifications, system
+from certctl.client.models import (
+    acme,
+    approvals,
+    batches,
+    certificates,
+    health,
+    imports,
+    jobs,
+    metrics,
+    notifications,
+    system,
+)
 from certctl.client.models.page import PageOf, StatusAnswer
 
 BATCHES = Resource("batches", batches.BatchView)
 APPROVALS = Resource("approvals", approvals.ApprovalView)
 NOTIFICATIONS = Resource("notifications", notifications.NotificationView)
+HEALTH_CHECKS = Resource("health-checks", health.HealthCheckView)
 EXTERNAL_KEYS = Resource("acme/external-account-keys", acme.ExternalKeyView)
 
 
@@ -158,3 +170,20 @@ def preview_digest() -> Call[bytes]:
 def send_digest() -> Call[StatusAnswer]:
     """Send the digest now."""
     return Call(method="POST", path=f"{API}/digest/send", answer=StatusAnswer)
+
+
+def get_health_summary() -> Call[health.HealthSummary]:
+    """How many endpoints read what."""
+    return Call(method="GET", path=f"{API}/health-checks/summary", answer=health.HealthSummary)
+
+
+def get_health_history(health_check_id: str, limit: int = 100) -> Call[list[health.HealthEntryView]]:
+    """What the last looks at an endpoint found, newest first."""
+    path = at("health-checks", health_check_id, "history")
+    return Call(method="GET", path=path, answer=list[health.HealthEntryView], query={"limit": str(limit)})
+
+
+def acknowledge_health_check(health_check_id: str) -> Call[None]:
+    """Somebody knows of it; holds until the state changes."""
+    path = at("health-checks", health_check_id, "acknowledge")
+    return Call(method="POST", path=path, answer=type(None), body=health.AcknowledgeBody())

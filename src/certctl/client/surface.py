@@ -88,6 +88,16 @@ class Surface:
     delete_channel = Sent(calls.CHANNELS.delete)
     list_channel_kinds = Sent(acts.list_channel_kinds)
 
+    list_health_checks = Sent(acts.HEALTH_CHECKS.list)
+    get_health_check = Sent(acts.HEALTH_CHECKS.get)
+    create_health_check = Sent(acts.HEALTH_CHECKS.create)
+    update_health_check = Sent(acts.HEALTH_CHECKS.update)
+    patch_health_check = Sent(acts.HEALTH_CHECKS.patch)
+    delete_health_check = Sent(acts.HEALTH_CHECKS.delete)
+    get_health_summary = Sent(acts.get_health_summary)
+    get_health_history = Sent(acts.get_health_history)
+    acknowledge_health_check = Sent(acts.acknowledge_health_check)
+
     list_targets = Sent(calls.TARGETS.list)
     get_target = Sent(calls.TARGETS.get)
     create_target = Sent(calls.TARGETS.create)

@@ -8,6 +8,7 @@ judged too. Must never connect to an address it has not judged, nor resolve a se
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 import ssl as tls
@@ -87,13 +88,7 @@ async def dial(
     try:
         async with asyncio.timeout(timeout.total_seconds()):
             connected = await _connect_judged(host, port, policy, timeout, resolver)
-            try:
-                return await asyncio.open_connection(
-                    sock=connected, ssl=ssl, server_hostname=name if ssl is not None else None
-                )
-            except BaseException:
-                connected.close()
-                raise
+            return await _opened(connected, ssl, name if ssl is not None else None)
     except TimeoutError as error:
         raise Temporary(f"{show_endpoint(host, port)} did not answer within {timeout.total_seconds():g} s") from error
     except tls.SSLCertVerificationError as error:
@@ -104,6 +99,31 @@ async def dial(
         raise Rejected(f"TLS with {show_endpoint(host, port)} failed: {error.reason or error}") from error
     except OSError as error:
         raise Temporary(f"{show_endpoint(host, port)} broke off: {error.strerror or error}") from error
+
+
+async def _opened(
+    connected: socket.socket, ssl: tls.SSLContext | None, server_hostname: str | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """The streams over a connected socket, which is closed when there are none.
+
+    A handshake is never cancelled: asyncio would go on watching the number of a socket that is closed beneath it, and
+    whoever got that number next would hear nothing. Instead it is cut off, and the handshake ends by itself.
+    """
+    opening = asyncio.create_task(
+        asyncio.open_connection(sock=connected, ssl=ssl, server_hostname=server_hostname), name="dial-open"
+    )
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            connected.shutdown(socket.SHUT_RDWR)
+        await asyncio.wait({opening})
+        if opening.exception() is None:
+            opening.result()[1].transport.abort()
+        raise
+    except BaseException:
+        connected.close()
+        raise
 
 
 async def connect(

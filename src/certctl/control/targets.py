@@ -18,6 +18,7 @@ from certctl.core.revision import Expected
 from certctl.core.scope import Scope
 from certctl.core.status import LIVE_JOB, AgentStatus
 from certctl.core.target import AgentRecord, TargetRecord
+from certctl.lifecycle import endpoints
 from certctl.lifecycle.context import Context
 from certctl.store import catalogue, schema, views
 from certctl.store.lists import Slice
@@ -115,6 +116,7 @@ async def delete(ctx: Context, scope: Scope, actor: Actor, target_id: str, expec
             )
         else:
             await catalogue.remove(tx, scope, TargetRecord, target_id, expected=expected)
+        await endpoints.retired(tx, ctx, actor, target_id)
         await note(tx, ctx, actor, EventType.CONFIG_DELETED, "target", target_id)
 
 

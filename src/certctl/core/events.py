@@ -106,6 +106,8 @@ class EventType(StrEnum):
     ACME_AUTHORIZATION_DEACTIVATED = "acme_authorization_deactivated"
     AUDIT_EXPORTED = "audit_exported"
     CALL_DENIED = "call_denied"
+    HEALTH_CHANGED = "health_status_changed"
+    HEALTH_ACKNOWLEDGED = "health_check_acknowledged"
     DIGEST_SENT = "digest_sent"
     NOTIFICATION_DEAD = "notification_dead"
     NOTIFICATION_REQUEUED = "notification_requeued"

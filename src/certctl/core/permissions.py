@@ -133,6 +133,7 @@ _LIMITED_BY: Mapping[str, frozenset[str]] = {
     "stats": _ALL,
     "target.read": _ALL,
     "agent.read": _ALL,
+    "healthcheck": _ALL,
     "issuer": frozenset({"issuers"}),
     "profile": frozenset({"profiles"}),
     "team": frozenset({"teams"}),

@@ -55,6 +55,18 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
+class Watching:
+    """How endpoints are looked at: how many at once by one process, how long each may take, how long it is told."""
+
+    enabled: bool = True
+    auto_create: bool = True
+    default_interval: timedelta = timedelta(minutes=5)
+    timeout: timedelta = timedelta(seconds=5)
+    most_at_once: int = 20
+    history: timedelta = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """One per process and tenant; stages get it as their first argument and keep no state of their own."""
 
@@ -66,6 +78,7 @@ class Context:
     keybox: DatabaseSigner
     addresses: PkiAddresses
     patience: Patience = field(default_factory=Patience)
+    watching: Watching = field(default_factory=Watching)
     actor: Actor = SYSTEM
     open_notifier: OpenNotifier = _no_notifier
     # who gets the digest; nobody named: the recipients of the mail channels

@@ -112,7 +112,12 @@ STAGES: tuple[Stage, ...] = (
         "-",
         "asked again",
     ),
-    Stage("observe", "heartbeats -> agents that fell silent", "-", "next tick"),
+    Stage(
+        "observe",
+        "heartbeats -> agents that fell silent; looks at endpoints -> their state and history",
+        "notify",
+        "next tick; a look's lease lapses",
+    ),
     Stage(
         "renew",
         "indexed next_check_at due -> request linked to the version it renews",

@@ -25,7 +25,7 @@ from certctl.core.scope import Scope
 from certctl.core.status import CertificateStatus, DeploymentStatus, JobStatus, JobType
 from certctl.core.target import TargetRecord
 from certctl.ledger import append
-from certctl.lifecycle import compliance, handoff, standing
+from certctl.lifecycle import compliance, endpoints, handoff, standing
 from certctl.lifecycle.context import Context
 from certctl.pki.csr import read_csr
 from certctl.store import catalogue, certificates, deployments, jobs
@@ -273,6 +273,7 @@ async def _write_changes(
         await certificates.change_certificate(tx, ctx.scope, certificate_id, now, **given)
     if target_ids is not None:
         await certificates.map_targets(tx, ctx.scope, certificate_id, target_ids)
+        await endpoints.unmapped(tx, ctx, actor, certificate_id, {one.id for one in mapped} - set(target_ids))
         await _serve_new_targets(tx, ctx, after, targets, {target.id for target in mapped}, actor)
     changed: dict[str, Any] = given | ({"target_ids": target_ids} if target_ids is not None else {})
     changed |= difference(before, after)
@@ -338,6 +339,7 @@ async def archive(ctx: Context, scope: Scope, actor: Actor, certificate_id: str,
         await certificates.move_certificate(
             tx, ctx.scope, certificate_id, CertificateStatus.ARCHIVED, now, next_check_at=None, status_reason="archived"
         )
+        await endpoints.unmapped(tx, ctx, actor, certificate_id, None)
         await append(tx, ctx.scope, now, _event(EventType.CERTIFICATE_ARCHIVED, certificate_id, actor, {}))
 
 

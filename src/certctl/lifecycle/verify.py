@@ -6,9 +6,8 @@ Where the agent names no leases (the reference product's) the server looks; what
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
 from msgspec import Struct
 
@@ -22,7 +21,7 @@ from certctl.core.job import Job, Step
 from certctl.core.status import DeploymentStatus, JobStatus, StepKind, StepStatus, VersionStatus
 from certctl.core.target import AgentRecord, Deployment, TargetRecord
 from certctl.ledger import append
-from certctl.lifecycle import counts, handoff, incidents, settle, standing
+from certctl.lifecycle import counts, endpoints, handoff, incidents, settle, standing
 from certctl.lifecycle.context import Context
 from certctl.store import catalogue, certificates, deployments, jobs
 from certctl.store.tx import Tx
@@ -104,7 +103,7 @@ class _Trouble(Struct, frozen=True):
 
 
 async def _look(ctx: Context, target: TargetRecord, common_name: str) -> tuple[str, _Trouble | None]:
-    endpoint = endpoint_of(target.config)
+    endpoint = endpoints.endpoint_of(target.config)
     if not endpoint:
         return "", _Trouble("nobody has looked: the target names no endpoint (host:port)")
     try:
@@ -115,17 +114,6 @@ async def _look(ctx: Context, target: TargetRecord, common_name: str) -> tuple[s
         message = f"the server cannot look at {endpoint}: {error.message}"
         return "", _Trouble(message, isinstance(error, Temporary | Rejected))
     return served.fingerprint_sha256, None
-
-
-def endpoint_of(config: Mapping[str, Any]) -> str:
-    """Where a target serves TLS: `endpoint`, or the reference product's host fields and `port`; empty if unsaid."""
-    if config.get("endpoint"):
-        return str(config["endpoint"])
-    host = next((str(config[name]) for name in ("host", "hostname", "target", "address") if config.get(name)), "")
-    if not host:
-        return ""
-    shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    return f"{shown}:{config.get('port') or 443}"
 
 
 async def _judge_sight(
@@ -155,6 +143,8 @@ async def _stays_unverified(tx: Tx, ctx: Context, step: Step, job: Job, why: str
     await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, now)
     said = {"verification_status": UNVERIFIED, "verification_error": why, "last_error": ""}
     await jobs.move_job(tx, ctx.scope, job.id, JobStatus.COMPLETED, now, **said)
+    version = await certificates.version(tx, ctx.scope, job.version_id)
+    await endpoints.applied(tx, ctx, job.target_id, job.certificate_id, version.fingerprint_sha256)
 
 
 async def _observe(
@@ -238,6 +228,10 @@ async def _verified(tx: Tx, ctx: Context, step: Step | None, job: Job, deploymen
     else:
         await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, now)
         await jobs.move_job(tx, ctx.scope, job.id, JobStatus.COMPLETED, now, **said)
+    certificate = await certificates.certificate(tx, ctx.scope, job.certificate_id)
+    await endpoints.deployed(
+        tx, ctx, job.target_id, certificate.common_name, certificate.id, version.fingerprint_sha256
+    )
     if version.status == VersionStatus.SUPERSEDED:
         # a rollback that is served: the older version is what this holder has now, and what renewal must look at
         await certificates.make_current(tx, ctx.scope, version)

@@ -24,6 +24,7 @@ from certctl.settings.audit import AUDIT, audit_push
 from certctl.settings.doors import DOORS, door_rules
 from certctl.settings.elsewhere import OTHER_PROGRAMS, REFERENCE, REFERENCE_PREFIXES
 from certctl.settings.variables import Variable, duration, flag, listed, number, path, secret, text, word
+from certctl.settings.watching import WATCHING, HealthRules, health_rules
 
 PREFIX = "CERTCTL_"
 FEWEST_KEY_CHARACTERS = 32
@@ -78,6 +79,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     acme: AcmeRules
     alerts: AlertRules
     audit: AuditPush
+    health: HealthRules
 
     @property
     def embedded(self) -> bool:
@@ -217,6 +219,7 @@ SECTIONS: dict[str, dict[str, Variable]] = {
     **ACME,
     **ALERTS,
     **AUDIT,
+    **WATCHING,
     "Watching": {
         "log_level": word("CERTCTL_LOG_LEVEL", "the least that is logged", ("info", "debug", "warn", "error")),
         "log_format": word("CERTCTL_LOG_FORMAT", "log lines as", ("json", "text")),
@@ -295,4 +298,5 @@ def _derived(values: dict[str, Any]) -> dict[str, Any]:
     filled["acme"] = acme_rules(filled)
     filled["alerts"] = alert_rules(filled)
     filled["audit"] = audit_push(filled)
+    filled["health"] = health_rules(filled)
     return filled

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from certctl.core import catalogue as nouns
 from certctl.core.errors import Conflict, NotFound, PreconditionFailed
+from certctl.core.health import HealthCheck
 from certctl.core.notification import Channel
 from certctl.core.revision import Expected, changed_meanwhile
 from certctl.core.scope import Scope
@@ -36,6 +37,7 @@ TABLES: dict[type[msgspec.Struct], tuple[sa.Table, str]] = {
     nouns.PolicyRule: (schema.policy_rules, "policy"),
     nouns.AgentGroup: (schema.agent_groups, "agent group"),
     Channel: (schema.notification_channels, "notification channel"),
+    HealthCheck: (schema.health_checks, "health check"),
     TargetRecord: (schema.targets, "target"),
     AgentRecord: (schema.agents, "agent"),
 }
@@ -67,6 +69,9 @@ def in_scope(kind: type[RecordT], scope: Scope) -> sa.ColumnElement[bool]:
         return sa.and_(mine, table.c.id.in_(_targets_in_scope(scope)))
     if kind is AgentRecord:
         return sa.and_(mine, table.c.id.in_(_agents_in_scope(scope)))
+    if kind is HealthCheck:
+        owned = sa.select(schema.certificates.c.id).where(certificates.in_scope(scope))
+        return sa.and_(mine, table.c.certificate_id.in_(owned))
     shared = kind is nouns.RenewalPolicy and bool(scope.reaches)
     return mine if shared else sa.false()
 

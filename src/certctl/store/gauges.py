@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 
@@ -11,7 +12,7 @@ from certctl.core.catalogue import IssuerRecord
 from certctl.core.scope import Scope
 from certctl.core.status import LIVE_JOB, CertificateStatus, JobStatus, StepStatus
 from certctl.core.target import TargetRecord
-from certctl.store import asks, audit_tree, catalogue, outbox
+from certctl.store import asks, audit_tree, catalogue, health, outbox
 from certctl.store.schema import agents, ca_certificates, certificates, crls, jobs, steps, ticks
 from certctl.store.stats import EXPIRES_SOON, IN_USE
 from certctl.store.tx import Tx
@@ -42,12 +43,23 @@ async def fleet(tx: Tx, scope: Scope, now: datetime) -> list[Sample]:
         *await _audit(tx, scope),
         await _notifications(tx, scope, now),
         Sample(metrics.CA_PAUSES, await asks.number_paused(tx, scope)),
+        *await _health(tx, scope, now),
     ]
 
 
 async def _notifications(tx: Tx, scope: Scope, now: datetime) -> Sample:
     oldest = await outbox.oldest_due(tx, scope, now)
     return Sample(metrics.NOTIFICATION_OLDEST, 0 if oldest is None else (now - oldest).total_seconds())
+
+
+async def _health(tx: Tx, scope: Scope, now: datetime) -> list[Sample]:
+    counts = msgspec.to_builtins(await health.counts(tx, scope))
+    del counts["total"]
+    due = await health.longest_due(tx, scope, now)
+    return [
+        *(Sample(metrics.HEALTH_CHECKS, number, {"status": word}) for word, number in counts.items()),
+        Sample(metrics.HEALTH_OLDEST, 0 if due is None else (now - due).total_seconds()),
+    ]
 
 
 async def _certificates(tx: Tx, scope: Scope, now: datetime) -> list[Sample]:

@@ -41,9 +41,11 @@ async def claim(
     if ids:
         due = due.where(_C.id.in_(tuple(ids)))
     due = due.order_by(_C.next_retry_at, _C.id).limit(limit).with_for_update(skip_locked=True)
+    # said once and for all: as a subquery PostgreSQL may ask it again for each row, and each time get the next ones
+    chosen = due.cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
     taken = (
         sa.update(notifications)
-        .where(_C.tenant_id == scope.tenant_id, _C.id.in_(due.scalar_subquery()))
+        .where(_C.tenant_id == scope.tenant_id, _C.id.in_(sa.select(chosen.c.id)))
         .values(lease_owner=token, next_retry_at=until)
         .returning(*_C)
     )

@@ -101,6 +101,13 @@ NOTIFICATION_DEAD = _counter("certctl_notification_dead_total", "notifications g
 NOTIFICATION_OLDEST = _gauge(
     "certctl_notification_oldest_pending_seconds", "how long the oldest notification that was not sent yet has waited"
 )
+HEALTH_CHECKS = _gauge(
+    "certctl_health_check", "endpoints that are looked at, by what they read (disabled: switched off)", "status"
+)
+HEALTH_LOOKS = _counter(
+    "certctl_health_check_looks_total", "looks at endpoints, by what was wrong there (ok: nothing)", "result"
+)
+HEALTH_OLDEST = _gauge("certctl_health_check_overdue_seconds", "how long the look that is longest due has waited")
 EXPIRY_ALERTS = _counter(
     "certctl_expiry_alerts_total",
     "alerts of certificates that end, sent (success) or not (failure), by kind of channel and days before the end",
@@ -177,6 +184,9 @@ METRICS: tuple[Metric, ...] = (
     AUDIT_BROKEN,
     NOTIFICATION_DEAD,
     NOTIFICATION_OLDEST,
+    HEALTH_CHECKS,
+    HEALTH_LOOKS,
+    HEALTH_OLDEST,
     EXPIRY_ALERTS,
     CA_ORDERS_LOST,
     CA_PAUSES,

@@ -14,7 +14,7 @@ from certctl.core.certificate import CLIENT_HOLDER, EXTERNAL_HOLDER, Version
 from certctl.core.errors import CertctlError
 from certctl.core.scope import Scope
 from certctl.core.target import AgentRecord
-from certctl.lifecycle.verify import endpoint_of
+from certctl.lifecycle.endpoints import endpoint_of
 from certctl.pki.certs import CertificateFacts, read_certificate
 from certctl.pki.pem import read_certificates
 from certctl.store import truths, views

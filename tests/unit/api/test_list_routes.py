@@ -19,6 +19,7 @@ NO_LISTS = {
     "/api/v1/auth/check": "the caller itself, with what it may do",
     "/api/v1/auth/me": "the caller itself, with what it may do",
     "/api/v1/issuers/{issuer_id:str}/account": "one account, and at most a hundred of what stands against it",
+    "/api/v1/health-checks/{health_check_id:str}/history": "the newest of one check, a bare array as the reference's",
     "/api/v1/notification-channels/kinds": "the six kinds of the release, from no table",
     "/api/v1/stats/certificates-by-status": "a figure a status",
     "/api/v1/stats/expiration-timeline": "a figure a day",

@@ -29,6 +29,7 @@ WITHOUT_A_COMMAND = {
     "patch_agent_group": "`update` says the same by PUT: what is not given stays",
     "patch_certificate": "`certs update` says the same by PUT",
     "patch_channel": "`update` says the same by PUT: what is not given stays",
+    "patch_health_check": "`health-checks update` says the same by PUT",
     "patch_issuer": "`update` says the same by PUT",
     "patch_owner": "`update` says the same by PUT",
     "patch_policy": "`update` says the same by PUT",

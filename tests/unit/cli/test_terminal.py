@@ -7,7 +7,7 @@ import pytest
 from certctl.cli import connection, tables
 from certctl.cli.exits import StageFailed, TimedOut, UsageFault, exit_code, sentence
 from certctl.cli.finding import _SHORTENED
-from certctl.cli.records import KINDS, _body, _values
+from certctl.cli.records import KINDS, body_of, values_of
 from certctl.client import Unreachable
 from certctl.core import errors
 from certctl.core.errors import Violation
@@ -118,19 +118,19 @@ def test_short_ids_are_understood():
 
 
 def test_settings_become_a_body():
-    values = _values(["type=nginx", "config.cert_path=/x", "config.sni=7", "enabled=false"], None)
+    values = values_of(["type=nginx", "config.cert_path=/x", "config.sni=7", "enabled=false"], None)
     assert values == {"type": "nginx", "config": {"cert_path": "/x", "sni": 7}, "enabled": False}
-    assert _body(KINDS["targets"], values).config == {"cert_path": "/x", "sni": 7}
+    assert body_of(KINDS["targets"], values).config == {"cert_path": "/x", "sni": 7}
 
 
 @pytest.mark.parametrize("settings", [["x"], ["=1"], ["a=1", "a.b=2"]])
 def test_settings_that_are_none(settings):
     with pytest.raises(UsageFault):
-        _values(settings, None)
+        values_of(settings, None)
 
 
 def test_a_field_nobody_knows():
     with pytest.raises(UsageFault, match="did you mean email"):
-        _body(KINDS["owners"], {"emial": "x"})
+        body_of(KINDS["owners"], {"emial": "x"})
     with pytest.raises(UsageFault):
-        _body(KINDS["teams"], {"name": 3})
+        body_of(KINDS["teams"], {"name": 3})

@@ -17,6 +17,7 @@ from certctl.settings.alerts import ALERTS
 from certctl.settings.audit import AUDIT
 from certctl.settings.doors import ALONE, DOORS
 from certctl.settings.elsewhere import OTHER_PROGRAMS, REFERENCE
+from certctl.settings.watching import WATCHING
 
 
 def test_nothing_set_is_the_one_command_start():
@@ -60,23 +61,24 @@ def test_a_placeholder_is_no_secret():
 
 
 def test_variables_of_other_programs_are_no_fault_and_the_references_are_told_as_idle():
-    found = settings.read(dict.fromkeys(OTHER_PROGRAMS, "x") | {"CERTCTL_HEALTH_CHECK_ENABLED": "true", "PATH": "/bin"})
+    found = settings.read(dict.fromkeys(OTHER_PROGRAMS, "x") | {"CERTCTL_NETWORK_SCAN_ENABLED": "true", "PATH": "/bin"})
     assert found.faults == ()
-    assert found.idle == ("CERTCTL_HEALTH_CHECK_ENABLED",)
+    assert found.idle == ("CERTCTL_NETWORK_SCAN_ENABLED",)
     assert settings.read({"CERTCTL_EST_PROFILE_LAB_ISSUER_ID": "iss-1"}).faults == ()
 
 
 def test_every_variable_is_declared_once_and_every_setting_has_one():
     names = [variable.name for variable in settings.VARIABLES.values()]
     assert len(names) == len(set(names))
-    # what the doors keep to stands together in one setting; so do ACME's, notifications' and the audit push's
-    together = (DOORS, ACME, ALERTS, AUDIT)
+    # what the doors keep to stands together in one setting; so do ACME's, notifications', the audit push's and health checks'
+    together = (DOORS, ACME, ALERTS, AUDIT, WATCHING)
     apart = {field for sections in together for section in sections.values() for field in section} - ALONE
     assert set(settings.VARIABLES) - apart == set(settings.Settings.__struct_fields__) - {
         "doors",
         "acme",
         "alerts",
         "audit",
+        "health",
     }
     assert not set(names) & OTHER_PROGRAMS
     for variable in settings.VARIABLES.values():

@@ -49,6 +49,10 @@ from certctl.store.schema.certificates import (
     versions,
 )
 from certctl.store.schema.columns import metadata
+from certctl.store.schema.health import (
+    health_checks,
+    health_history,
+)
 from certctl.store.schema.identity import (
     actor_roles,
     api_keys,
@@ -124,6 +128,8 @@ __all__ = [
     "deployments",
     "enrolment_tokens",
     "events",
+    "health_checks",
+    "health_history",
     "host_answers",
     "idempotency_keys",
     "installation",

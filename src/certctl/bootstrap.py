@@ -143,7 +143,7 @@ async def rotate_config_key(settings: Settings, new_key_file: Path, *, dry_run: 
 
     A key of the embedded start's own is replaced in its file after the commit; asked again, that is made up for.
     """
-    new = _given_secret(new_key_file, "the new key")
+    new = given_secret(new_key_file, "the new key")
     _prepare_data_dir(settings)
     with contextlib.ExitStack() as locks:
         if settings.embedded:
@@ -338,7 +338,7 @@ def _own_key_path(settings: Settings) -> Path:
     return settings.data_dir / "config-encryption.key"
 
 
-def _given_secret(path: Path, what: str) -> Secret:
+def given_secret(path: Path, what: str) -> Secret:
     """A secret that somebody has put into a file for us: theirs alone to read, and long enough."""
     try:
         with path.open() as file:

@@ -79,6 +79,10 @@ def _run(asked: argparse.Namespace, chosen: settings.Settings) -> int:
         done = asyncio.run(rotate_config_key(chosen, Path(asked.new_key_file), dry_run=asked.dry_run))
         sys.stdout.write(_rotation_in_words(done, dry_run=asked.dry_run))
         return 0
+    if asked.command == "import-reference":
+        from certctl.cli import reference
+
+        return reference.run(chosen, Path(asked.file), Path(asked.reference_key_file), dry_run=asked.dry_run)
     if asked.migrate_only:
         asyncio.run(processes.migrate_only(chosen, first_install=asked.first_install))
         return 0
@@ -132,7 +136,9 @@ def _parser() -> argparse.ArgumentParser:
         "yet; say so and end with 0 (anything else that is wrong with it still fails)",
     )
     parser.set_defaults(json=False)
-    commands = parser.add_subparsers(dest="command", metavar="serve|openapi|config|doctor|migrate|rotate-config-key")
+    commands = parser.add_subparsers(
+        dest="command", metavar="serve|openapi|config|doctor|migrate|rotate-config-key|import-reference"
+    )
     commands.add_parser("serve", help="run the control plane (the default)", epilog=EXITS)
     commands.add_parser("openapi", help="print the API's document")
     config = commands.add_parser("config", help="say what this environment means to the server; starts nothing")
@@ -149,6 +155,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     rotate.add_argument("--new-key-file", required=True, metavar="PATH", help="holds the new key; 0600")
     rotate.add_argument("--dry-run", action="store_true", help="do all of it, say what, and take it back")
+    take_over = commands.add_parser(
+        "import-reference",
+        help="take over the issuers of a reference installation, with their secrets",
+        description="Reads rows of its issuers table, one JSON object a line (SELECT row_to_json(i) FROM issuers i), "
+        "opens encrypted_config with its key and seals the secrets under the key that is set here. An issuer that is "
+        "there already is left as it is; what cannot be taken over is told, and ends it with 1.",
+        epilog=EXITS,
+    )
+    take_over.add_argument("file", metavar="FILE", help="the rows")
+    take_over.add_argument(
+        "--reference-key-file",
+        required=True,
+        metavar="PATH",
+        help="holds the reference product's CERTCTL_CONFIG_ENCRYPTION_KEY; 0600",
+    )
+    take_over.add_argument("--dry-run", action="store_true", help="open and judge all of it, write nothing")
     ways = commands.add_parser("migrate", help="list the revisions, print the SQL of a way back").add_subparsers(
         dest="way", required=True, metavar="list|down"
     )

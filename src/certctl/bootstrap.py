@@ -264,24 +264,22 @@ async def _load_key(database: Database, scope: Scope, key_ref: str) -> SealedKey
 async def _issuing_ca(database: Database, scope: Scope, ca_certificate_id: str | None) -> IssuingCA:
     """A CA generation by id, or the current one of the built-in issuer."""
     async with database.read() as tx:
-        if ca_certificate_id is not None:
-            return await authority.issuing_ca(tx, scope, ca_certificate_id)
+        # one statement for the generation and all above it
         generations = await authority.ca_certificates_of(tx, scope, BUILT_IN_ISSUER)
+        if ca_certificate_id is not None:
+            return await authority.issuing_ca(tx, scope, ca_certificate_id, generations)
         current = next((ca for ca in generations if ca.issues_leaves), None)
         if current is None:
             raise NotFound("the built-in CA has no active issuing certificate")
-        return await authority.issuing_ca(tx, scope, current.id)
+        return await authority.issuing_ca(tx, scope, current.id, generations)
 
 
 async def _root_of(database: Database, scope: Scope, ca: IssuingCA) -> bytes:
     """The self-signed root above a CA generation, DER."""
     async with database.read() as tx:
-        above = await authority.ca_certificate(tx, scope, ca.ca_certificate_id)
-        while above is not None and above.parent_id:
-            above = await authority.ca_certificate(tx, scope, above.parent_id)
-    if above is None:
-        raise NotFound(f"no root above CA {ca.ca_certificate_id}")
-    return above.certificate_der
+        generations = await authority.ca_certificates_of(tx, scope, BUILT_IN_ISSUER)
+        *_, root = await authority.lineage(tx, scope, ca.ca_certificate_id, generations)
+    return root.certificate_der
 
 
 async def _refuse_a_lost_database(settings: Settings, database: Database) -> None:

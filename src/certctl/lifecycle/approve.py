@@ -23,7 +23,7 @@ from certctl.core.job import Job, Step
 from certctl.core.scope import Scope
 from certctl.core.status import ApprovalState, JobStatus, StepKind, StepStatus
 from certctl.ledger import append, notify
-from certctl.lifecycle import compliance, facts, settle, standing
+from certctl.lifecycle import compliance, facts, handoff, settle, standing
 from certctl.lifecycle.context import Context
 from certctl.policy.approval import needs_approval
 from certctl.policy.issuance import judge_request
@@ -74,7 +74,10 @@ async def _go_on(tx: Tx, ctx: Context, job: Job, **values: Any) -> None:
     by_client = job.holder_id == CLIENT_HOLDER
     status = JobStatus.RUNNING if by_client else JobStatus.AWAITING_CSR
     await jobs.move_job(tx, ctx.scope, job.id, status, now, **values)
-    await jobs.add_step(tx, ctx.scope, job.id, StepKind.PREPARE, now, agent_id="" if by_client else job.holder_id)
+    if by_client:
+        await handoff.next_step(tx, ctx, job.id, StepKind.PREPARE)
+    else:
+        await jobs.add_step(tx, ctx.scope, job.id, StepKind.PREPARE, now, agent_id=job.holder_id)
 
 
 async def _ask_people(tx: Tx, ctx: Context, job: Job, decided: RequestBody, profile: Profile) -> None:

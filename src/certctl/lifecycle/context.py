@@ -16,6 +16,7 @@ from certctl.core.catalogue import IssuerRecord
 from certctl.core.clock import Clock
 from certctl.core.errors import Unsupported
 from certctl.core.ids import new_id
+from certctl.core.job import Step
 from certctl.core.notification import Channel
 from certctl.core.scope import Scope
 from certctl.pki.algorithms import KeyAlgorithm
@@ -85,6 +86,8 @@ class Context:
     digest_recipients: tuple[str, ...] = ()
     # where the server itself looks at what a target serves: nothing is sent there, a fingerprint comes back
     probe_policy: DialPolicy = field(default_factory=lambda: DialPolicy(purpose="verify.probe", allow_private=True))
+    # the leased steps that whoever drives a job runs next; None where steps are written for whoever claims them
+    handed: list[Step] | None = None
 
     def now(self) -> datetime:
         """The present moment, aware, in UTC."""

@@ -56,7 +56,9 @@ def _count(tx: Tx, ctx: Context, metric: metrics.Metric, amount: float = 1, **la
 
 
 async def _issuer_type(tx: Tx, ctx: Context, job: Job) -> str:
-    found = await catalogue.find(tx, ctx.scope, IssuerRecord, id=str(job.body.get("issuer_id", "")))
+    issuer_id = str(job.body.get("issuer_id", ""))
+    key = (ctx.scope, IssuerRecord, issuer_id)
+    found = tx.first_seen.get(key) or await catalogue.find(tx, ctx.scope, IssuerRecord, id=issuer_id)
     return found.type if found else GONE
 
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -241,16 +242,46 @@ async def claim(ctx: Context, limit: int, *, job_id: str | None = None) -> list[
         )
 
 
+def driving(ctx: Context) -> Context:
+    """A context of one task's own that will `drive` a job: the steps that are written with it are leased to it."""
+    return replace(ctx, handed=[])
+
+
 async def drive(ctx: Context, job_id: str, budget: timedelta = timedelta(seconds=2)) -> None:
     """Run a job's due server steps inline until none is left or the budget is spent; the worker takes on what
-    remains.
+    remains. Each stage hands the next step on with its own commit: one claim, at most, a job.
     """
+    own = ctx if ctx.handed is not None else driving(ctx)
     deadline = asyncio.get_running_loop().time() + budget.total_seconds()
-    while asyncio.get_running_loop().time() < deadline:
-        claimed = await claim(ctx, 1, job_id=job_id)
-        if not claimed:
-            return
-        await run_claimed(ctx, claimed)
+    try:
+        while asyncio.get_running_loop().time() < deadline:
+            claimed = _handed(own) or await claim(own, 1, job_id=job_id)
+            if not claimed:
+                return
+            await run_claimed(own, claimed)
+            if claimed[0].kind == StepKind.RECORD:
+                return  # a job's last, if it was done; tried again later, if not
+    finally:
+        await _give_back(own, _handed(own))
+
+
+def _handed(ctx: Context) -> list[Step]:
+    """Take what was handed on."""
+    taken = list(ctx.handed or ())
+    if ctx.handed is not None:
+        ctx.handed.clear()
+    return taken
+
+
+async def _give_back(ctx: Context, left: Sequence[Step]) -> None:
+    if not left:
+        return
+    try:
+        async with ctx.database.begin("claim") as tx:
+            await jobs.give_back(tx, ctx.scope, left)
+    except CertctlError as error:
+        # their leases lapse
+        log.warning("steps_left_to_their_leases", steps=[step.id for step in left], error=error.message)
 
 
 async def agents_with_work(ctx: Context) -> list[str]:

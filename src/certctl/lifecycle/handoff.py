@@ -90,8 +90,8 @@ async def judge(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask) -> Non
     if not ask.csr_pem:
         return
     csr = read_csr(ask.csr_pem)
-    profile = await catalogue.get(tx, ctx.scope, Profile, body.profile_id)
-    issuer = await catalogue.get(tx, ctx.scope, IssuerRecord, body.issuer_id)
+    profile = await catalogue.as_first_seen(tx, ctx.scope, Profile, body.profile_id)
+    issuer = await catalogue.as_first_seen(tx, ctx.scope, IssuerRecord, body.issuer_id)
     violations = judge_csr(
         facts.issuance_facts(body, profile, issuer, csr),
         csr_common_name=csr.common_name,
@@ -128,7 +128,7 @@ async def _issuance(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask) ->
     written = await jobs.create_job(tx, ctx.scope, job, live_key=f"issue/{certificate.id}/{ask.holder_id}")
     if written.id != job.id:
         return written
-    await jobs.add_step(tx, ctx.scope, job.id, StepKind.APPROVE, now)
+    await next_step(tx, ctx, job.id, StepKind.APPROVE)
     event = EventType.RENEWAL_JOB_CREATED if ask.type == JobType.RENEWAL else EventType.ISSUANCE_REQUESTED
     details = {"job_id": job.id, "holder_id": ask.holder_id, "reason": ask.reason}
     await append(
@@ -138,6 +138,19 @@ async def _issuance(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask) ->
         Event(type=event, subject_type="certificate", subject_id=certificate.id, actor=ask.actor, details=details),
     )
     return job
+
+
+async def next_step(tx: Tx, ctx: Context, job_id: str, kind: StepKind) -> None:
+    """Write a job's next step for a server. Whoever drives the job has it leased at once and runs it next.
+
+    The lease is the one that a claim would have written in a transaction of its own: it lapses if the driver dies.
+    """
+    now, handed = ctx.now(), ctx.handed
+    if handed is None:
+        await jobs.add_step(tx, ctx.scope, job_id, kind, now)
+        return
+    step = await jobs.add_leased_step(tx, ctx.scope, job_id, kind, now, owner=ctx.owner, lease=ctx.patience.lease)
+    tx.after_commit(lambda: handed.append(step))
 
 
 async def deploy_to(

@@ -23,7 +23,7 @@ from certctl.core.job import Job, Step
 from certctl.core.names import parse_names
 from certctl.core.status import OrderStatus, StepKind, StepStatus
 from certctl.ledger import append
-from certctl.lifecycle import counts, facts, settle
+from certctl.lifecycle import counts, facts, handoff, settle
 from certctl.lifecycle.context import Context
 from certctl.pki.csr import read_csr
 from certctl.pki.fingerprints import serial_hex, serial_int
@@ -223,4 +223,4 @@ async def _store_answers(ctx: Context, asked: Sequence[_Asked]) -> None:
                 )
                 await counts.answered(tx, ctx, one.job, now - record.created_at)
             await jobs.end_step(tx, ctx.scope, one.step, StepStatus.DONE, now)
-            await jobs.add_step(tx, ctx.scope, one.job.id, StepKind.RECORD, now)
+            await handoff.next_step(tx, ctx, one.job.id, StepKind.RECORD)

@@ -21,7 +21,7 @@ from certctl.core.names import parse_names
 from certctl.core.status import JobStatus, JobType, StepKind, StepStatus
 from certctl.core.target import AgentRecord
 from certctl.ledger import append
-from certctl.lifecycle import facts, reference, settle
+from certctl.lifecycle import facts, handoff, reference, settle
 from certctl.lifecycle.context import Context
 from certctl.pki.csr import CsrFacts, csr_pem, read_csr
 from certctl.policy.issuance import judge_csr
@@ -136,7 +136,7 @@ async def _accept(tx: Tx, ctx: Context, step: Step, job: Job, csr: CsrFacts, act
     await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, now)
     kept = msgspec.structs.replace(body, csr_pem=csr_pem(csr.csr_der))
     await jobs.move_job(tx, ctx.scope, job.id, JobStatus.RUNNING, now, body=msgspec.to_builtins(kept), last_error="")
-    await jobs.add_step(tx, ctx.scope, job.id, StepKind.ISSUE, now)
+    await handoff.next_step(tx, ctx, job.id, StepKind.ISSUE)
     details = {"job_id": job.id, "holder_id": job.holder_id, "spki_sha256": csr.spki_sha256}
     event = Event(
         type=EventType.CSR_SUBMITTED,

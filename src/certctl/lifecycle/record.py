@@ -64,8 +64,11 @@ async def _record(tx: Tx, ctx: Context, step: Step, job: Job, order: OrderRecord
         "revoked_at": None,
         "revocation_reason": "",
     }
-    await certificates.change_certificate(tx, ctx.scope, job.certificate_id, now, **changes)
-    await certificates.move_certificate(tx, ctx.scope, job.certificate_id, CertificateStatus.ACTIVE, now)
+    # one statement, unless it may not become active (archived meanwhile): what was issued is noted all the same
+    if not await certificates.move_certificate(
+        tx, ctx.scope, job.certificate_id, CertificateStatus.ACTIVE, now, **changes
+    ):
+        await certificates.change_certificate(tx, ctx.scope, job.certificate_id, now, **changes)
     refreshed = await standing.refresh(tx, ctx, job.certificate_id)
     targets = await handoff.holder_targets(tx, ctx, refreshed.certificate, job.holder_id)
     await handoff.deploy_to(

@@ -440,7 +440,7 @@ async def _check_references(
     for kind, record_id, field in wanted:
         if record_id:
             try:
-                await catalogue.get(tx, scope, kind, record_id)
+                await catalogue.as_first_seen(tx, scope, kind, record_id)
             except NotFound as error:
                 violations.append(Violation("unknown_reference", error.message, field))
     # a target that carries nothing yet is seen by nobody whose grants are limited, and may be taken by its id

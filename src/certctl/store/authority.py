@@ -148,6 +148,24 @@ async def ca_certificate(tx: Tx, scope: Scope, ca_certificate_id: str) -> CaCert
     )
 
 
+async def lineage(
+    tx: Tx, scope: Scope, ca_certificate_id: str, known: Sequence[CaCertificate] = ()
+) -> list[CaCertificate]:
+    """A CA generation and all above it, up to the root; NotFound when it is not there."""
+    read = {each.id: each for each in known}
+    found: list[CaCertificate] = []
+    wanted = ca_certificate_id
+    while wanted:
+        one = read.get(wanted) or await ca_certificate(tx, scope, wanted)
+        if one is None:
+            break
+        found.append(one)
+        wanted = one.parent_id
+    if not found:
+        raise NotFound(f"no CA {ca_certificate_id}")
+    return found
+
+
 async def ca_certificates_of(tx: Tx, scope: Scope, issuer_id: str) -> list[CaCertificate]:
     """All generations of an issuer, newest first."""
     return await tx.all(
@@ -395,16 +413,13 @@ async def signing_cas(tx: Tx, scope: Scope, *, roots: bool = False) -> list[CaCe
     )
 
 
-async def issuing_ca(tx: Tx, scope: Scope, ca_certificate_id: str) -> IssuingCA:
-    """A CA generation with the chain above it up to, not including, the root; NotFound otherwise."""
-    record = await ca_certificate(tx, scope, ca_certificate_id)
-    if record is None:
-        raise NotFound(f"no CA {ca_certificate_id}")
-    chain: list[bytes] = []
-    above = await ca_certificate(tx, scope, record.parent_id) if record.parent_id else None
-    while above is not None and above.kind != "root":
-        chain.append(above.certificate_der)
-        above = await ca_certificate(tx, scope, above.parent_id) if above.parent_id else None
+async def issuing_ca(tx: Tx, scope: Scope, ca_certificate_id: str, known: Sequence[CaCertificate] = ()) -> IssuingCA:
+    """A CA generation with the chain above it up to, not including, the root; NotFound otherwise.
+
+    `known` are generations that were just read: they are not read again.
+    """
+    record, *above = await lineage(tx, scope, ca_certificate_id, known)
+    chain = [each.certificate_der for each in above if each.kind != "root"]
     return IssuingCA(
         ca_certificate_id=record.id,
         certificate_der=record.certificate_der,

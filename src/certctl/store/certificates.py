@@ -47,7 +47,8 @@ async def insert_certificate(tx: Tx, scope: Scope, certificate: Certificate, tar
     if inserted.rowcount != 1:
         raise Conflict(f"a certificate with id {certificate.id} or name {certificate.name} already exists")
     await names.write(tx, _own_names(certificate))
-    await map_targets(tx, scope, certificate.id, target_ids)
+    if target_ids:
+        await map_targets(tx, scope, certificate.id, target_ids)
 
 
 async def map_targets(tx: Tx, scope: Scope, certificate_id: str, target_ids: Sequence[str]) -> None:

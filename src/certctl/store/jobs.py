@@ -69,6 +69,31 @@ async def add_step(
     return step_id
 
 
+async def add_leased_step(
+    tx: Tx, scope: Scope, job_id: str, kind: StepKind, now: datetime, *, owner: str, lease: timedelta
+) -> Step:
+    """Write the next step of a job as `claim` would leave it, leased to `owner`: nobody else is woken for it."""
+    step = Step(
+        tenant_id=scope.tenant_id,
+        id=new_id("step"),
+        job_id=job_id,
+        kind=kind,
+        status=StepStatus.LEASED,
+        agent_id="",
+        run_at=now,
+        attempts=1,
+        lease_owner=owner,
+        lease_until=now + lease,
+        fence=1,
+        error_kind="",
+        error="",
+        created_at=now,
+        ended_at=None,
+    )
+    await tx.execute(sa.insert(steps).values({name: getattr(step, name) for name in step.__struct_fields__}))
+    return step
+
+
 async def claim(
     tx: Tx,
     scope: Scope,
@@ -144,6 +169,12 @@ async def release_owned(tx: Tx, scope: Scope, owner: str) -> int:
     return await _release(
         tx, sa.and_(_of(steps, scope), steps.c.status == StepStatus.LEASED, steps.c.lease_owner == owner)
     )
+
+
+async def give_back(tx: Tx, scope: Scope, held: Sequence[Step]) -> int:
+    """Give back leased steps that were not begun; returns how many were still held under their fences."""
+    these = sa.or_(*(sa.and_(steps.c.id == step.id, steps.c.fence == step.fence) for step in held))
+    return await _release(tx, sa.and_(_of(steps, scope), steps.c.status == StepStatus.LEASED, these))
 
 
 async def open_steps(

@@ -50,6 +50,7 @@ class Tx:
         self.dialect = dialect
         self.wakes: set[str] = set()
         self.counts: dict[Series, float] = {}
+        self.acts: list[Callable[[], object]] = []
         # what this transaction's events speak of, (type, id), in order
         self.subjects: list[tuple[str, str]] = []
         # what this transaction has read and goes by to its end (`catalogue.as_first_seen`)
@@ -95,6 +96,10 @@ class Tx:
         work.
         """
         self.wakes.add(channel)
+
+    def after_commit(self, act: Callable[[], object]) -> None:
+        """Once it is committed, and only then, call `act`: it must not fail."""
+        self.acts.append(act)
 
     def count(self, tenant_id: str, metric: Metric, amount: float = 1, **labels: str) -> None:
         """With the commit, `amount` more of a fleet's counter, or one observation of `amount` in a histogram."""
@@ -147,6 +152,8 @@ class Database:
                     await connection.rollback()
                     raise
         points.reach(f"commit.{name}.after")
+        for act in tx.acts:
+            act()
         if tx.wakes:
             self.on_wake(frozenset(tx.wakes))
 

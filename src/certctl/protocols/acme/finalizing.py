@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import msgspec
+
 from certctl.core.acme import (
     AcmeAuthorization,
     AcmeChallenge,
@@ -22,6 +24,7 @@ from certctl.core.errors import CertctlError, Malformed, PolicyDenied
 from certctl.core.events import EventType
 from certctl.core.names import Name, parse_name
 from certctl.lifecycle import flow, request
+from certctl.lifecycle.context import Context
 from certctl.lifecycle.request import DEFAULT_ISSUER
 from certctl.pki.csr import CsrFacts, csr_pem, read_csr
 from certctl.pki.keys import spki_der
@@ -45,15 +48,21 @@ BUDGET = timedelta(seconds=2)
 
 async def finalize(asked: Asked, order_id: str) -> Reply:
     """Finalize an order; the reply shows what has come of it within two seconds."""
-    ctx = asked.house.state.ctx
+    ctx = flow.driving(asked.house.state.ctx)
     order = await settled(ctx, await own_order(asked, order_id), asked.actor)
-    csr = _read(asked, order)
-    order = await _submit(asked, order, csr)
+    _check_ready(order)
+    order = await _submit(asked, ctx, order, _read(asked, order))
     try:
         await flow.drive(ctx, order.job_id, BUDGET)
     except CertctlError as error:
         log.warning("acme_job_not_driven", job_id=order.job_id, error=error)
     return await shown(asked, order)
+
+
+def _check_ready(order: AcmeOrder | None) -> None:
+    if order is None or order.status != OrderState.READY:
+        status = order.status if order is not None else "gone"
+        raise AcmeRefusal(ProblemType.ORDER_NOT_READY, f"the order is {status}, not ready")
 
 
 def _read(asked: Asked, order: AcmeOrder) -> CsrFacts:
@@ -80,20 +89,19 @@ def _difference(named: set[Name], asked_for: set[Name]) -> str:
     return f"the CSR must name exactly what was ordered: {'; '.join(told)}"[:1000]
 
 
-async def _submit(asked: Asked, order: AcmeOrder, csr: CsrFacts) -> AcmeOrder:
-    ctx = asked.house.state.ctx
+async def _submit(asked: Asked, ctx: Context, order: AcmeOrder, csr: CsrFacts) -> AcmeOrder:
     lost: AcmeRefusal | None = None
     async with ctx.database.begin("acme.finalize") as tx:
         held = await acme.get(tx, ctx.scope, AcmeOrder, order.id, lock=True)
-        if held is None or held.status != OrderState.READY:
-            status = held.status if held is not None else "gone"
-            raise AcmeRefusal(ProblemType.ORDER_NOT_READY, f"the order is {status}, not ready")
+        _check_ready(held)
+        if held is None:
+            raise AssertionError("an order that is ready is there")
         lost = await _unauthorized(tx, asked, held)
         if lost is not None:
             await fail(tx, ctx, held.id, lost, asked.actor)
         else:
             external = await external_key(tx, asked, asked.mine)
-            held = await _write(tx, asked, held, csr, external)
+            held = await _write(tx, asked, ctx, held, csr, external)
     if lost is not None:
         raise lost
     return held
@@ -122,9 +130,10 @@ def _holds(proof: AcmeAuthorization, asked: Asked) -> bool:
     return proof.status == AuthorizationStatus.VALID and proof.expires_at > asked.house.state.ctx.now()
 
 
-async def _write(tx: Tx, asked: Asked, order: AcmeOrder, csr: CsrFacts, external: ExternalKey | None) -> AcmeOrder:
+async def _write(
+    tx: Tx, asked: Asked, ctx: Context, order: AcmeOrder, csr: CsrFacts, external: ExternalKey | None
+) -> AcmeOrder:
     """The request itself: the next version of what this account has for these names, else a new certificate."""
-    ctx = asked.house.state.ctx
     names = [naming.parse(name) for name in order.names]
     pem = csr_pem(csr.csr_der)
     wish = wish_of(asked, names, external, f"mc-acme-{order.id.removeprefix('acme-ord-')}", pem)
@@ -147,10 +156,7 @@ async def _write(tx: Tx, asked: Asked, order: AcmeOrder, csr: CsrFacts, external
     await acme.move(tx, ctx.scope, AcmeOrder, order.id, OrderState.PROCESSING, **kept)
     details = {"certificate_id": certificate_id, "job_id": job_id, "spki_sha256": csr.spki_sha256}
     await note(tx, asked, EventType.ACME_ORDER_PROCESSING, order.id, details)
-    processing = await acme.get(tx, ctx.scope, AcmeOrder, order.id)
-    if processing is None:
-        raise AssertionError("an order stays")
-    return processing
+    return msgspec.structs.replace(order, status=OrderState.PROCESSING, **kept)
 
 
 async def _next_version(tx: Tx, asked: Asked, order: AcmeOrder) -> str:

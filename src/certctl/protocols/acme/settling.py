@@ -39,25 +39,26 @@ async def settled(ctx: Context, order: AcmeOrder, actor: Actor) -> AcmeOrder:
     if job is None or job.status in LIVE_JOB:
         return order
     async with ctx.database.begin("acme.settle") as tx:
-        await _end(tx, ctx, order, job, actor)
-        return await _again(tx, ctx, order)
+        return await _end(tx, ctx, order, job, actor)
 
 
 async def _again(tx: Tx, ctx: Context, order: AcmeOrder) -> AcmeOrder:
     return await acme.get(tx, ctx.scope, AcmeOrder, order.id) or order
 
 
-async def _end(tx: Tx, ctx: Context, order: AcmeOrder, job: Job, actor: Actor) -> None:
+async def _end(tx: Tx, ctx: Context, order: AcmeOrder, job: Job, actor: Actor) -> AcmeOrder:
     version = await acme.version_of_job(tx, ctx.scope, job.id)
     if job.status == JobStatus.COMPLETED and version is not None:
         done = {"version_id": version.id, "updated_at": ctx.now()}
         if await acme.move(tx, ctx.scope, AcmeOrder, order.id, OrderState.VALID, **done):
             details = {"certificate_id": order.certificate_id, "version_id": version.id, "job_id": job.id}
             await _note(tx, ctx, EventType.ACME_ORDER_FINALIZED, order.id, actor, details)
-        return
+            return msgspec.structs.replace(order, status=OrderState.VALID, **done)
+        return await _again(tx, ctx, order)
     kind = _KINDS.get(job.error_kind, ProblemType.SERVER_INTERNAL)
     why = job.last_error if kind is not ProblemType.SERVER_INTERNAL else "it could not be issued"
     await fail(tx, ctx, order.id, AcmeRefusal(kind, why or "it was not issued"), actor)
+    return await _again(tx, ctx, order)
 
 
 async def fail(tx: Tx, ctx: Context, order_id: str, why: AcmeRefusal, actor: Actor) -> None:

@@ -113,6 +113,22 @@ STORIES = {
         series("certctl_audit_seal_broken", "0x10 1x60 0x30"),
         {"5m": 0, "15m": 1, "60m": 1, "80m": 0},
     ),
+    "CertctlNotificationsWaiting": (
+        series("certctl_notification_oldest_pending_seconds", "0x10 0+60x60 0x30"),
+        {"20m": 0, "27m": 0, "50m": 1, "80m": 0},
+    ),
+    "CertctlHealthChecksBehind": (
+        series("certctl_health_check_overdue_seconds", "5x10 1200x60 5x30"),
+        {"5m": 0, "15m": 0, "60m": 1, "80m": 0},
+    ),
+    # down and mismatched together are one alert, and what is healthy or switched off is none
+    "CertctlEndpointsFailing": (
+        series("certctl_health_check", "0x10 2x60 0x30", labels='status="down"')
+        + series("certctl_health_check", "0x20 1x50 0x30", labels='status="cert_mismatch"')
+        + series("certctl_health_check", "50x100", labels='status="healthy"')
+        + series("certctl_health_check", "7x100", labels='status="disabled"'),
+        {"5m": 0, "14m": 0, "60m": 1, "80m": 0},
+    ),
     "CertctlDatabasePoolExhausted": (
         series("certctl_database_pool_in_use", "3x10 20x60 3x30", replicas=("a",))
         + series("certctl_database_pool_size", "20x100", replicas=("a",)),

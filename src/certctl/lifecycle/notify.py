@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import structlog
 from msgspec import Struct, structs
@@ -39,6 +41,8 @@ _BATCH = 200
 _AT_ONCE = 10
 # no send begins so many seconds after the claim: a slow channel does not hold up what came after it for long
 _BEGIN_WITHIN = 10.0
+# what routing writes of a row
+_PLACE = ("channel", "channel_id", "recipient", "status", "next_retry_at", "last_error")
 
 
 class Outcome(Struct, frozen=True):
@@ -112,6 +116,8 @@ class _Known(Struct, frozen=True):
     certificates: Mapping[str, Certificate]
     policies: Mapping[str, RenewalPolicy]
     owners: Mapping[str, Owner]
+    # channels that write to people, opened once a batch; None for one that does not, or cannot be opened
+    people: dict[str, Addresses | None]
 
 
 async def _route_all(tx: Tx, ctx: Context, token: str, rows: Sequence[Notification]) -> None:
@@ -124,15 +130,19 @@ async def _route_all(tx: Tx, ctx: Context, token: str, rows: Sequence[Notificati
         found,
         await catalogue.many(tx, ctx.scope, RenewalPolicy, policies),
         await catalogue.many(tx, ctx.scope, Owner, owners),
+        {},
     )
-    for row in rows:
-        if row.action == RESOLVE:
-            await _route_resolving(tx, ctx, token, row)
+    # in their order: what resolves takes back what waits of before it, and nothing of after it
+    for resolves, run in itertools.groupby(rows, key=lambda row: row.action == RESOLVE):
+        if resolves:
+            for row in run:
+                await _route_resolving(tx, ctx, token, row)
         else:
-            await _route(tx, ctx, token, row, known)
+            await _place_all(tx, ctx, token, [(row, _placed_on(ctx, row, known)) for row in run])
 
 
-async def _route(tx: Tx, ctx: Context, token: str, row: Notification, known: _Known) -> None:
+def _placed_on(ctx: Context, row: Notification, known: _Known) -> list[Notification]:
+    """The row as it goes each of its ways."""
     certificate = known.certificates.get(row.certificate_id)
     policy = known.policies.get(certificate.renewal_policy_id) if certificate else None
     owner = known.owners.get(certificate.owner_id) if certificate else None
@@ -143,26 +153,29 @@ async def _route(tx: Tx, ctx: Context, token: str, row: Notification, known: _Kn
         else telling.routes(row.severity, named, known.channels)
     )
     now = ctx.now()
-    placed = [_placed(ctx, row, way, owner.email if owner else "", now) for way in ways]
-    await _settle_first_and_add(tx, ctx, token, row, placed)
+    return [_placed(ctx, row, way, owner.email if owner else "", now, known.people) for way in ways]
 
 
-def _placed(ctx: Context, row: Notification, way: telling.Route, owner: str, now: datetime) -> Notification:
+def _placed(
+    ctx: Context,
+    row: Notification,
+    way: telling.Route,
+    owner: str,
+    now: datetime,
+    people: dict[str, Addresses | None],
+) -> Notification:
     """The row as it goes this way."""
     if way.channel is None:
         return structs.replace(row, channel=way.kind, **_skipped(way.reason))
     recipients: tuple[str, ...] = ()
-    try:
-        notifier = ctx.open_notifier(way.channel)
-    except CertctlError as error:  # a configuration that cannot be read fails when it is sent, and says why
-        log.warning("channel_cannot_be_opened", channel=way.channel.id, error=error)
-    else:
-        if isinstance(notifier, Addresses):
-            recipients = ctx.digest_recipients if row.type == DIGEST else ()
-            recipients = recipients or notifier.to(owner)
-            if not recipients:
-                why = f"{way.channel.name} names no recipients, and there is no owner's address"
-                return structs.replace(row, channel=way.kind, channel_id=way.channel.id, **_skipped(why))
+    if way.channel.id not in people:
+        people[way.channel.id] = _addresses(ctx, way.channel)
+    if (writes := people[way.channel.id]) is not None:
+        recipients = ctx.digest_recipients if row.type == DIGEST else ()
+        recipients = recipients or writes.to(owner)
+        if not recipients:
+            why = f"{way.channel.name} names no recipients, and there is no owner's address"
+            return structs.replace(row, channel=way.kind, channel_id=way.channel.id, **_skipped(why))
     return structs.replace(
         row,
         channel=way.kind,
@@ -173,28 +186,45 @@ def _placed(ctx: Context, row: Notification, way: telling.Route, owner: str, now
     )
 
 
+def _addresses(ctx: Context, channel: Channel) -> Addresses | None:
+    try:
+        notifier = ctx.open_notifier(channel)
+    except CertctlError as error:  # a configuration that cannot be read fails when it is sent, and says why
+        log.warning("channel_cannot_be_opened", channel=channel.id, error=error)
+        return None
+    return notifier if isinstance(notifier, Addresses) else None
+
+
 def _skipped(reason: str) -> dict[str, object]:
     return {"status": NotificationStatus.SKIPPED, "next_retry_at": None, "last_error": reason}
 
 
-async def _settle_first_and_add(
-    tx: Tx, ctx: Context, token: str, row: Notification, placed: Sequence[Notification]
+async def _place_all(
+    tx: Tx, ctx: Context, token: str, placed: Sequence[tuple[Notification, Sequence[Notification]]]
 ) -> None:
-    """The row itself becomes the first way; the others are rows of their own, each once by its key."""
-    first, *others = placed
-    fields = ("channel", "channel_id", "recipient", "status", "next_retry_at", "last_error")
-    if not await outbox.settle(tx, ctx.scope, row.id, token, **{name: getattr(first, name) for name in fields}):
-        return
-    copies = [
+    """Each row itself becomes its first way; the others are rows of their own, each once by its key.
+
+    Rows that go the same way are written together: a burst of alerts is a few statements, not one a row.
+    """
+    alike: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    for row, (first, *_) in placed:
+        alike[tuple(getattr(first, name) for name in _PLACE)].append(row.id)
+    ours: set[str] = set()
+    for values, ids in alike.items():
+        ours |= await outbox.settle_alike(tx, ctx.scope, ids, token, **dict(zip(_PLACE, values, strict=True)))
+    await outbox.add(tx, ctx.scope, [copy for row, ways in placed if row.id in ours for copy in _others(row, ways)])
+
+
+def _others(row: Notification, ways: Sequence[Notification]) -> list[Notification]:
+    return [
         structs.replace(
             each,
             id=f"notif-{uuid7()}",
             dedup_key=f"{row.dedup_key}#{each.channel_id or each.channel}",
             lease_owner="",
         )
-        for each in others
+        for each in ways[1:]
     ]
-    await outbox.add(tx, ctx.scope, copies)
 
 
 async def _route_resolving(tx: Tx, ctx: Context, token: str, row: Notification) -> None:
@@ -225,7 +255,7 @@ async def _route_resolving(tx: Tx, ctx: Context, token: str, row: Notification) 
         )
     if not placed:
         placed[""] = structs.replace(row, **_skipped("nobody was told of it"))
-    await _settle_first_and_add(tx, ctx, token, row, list(placed.values()))
+    await _place_all(tx, ctx, token, [(row, list(placed.values()))])
 
 
 async def _send_all(
@@ -251,8 +281,10 @@ async def _send_all(
             points.reach("notify.sent")
             shared = done[0].error if all(isinstance(each.error, Temporary) for each in done) else None
             async with ctx.database.begin("notify.settle") as tx:
+                await _settle_sent(tx, ctx, token, [each for each in done if each.error is None])
                 for each in done:
-                    await _settle(tx, ctx, token, each)
+                    if each.error is not None:
+                        await _settle_failed(tx, ctx, token, each.row, each.error)
                 if shared is not None:
                     await _put_off(tx, ctx, token, left, done[0].row, shared)
             if shared is not None:
@@ -296,22 +328,25 @@ def message_of(row: Notification) -> Message:
     )
 
 
-async def _settle(tx: Tx, ctx: Context, token: str, done: Outcome) -> None:
-    row, now = done.row, ctx.now()
-    if done.error is None:
-        sent = {"status": NotificationStatus.SENT, "sent_at": now, "next_retry_at": None, "last_error": done.remark}
-        if await outbox.settle(tx, ctx.scope, row.id, token, **sent):
-            _count(tx, ctx, row, "success")
-        return
-    failures = row.retry_count + 1
-    if _is_over(row, done.error, failures, now):
+async def _settle_sent(tx: Tx, ctx: Context, token: str, done: Sequence[Outcome]) -> None:
+    """What arrived, in one statement for all that the other side remarked the same about."""
+    remarks: dict[str, dict[str, Notification]] = defaultdict(dict)
+    for each in done:
+        remarks[each.remark][each.row.id] = each.row
+    for remark, rows in remarks.items():
+        sent = {"status": NotificationStatus.SENT, "sent_at": ctx.now(), "next_retry_at": None, "last_error": remark}
+        for sent_id in await outbox.settle_alike(tx, ctx.scope, list(rows), token, **sent):
+            _count(tx, ctx, rows[sent_id], "success")
+
+
+async def _settle_failed(tx: Tx, ctx: Context, token: str, row: Notification, error: CertctlError) -> None:
+    now, failures = ctx.now(), row.retry_count + 1
+    if _is_over(row, error, failures, now):
         dead = {"status": NotificationStatus.DEAD, "next_retry_at": None}
-        if await outbox.settle(
-            tx, ctx.scope, row.id, token, retry_count=failures, last_error=done.error.message, **dead
-        ):
-            await _bury(tx, ctx, row, done.error)
+        if await outbox.settle(tx, ctx.scope, row.id, token, retry_count=failures, last_error=error.message, **dead):
+            await _bury(tx, ctx, row, error)
         return
-    asked = done.error.retry_after if isinstance(done.error, Temporary) else None
+    asked = error.retry_after if isinstance(error, Temporary) else None
     if await outbox.settle(
         tx,
         ctx.scope,
@@ -319,10 +354,10 @@ async def _settle(tx: Tx, ctx: Context, token: str, done: Outcome) -> None:
         token,
         status=NotificationStatus.FAILED,
         retry_count=failures,
-        last_error=done.error.message,
+        last_error=error.message,
         next_retry_at=now + telling.wait_after(failures, ctx.patience.notification_retry, asked),
     ):
-        log.warning("notification_not_sent", notification=row.id, channel=row.channel_id, error=done.error)
+        log.warning("notification_not_sent", notification=row.id, channel=row.channel_id, error=error)
         _count(tx, ctx, row, "failure")
 
 
@@ -353,7 +388,7 @@ async def _put_off(
     again = ctx.now() + telling.wait_after(tried.retry_count + 1, ctx.patience.notification_retry, asked)
     for row in rows:
         if _is_over(row, error, 0, ctx.now()):
-            await _settle(tx, ctx, token, Outcome(row, error=error))
+            await _settle_failed(tx, ctx, token, row, error)
         else:
             await outbox.settle(tx, ctx.scope, row.id, token, next_retry_at=again, last_error=error.message)
 

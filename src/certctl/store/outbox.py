@@ -73,11 +73,29 @@ async def settle(tx: Tx, scope: Scope, notification_id: str, token: str, **value
     return settled.rowcount == 1
 
 
+async def settle_alike(tx: Tx, scope: Scope, ids: Sequence[str], token: str, **values: Any) -> set[str]:
+    """`settle` for many of which the same became, in one statement; the ids of those that the token still held."""
+    settled = await tx.execute(
+        sa.update(notifications)
+        .where(
+            _C.tenant_id == scope.tenant_id,
+            _C.id.in_(tuple(ids)),
+            _C.lease_owner == token,
+            _C.status.in_(WAITING),
+        )
+        .values(lease_owner="", **values)
+        .returning(_C.id)
+    )
+    return {row.id for row in settled}
+
+
 async def add(tx: Tx, scope: Scope, rows: Sequence[Notification]) -> None:
     """Further ways of what has been routed; each once by its dedup key."""
-    for row in rows:
-        values = {name: getattr(row, name) for name in row.__struct_fields__} | {"tenant_id": scope.tenant_id}
-        await tx.execute(tx.insert(notifications).values(values).on_conflict_do_nothing())
+    made = [
+        {name: getattr(row, name) for name in row.__struct_fields__} | {"tenant_id": scope.tenant_id} for row in rows
+    ]
+    if made:
+        await tx.execute(tx.insert(notifications).on_conflict_do_nothing(), made)
 
 
 async def told_of(tx: Tx, scope: Scope, incident: str) -> list[Notification]:

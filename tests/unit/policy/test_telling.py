@@ -80,3 +80,31 @@ def test_waits_grow_to_an_hour_and_never_shrink(failures):
 @given(st.text(min_size=1, max_size=128), st.text(min_size=1, max_size=128))
 def test_names_of_incidents_fit_their_column(one, other):
     assert len(incident("issue", one, other)) <= 140
+
+
+KINDS = ("Email", "Webhook", "Slack", "Teams", "PagerDuty", "OpsGenie")
+CHANNELS = st.lists(
+    st.builds(channel, type=st.sampled_from(KINDS), enabled=st.booleans(), min_severity=st.sampled_from(list(Tier))),
+    max_size=8,
+)
+MATRICES = st.dictionaries(st.sampled_from(list(Tier)), st.lists(st.sampled_from(KINDS), max_size=6))
+
+
+@given(severity=st.sampled_from(list(Tier)), matrix=MATRICES, channels=CHANNELS)
+def test_every_severity_of_every_matrix_goes_to_just_the_channels_it_names(severity, matrix, channels):
+    channels = [msgspec.structs.replace(each, id=f"ch-{number}") for number, each in enumerate(channels)]
+    found = routes(severity, matrix, channels)
+    told = [way.channel.id for way in found if way.channel is not None]
+    order = list(Tier)
+    if severity in matrix:
+        wanted = [each for each in channels if each.enabled and each.type in matrix[severity]]
+        missing = set(matrix[severity]) - {each.type for each in wanted}
+        assert {way.kind for way in found if way.channel is None} == (missing if matrix[severity] else {""})
+    else:
+        wanted = [
+            each for each in channels if each.enabled and order.index(Tier(each.min_severity)) <= order.index(severity)
+        ]
+    assert sorted(told) == sorted(each.id for each in wanted)
+    assert len(told) == len(set(told))
+    # nothing vanishes: what goes nowhere says why
+    assert found and all(way.channel is not None or way.reason for way in found)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import sqlite3
 
 import pytest
 from playwright.sync_api import expect
@@ -143,3 +145,19 @@ def test_a_successor_takes_over_and_the_one_before_it_retires(site, window):
     expect(second.get_by_role("link", name="Revoke…")).to_have_count(0)
     (gone,) = [ca for ca in site.call("GET", "/api/v1/issuers/iss-local/intermediates")["data"] if ca.get("revoked_at")]
     assert (gone["name"], gone["revocation_reason"]) == ("Issuing CA, second", "superseded")
+
+
+def test_names_that_a_ca_refused_too_often_are_resumed_by_a_click(site, window):
+    """The row is put there: which CA refused, and when, is tests/protocol/test_ca_asks.py's to show."""
+    columns = "tenant_id, issuer_id, names_hash, certificate_id, names, reason, failures, paused_at"
+    row = ("t-default", "iss-local", "0" * 64, "mc-none", "blocked.test", "not for us", 5, "2026-01-01 00:00:00.000000")
+    with contextlib.closing(sqlite3.connect(site.directory / "certctl.db", timeout=60)) as database, database:
+        database.execute(f"INSERT INTO ca_pauses ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    page = window().go("/issuers/iss-local/account")
+    paused = page.locator("tbody tr", has_text="blocked.test")
+    expect(paused).to_contain_text("5 refusals running")
+    expect(paused).to_contain_text("not for us")
+    assert faults(page) == []
+    paused.get_by_role("button", name="Resume").press("Enter")
+    expect(page.locator("#notes")).to_contain_text("the CA is asked again")
+    expect(page.locator("main")).to_contain_text("Nothing is paused")

@@ -93,6 +93,8 @@ class Pebble:
             "ca_certificates_pem": self.trust_pem,
             "terms_of_service_agreed": True,
             "email": "ops@acme.test",
+            # it names itself for CAA: what DNS says is looked at before it is asked
+            "dns_resolver": self.resolver,
         } | more
 
 

@@ -17,7 +17,7 @@ from certctl.connectors.base.config import config_schema, decode_config, secret_
 from certctl.core.errors import Unsupported
 
 if TYPE_CHECKING:
-    from certctl.connectors.base.issuer import Issuer
+    from certctl.connectors.base.issuer import Issuer, Precheck
     from certctl.connectors.base.notifier import Notifier
     from certctl.connectors.base.solver import Solver
     from certctl.connectors.base.target import Target
@@ -57,7 +57,7 @@ ISSUERS: tuple[Entry, ...] = (
         "certctl.connectors.issuers.acme",
         "AcmeIssuer",
         "AcmeConfig",
-        ("config", "accounts", "solver", "dial_policy"),
+        ("config", "accounts", "solver", "precheck", "dial_policy"),
     ),
 )
 
@@ -98,6 +98,8 @@ def open_issuer(kind: str, config: Mapping[str, Any], services: Mapping[str, Any
     made = dict(services)
     if "solver" in entry.needs:
         made["solver"] = _open_solver(decoded, services)
+    if "precheck" in entry.needs:
+        made["precheck"] = _open_precheck(decoded)
     made["config"] = decoded
     return cast("Issuer", _attribute(entry, entry.connector)(**{name: made[name] for name in entry.needs}))
 
@@ -137,6 +139,12 @@ def _open_solver(config: Any, services: Mapping[str, Any]) -> Solver:
         **watching,
     )
     return cast("Solver", rfc2136.Rfc2136Solver(zone, services["dial_policy"]))
+
+
+def _open_precheck(config: Any) -> Precheck | None:
+    if not config.precheck:
+        return None
+    return cast("Precheck", import_module("certctl.connectors.validation.precheck").DnsPrecheck(config.dns_resolver))
 
 
 def issuer_secrets(kind: str) -> tuple[str, ...]:

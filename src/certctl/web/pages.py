@@ -175,6 +175,8 @@ DONE: dict[str, Any] = {
     "same": lambda: _("Nothing was changed: it stands there as you sent it."),
     "key-revoked": lambda: _("Revoked. Whoever calls with it is refused from now on."),
     "ca-made": lambda: _("Made. It stands in the tree below."),
+    "orders-resumed": lambda: _("Resumed: the CA is asked again."),
+    "account-key-changed": lambda: _("The account has another key from now on."),
     "ca-retired": lambda: _("It issues no more. Retire it again once nothing needs it, to end its CRL and OCSP."),
     "requeued": lambda: _("It is on its way again, tried from the beginning."),
     "read": lambda: _("Marked as read."),

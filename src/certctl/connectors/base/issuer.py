@@ -8,6 +8,7 @@ Only errors of the ConnectorError family (and TrustError) leave an issuer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
 
@@ -185,6 +186,22 @@ class AccountBook(Protocol):
 
     async def end_key_change(self, directory_url: str, *, changed: bool) -> None:
         """The next key is the key from now on; or it is forgotten."""
+        ...
+
+
+class Prospect(Struct, frozen=True, kw_only=True):
+    """Who would issue: the CA's names in CAA records (none: not judged), our account there, the challenge."""
+
+    caa_identities: tuple[str, ...]
+    account_url: str
+    method: str
+
+
+class Precheck(Protocol):
+    """What DNS says before a CA is asked."""
+
+    async def judge(self, names: Sequence[Name], prospect: Prospect) -> None:
+        """Return when nothing is known that forbids. Raises Rejected."""
         ...
 
 

@@ -14,7 +14,7 @@ from datetime import timedelta
 import httpx
 
 from certctl.connectors import http
-from certctl.connectors.base.issuer import AccountBook, Issued, Order, Pending, Revocation, Suggestion
+from certctl.connectors.base.issuer import AccountBook, Issued, Order, Pending, Precheck, Revocation, Suggestion
 from certctl.connectors.base.solver import Solver
 from certctl.connectors.dial import DialPolicy
 from certctl.connectors.issuers.acme.account import known_account, roll_key
@@ -47,16 +47,24 @@ _REASONS = {
 class AcmeIssuer:
     """One account at one CA. `solver` proves names, `accounts` keeps it, `dial_policy` says what may be asked."""
 
-    def __init__(self, config: AcmeConfig, accounts: AccountBook, solver: Solver, dial_policy: DialPolicy) -> None:
+    def __init__(
+        self,
+        config: AcmeConfig,
+        accounts: AccountBook,
+        solver: Solver,
+        precheck: Precheck | None,
+        dial_policy: DialPolicy,
+    ) -> None:
         self._config = config
         self._accounts = accounts
         self._solver = solver
+        self._precheck = precheck
         self._policy = dial_policy
 
     async def submit(self, order: Order) -> Issued | Pending:
         """Place an order, or find the one that an earlier try placed; its address is the reference."""
         async with self._talk() as client:
-            return Pending(await place(client, self._config, self._accounts, order), timedelta(0))
+            return Pending(await place(client, self._config, self._accounts, self._precheck, order), timedelta(0))
 
     async def collect(self, reference: str, order: Order) -> Issued | Pending:
         """Bring an order one step further; when the CA has signed, fetch what it signed."""

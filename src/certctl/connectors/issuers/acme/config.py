@@ -20,7 +20,8 @@ class AcmeConfig(msgspec.Struct, frozen=True, kw_only=True):
     or 443 for tls-alpn-01). `dns_server` is the primary (`host:port`) that takes updates (RFC 2136) of `dns_zone`
     (empty: found), signed with the TSIG key; `dns_present_script` instead has programs of this server's host put the
     record, with `dns_script_environment`. `propagation_servers` are asked before the CA is (empty: the zone's own);
-    `dns_resolver` follows CNAMEs (empty: this host's).
+    `dns_resolver` follows CNAMEs (empty: this host's). `precheck`: CAA records and addresses are looked at before a CA
+    that names itself for CAA is asked.
     """
 
     directory_url: Annotated[str, msgspec.Meta(pattern="^https://", max_length=500)]
@@ -46,6 +47,7 @@ class AcmeConfig(msgspec.Struct, frozen=True, kw_only=True):
     dns_cleanup_script: _Text = ""
     dns_script_environment: Secret = msgspec.field(default_factory=no_secret)
     dns_resolver: _Text = ""
+    precheck: bool = True
     propagation_servers: Annotated[list[str], msgspec.Meta(max_length=20)] = []
     propagation_seconds: Annotated[int, msgspec.Meta(ge=10, le=86_400)] = 600
 

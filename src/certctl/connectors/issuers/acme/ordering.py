@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from certctl.connectors.base.issuer import AccountBook, Issued, Order, Pending
+from certctl.connectors.base.issuer import AccountBook, Issued, Order, Pending, Precheck, Prospect
 from certctl.connectors.base.solver import Proof, Solver
 from certctl.connectors.issuers.acme.client import AcmeClient, ask_again_after, epoch
 from certctl.connectors.issuers.acme.config import AcmeConfig
@@ -21,6 +21,7 @@ from certctl.core.names import Name, NameKind, parse_name
 from certctl.pki.certs import read_certificate
 from certctl.pki.pem import read_certificates
 from certctl.telemetry.logging import get_logger
+from certctl.telemetry.points import reach
 from certctl.wire.acme import CertificateId, key_authorization
 from certctl.wire.acme_answers import AuthorizationAnswer, ChallengeAnswer, OrderAnswer, Problem, read_problem
 
@@ -40,7 +41,9 @@ _LOOK_AT = {
 _MOST_PLACED = 3
 
 
-async def place(client: AcmeClient, config: AcmeConfig, accounts: AccountBook, order: Order) -> str:
+async def place(
+    client: AcmeClient, config: AcmeConfig, accounts: AccountBook, precheck: Precheck | None, order: Order
+) -> str:
     """The address of a new order, or of the one that an earlier, interrupted try placed: kept, or listed by the CA.
 
     One whose address nobody knows is never finalized: it is left to expire at the CA.
@@ -52,8 +55,14 @@ async def place(client: AcmeClient, config: AcmeConfig, accounts: AccountBook, o
             found = await _find(client, accounts, identifiers, order.order_id)
         if found:
             return found
+    directory = await client.directory()
+    if precheck is not None:
+        identities = tuple(directory.meta.caa_identities)
+        method = config.challenge_type
+        prospect = Prospect(caa_identities=identities, account_url=client.account_url, method=method)
+        await precheck.judge(_names(order), prospect)
     # RFC 9773 5: what names the certificate that it replaces counts for no limit
-    exempt = config.ari_enabled and bool(_replaces(order)) and bool((await client.directory()).renewal_info)
+    exempt = config.ari_enabled and bool(_replaces(order)) and bool(directory.renewal_info)
     for _ in range(_MOST_PLACED):
         await accounts.begin_ask(config.directory_url, order, exempt=exempt)
         try:
@@ -64,6 +73,7 @@ async def place(client: AcmeClient, config: AcmeConfig, accounts: AccountBook, o
                 state = "absent" if isinstance(error, Temporary) else "declined"
                 await accounts.end_ask(order.order_id, state, error.message)
             raise
+        reach("acme.ordered")
         if await accounts.claim_order(url, order.order_id):
             return url
     raise Temporary("the orders that were placed belong to other requests already")
@@ -122,11 +132,15 @@ async def advance(
         return await _prove(client, config, solver, told, url, phase, order)
     if told.status == "ready":
         await _clean(client, solver, told, order)
+        reach("acme.finalizing")
         told, wait = await _finalize(client, told, url, order)
+        reach("acme.finalized")
     if told.status == "valid":
         if not told.certificate:
             raise TrustError("the CA calls the order valid and names no certificate")
-        return await _fetch(client, config, told.certificate)
+        issued = await _fetch(client, config, told.certificate)
+        reach("acme.fetched")
+        return issued
     if told.status == "invalid":
         await _clean(client, solver, told, order)
         raise await _why_invalid(client, told)
@@ -157,6 +171,7 @@ async def _prove(
     if not began:
         for proof in proofs:
             await solver.present(proof)
+        reach("acme.presented")
         began = epoch(order.now)
     hidden = [proof.name for proof in proofs if not await solver.is_visible(proof)]
     if hidden:
@@ -169,6 +184,7 @@ async def _prove(
     for _, challenge in asked:
         if challenge.status == "pending":
             await client.post(challenge.url, {}, "answering a challenge")
+    reach("acme.answered")
     return Pending(f"{url}#{_ANSWERED}", _SOON)
 
 

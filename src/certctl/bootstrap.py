@@ -214,6 +214,7 @@ def _context(settings: Settings, database: Database, scope: Scope, keybox: Datab
             notification_retry=settings.alerts.retry_interval,
             awaiting_approval=settings.awaiting_approval_timeout,
             awaiting_csr=settings.awaiting_csr_timeout,
+            audit_kept=settings.audit_retention,
         ),
     )
     return made

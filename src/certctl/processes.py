@@ -34,6 +34,7 @@ from certctl.connectors.base.receiver import Receiver
 from certctl.connectors.receivers import receivers_of
 from certctl.connectors.validation import Prover
 from certctl.control import batches, ca_accounts, digest, own_tls
+from certctl.control.audit_pruning import prune_due
 from certctl.control.audit_push import push_all
 from certctl.control.installation import BUILT_IN_ISSUER
 from certctl.core.errors import CertctlError, Misconfigured
@@ -68,6 +69,7 @@ _OWN_TLS_EVERY_SECONDS = 600
 _IDLE_CHECK_SECONDS = 0.2
 _CLOCK_EVERY_SECONDS = 5
 _PUSH_EVERY = timedelta(seconds=2)
+_PRUNE_EVERY = timedelta(hours=1)
 
 
 def serve(settings: Settings) -> int:
@@ -205,6 +207,10 @@ def _ticks(settings: Settings, receivers: Sequence[Receiver]) -> Any:
     )
     if receivers:
         ticks = (*ticks, Tick("audit.push", _PUSH_EVERY, partial(push_all, receivers=receivers)))
+    if settings.audit_retention:
+        names = [receiver.name for receiver in receivers]
+        due = partial(prune_due, kept=settings.audit_retention, receivers=names)
+        ticks = (*ticks, Tick("audit.prune", _PRUNE_EVERY, due))
     if settings.acme.enabled:
         ticks = (*ticks, Tick("acme", settings.acme.gc_interval, sweep))
     if settings.health.enabled:

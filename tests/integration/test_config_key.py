@@ -34,7 +34,7 @@ SEALED = {
     "notification_channels.sealed_config",
 }
 # hashes of the audit log's seal
-PUBLIC = {"audit_heads.root", "audit_leaves.hash", "audit_nodes.hash"}
+PUBLIC = {"audit_blocks.hashes", "audit_heads.root", "audit_leaves.hash", "audit_nodes.hash"}
 NEVER_FILLED = {"deployment_targets.sealed_config"}
 
 

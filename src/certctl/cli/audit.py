@@ -137,7 +137,8 @@ def verify(
         if json:
             output.print_data(told)
         elif told.intact:
-            sys.stdout.write(f"intact: {told.size} events are what was sealed\n")
+            pruned = f"; of the first {told.pruned}, which were pruned, their hashes" if told.pruned else ""
+            sys.stdout.write(f"intact: {told.size} events are what was sealed{pruned}\n")
         if not told.intact:
             raise NotIntact(f"event {told.broken_at} of the log does not hold: {told.broken}")
         return

@@ -83,6 +83,10 @@ def _run(asked: argparse.Namespace, chosen: settings.Settings) -> int:
         from certctl.cli import reference
 
         return reference.run(chosen, Path(asked.file), Path(asked.reference_key_file), dry_run=asked.dry_run)
+    if asked.command == "prune-audit":
+        from certctl.cli import pruning
+
+        return pruning.run(chosen, dry_run=asked.dry_run)
     if asked.migrate_only:
         asyncio.run(processes.migrate_only(chosen, first_install=asked.first_install))
         return 0
@@ -137,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(json=False)
     commands = parser.add_subparsers(
-        dest="command", metavar="serve|openapi|config|doctor|migrate|rotate-config-key|import-reference"
+        dest="command", metavar="serve|openapi|config|doctor|migrate|rotate-config-key|import-reference|prune-audit"
     )
     commands.add_parser("serve", help="run the control plane (the default)", epilog=EXITS)
     commands.add_parser("openapi", help="print the API's document")
@@ -171,6 +175,12 @@ def _parser() -> argparse.ArgumentParser:
         help="holds the reference product's CERTCTL_CONFIG_ENCRYPTION_KEY; 0600",
     )
     take_over.add_argument("--dry-run", action="store_true", help="open and judge all of it, write nothing")
+    prune = commands.add_parser(
+        "prune-audit",
+        help="drop audit events older than CERTCTL_AUDIT_RETENTION, as the server does every hour",
+        epilog=EXITS,
+    )
+    prune.add_argument("--dry-run", action="store_true", help="say what would be dropped, and why no more")
     ways = commands.add_parser("migrate", help="list the revisions, print the SQL of a way back").add_subparsers(
         dest="way", required=True, metavar="list|down"
     )

@@ -141,9 +141,14 @@ def _judge_older(hashes: list[bytes], trailer: SealProof, head: Checkpoint, note
         raise NotIntact(f"the older head: {error}") from error
     if older.size > head.size:
         raise NotIntact(f"events are gone: an older head tells of {older.size}, this export's of {head.size}")
-    if trailer.start > 0 or trailer.end < older.size:
-        raise NotIntact(f"an older head is held against an export from the first event to the {older.size}th at least")
-    if merkle.root(hashes[: older.size]) != older.root:
+    if trailer.start >= older.size or trailer.end < older.size:
+        raise NotIntact(
+            f"an older head of {older.size} events is held against an export that holds the last of them at least; "
+            f"where they were pruned, ask for the proof: certctl audit consistency {older.size}"
+        )
+    before = len(merkle.complete_parts(0, trailer.start))  # the first of what lies beside lies before, in every tree
+    beside = [bytes.fromhex(each) for each in trailer.beside[:before]]
+    if merkle.root_around(hashes[: older.size - trailer.start], trailer.start, older.size, beside) != older.root:
         raise NotIntact(
             f"the first {older.size} events are not those that an older head tells of: the log was rewritten"
         )

@@ -19,7 +19,7 @@ from certctl.core.events import EventType
 from certctl.core.scope import Scope
 from certctl.lifecycle import approve
 from certctl.lifecycle.context import Context
-from certctl.store import approvals, catalogue, views
+from certctl.store import approvals, audit_pruning, catalogue, views
 from certctl.store.tx import Tx
 
 BOOTSTRAP = "bootstrap"
@@ -114,7 +114,8 @@ async def _setters(tx: Tx, ctx: Context, name: str, at: datetime) -> set[str]:
     and who signs in with a password that another gave them can set the next one under their own name.
     """
     rows = await ledger.about(tx, ctx.scope, breakglass.SUBJECT, name, EventType.CONFIG_UPDATED)
-    return {row.actor for row in rows if row.created_at <= at and breakglass.PASSWORD in row.details["fields"]}
+    told = {row.actor for row in rows if row.created_at <= at and breakglass.PASSWORD in row.details["fields"]}
+    return told | await audit_pruning.setters(tx, ctx.scope, name, at)
 
 
 async def _descent(tx: Tx, ctx: Context, name: str) -> tuple[list[str], ApiKey | None]:

@@ -136,7 +136,7 @@ async def extract(ctx: Context, actor: Actor, since: datetime | None, until: dat
         raise NotFound("nothing was sealed yet; the first events are within seconds")
     async with ctx.database.read() as tx:
         if since is None and until is None:
-            start, end = 0, head.size
+            start, end = min(seal_now.tree.pruned_size, head.size), head.size
         else:
             start, end = await audit_tree.range_between(tx, ctx.scope, since, until)
             start, end = min(start, head.size), min(end, head.size)

@@ -55,6 +55,7 @@ AUTH_EVENTS = frozenset(
         EventType.ACME_ACCOUNT_KEY_ROLLED,
         EventType.CALL_DENIED,
         EventType.AUDIT_EXPORTED,
+        EventType.AUDIT_PRUNED,
     }
 )
 CONFIG_EVENTS = frozenset(

@@ -105,6 +105,7 @@ class EventType(StrEnum):
     ACME_CHALLENGE_COMPLETED = "acme_challenge_completed"
     ACME_AUTHORIZATION_DEACTIVATED = "acme_authorization_deactivated"
     AUDIT_EXPORTED = "audit_exported"
+    AUDIT_PRUNED = "audit_pruned"
     CALL_DENIED = "call_denied"
     HEALTH_CHANGED = "health_status_changed"
     HEALTH_ACKNOWLEDGED = "health_check_acknowledged"

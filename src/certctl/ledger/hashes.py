@@ -5,7 +5,7 @@ from __future__ import annotations
 from certctl.core.errors import TrustError
 from certctl.core.scope import Scope
 from certctl.pki import merkle
-from certctl.store import audit_tree
+from certctl.store import audit_pruning, audit_tree
 from certctl.store.audit_tree import FANOUT
 from certctl.store.tx import Tx
 
@@ -40,5 +40,8 @@ class Hashes:
         key = (level, number)
         if key not in self._blocks:
             start = number * FANOUT
-            self._blocks[key] = await audit_tree.hashes(self._tx, self._scope, level, start, start + FANOUT)
+            found = await audit_tree.hashes(self._tx, self._scope, level, start, start + FANOUT)
+            if level == 0 and not found:
+                found = await audit_pruning.blocks(self._tx, self._scope, start, start + FANOUT) or []
+            self._blocks[key] = found
         return self._blocks[key]

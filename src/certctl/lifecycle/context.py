@@ -53,6 +53,8 @@ class Patience:
     # a job that has waited so long, for people or for the one who makes its key, has failed
     awaiting_approval: timedelta = timedelta(hours=168)
     awaiting_csr: timedelta = timedelta(hours=24)
+    # how long audit events are kept; none: for ever
+    audit_kept: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ocsp_responder_validity: timedelta
     ocsp_responder_grace: timedelta
     audit_verify_interval: timedelta
+    audit_retention: timedelta
     session_gc_interval: timedelta
     issuers_allowed_networks: tuple[str, ...]
     issuers_scripts_folder: Path | None
@@ -169,6 +170,12 @@ SECTIONS: dict[str, dict[str, Variable]] = {
             "how often the whole audit log is held against its seal; what is new is, every five minutes",
             "6h",
             shortest="1s",
+        ),
+        "audit_retention": duration(
+            "CERTCTL_AUDIT_RETENTION",
+            "how long audit events are kept; older ones are dropped once sealed, verified and pushed; 0s: for ever",
+            "0s",
+            shortest="0s",
         ),
         "agent_health_check_interval": duration(
             "CERTCTL_SCHEDULER_AGENT_HEALTH_CHECK_INTERVAL",

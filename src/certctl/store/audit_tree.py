@@ -31,6 +31,7 @@ class Tree(Struct, frozen=True, kw_only=True):
     walked_at: datetime | None
     broken_at: int | None
     broken: str
+    pruned_size: int
 
 
 class Head(Struct, frozen=True):

@@ -101,6 +101,8 @@ async def show_seal(request: ApiRequest) -> SealView:
         walked_at=tree.walked_at,
         broken_at=tree.broken_at,
         broken=tree.broken,
+        pruned_size=tree.pruned_size,
+        retention=str(request.ctx.patience.audit_kept or ""),
     )
 
 
@@ -126,6 +128,7 @@ async def verify_seal(request: ApiRequest) -> SealVerification:
         intact=broken is None,
         broken_at=broken.leaf_index if broken else None,
         broken=broken.what if broken else "",
+        pruned=found.pruned,
     )
 
 

@@ -53,7 +53,8 @@ class SealTrailer(Struct, frozen=True, kw_only=True):
 class SealView(Struct, frozen=True, kw_only=True):
     """How the seal stands. `size` events are sealed under `checkpoint`, `unsealed` wait for it (a second or two).
 
-    `broken_at` is the first entry that was found not to be what was sealed; `broken` says what is wrong with it.
+    `broken_at` is the first entry that was found not to be what was sealed; `broken` says what is wrong with it. The
+    first `pruned_size` events were dropped by the policy that keeps them for `retention` (empty: for ever).
     """
 
     origin: str
@@ -66,6 +67,8 @@ class SealView(Struct, frozen=True, kw_only=True):
     walked_at: datetime | None = None
     broken_at: int | None = None
     broken: str = ""
+    pruned_size: int = 0
+    retention: str = ""
 
 
 class InclusionView(Struct, frozen=True, kw_only=True):
@@ -97,6 +100,8 @@ class SealVerification(Struct, frozen=True, kw_only=True):
     intact: bool
     broken_at: int | None = None
     broken: str = ""
+    # so many of `size` were dropped by the retention; of these the hashes hold
+    pruned: int = 0
 
 
 class AuditReceiverView(Struct, frozen=True, kw_only=True, omit_defaults=True):

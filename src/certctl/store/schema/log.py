@@ -110,6 +110,8 @@ audit_tree = Table(
     c.time("walked_at"),
     Column("broken_at", BigInteger, nullable=True),
     c.words("broken"),
+    # the first so many events are gone: pruned, block by block
+    Column("pruned_size", BigInteger, nullable=False, server_default="0"),
     c.born(),
     PrimaryKeyConstraint("tenant_id"),
 )
@@ -123,6 +125,27 @@ audit_leaves = Table(
     Column("hash", LargeBinary, nullable=False),
     PrimaryKeyConstraint("tenant_id", "leaf_index"),
     UniqueConstraint("tenant_id", "seq"),
+)
+
+# hashes of leaves whose events were pruned, 256 together in a row
+audit_blocks = Table(
+    "audit_blocks",
+    c.metadata,
+    c.key("tenant_id"),
+    Column("position", BigInteger, nullable=False),
+    Column("hashes", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "position"),
+)
+
+# who set a break-glass password for whom, of events that were pruned: approvals go by it
+breakglass_setters = Table(
+    "breakglass_setters",
+    c.metadata,
+    c.key("tenant_id"),
+    c.key("name"),
+    c.key("setter"),
+    c.time("first_set_at", nullable=False),
+    PrimaryKeyConstraint("tenant_id", "name", "setter"),
 )
 
 # roots of complete subtrees of 256, 65536, ... leaves: level 1, 2, ...

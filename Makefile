@@ -8,7 +8,7 @@ DEMO_DIR ?= .demo
 TESTS ?= tests
 WORKERS ?= 2
 
-.PHONY: help demo fleet agent test faults fuzz lint bench format requirements peers clean
+.PHONY: help demo fleet screenshots agent test faults fuzz lint bench format requirements peers clean
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,6 +19,9 @@ demo: .venv/server.done  ## play one certificate's whole life (ONCE=1 plays it a
 
 fleet: .venv/server.done  ## fill a fleet of samples and show its dashboard (ONCE=1 fills and ends, CERTIFICATES=3000)
 	$(BIN)/certctl demo --fleet --data-dir $(DEMO_DIR)/fleet $(if $(CERTIFICATES),--certificates $(CERTIFICATES)) $(if $(ONCE),--once)
+
+screenshots: .venv/dev.done  ## every page over a fleet of samples into build/screenshots (DOCS=1: the eight of docs/screenshots, wants Pillow)
+	$(BIN)/python scripts/screenshots $(if $(DOCS),--docs)
 
 agent: .venv/bin/python  ## build certctl-agent as one file into dist/ (AGENT=--all: every machine and Python)
 	$(BIN)/python scripts/build-agent $(AGENT)

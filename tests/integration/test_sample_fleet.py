@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -179,7 +178,7 @@ def test_the_command_fills_tells_where_to_look_and_plays_the_hosts(tmp_path):
             client.send(calls.renew_certificate(known.id))
             until(lambda: _is_proved(client, known.id, before), running, told)
     finally:
-        running.send_signal(signal.SIGINT)
+        running.terminate()
         running.wait(60)
 
 

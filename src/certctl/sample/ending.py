@@ -93,6 +93,7 @@ async def furnish(ctx: Context, plan: Plan) -> None:
 async def _ask_two_people(ctx: Context, plan: Plan) -> None:
     hosts = [host for host in plan.hosts if host.silent_since is None and host.retired_at is None]
     payments = TEAMS[0]
+    hosts = [host for host in hosts if host.team is payments] or hosts
     wanted = _CARD_DATA[: max(2, min(len(_CARD_DATA), len(plan.lives) // 400))]
     for at, application in enumerate(wanted):
         certificate_id, name = f"{MARK}-card-{application}", f"{application}.cards.pay.example.com"

@@ -195,7 +195,9 @@ def _hosts(seed: int, certificates: int, now: datetime) -> list[HostPlan]:
         numbers[stem] = numbers.get(stem, 0) + 1
         enrolled = now - HISTORY - timedelta(days=lot.uniform(4, 14))
         # the first few are what an overview has to tell of: silent since hours and days, and retired
-        silent = now - timedelta(hours=(31, 620, 2.4, 160)[at % 4]) if at < max(2, min(count // 12, 12)) else None
+        silent = (
+            now - timedelta(hours=(31, 620, 2.4, 160, 9, 47)[at % 6]) if at < max(2, min(count // 12, 12)) else None
+        )
         retired = now - timedelta(days=lot.uniform(8, 60)) if at >= count - max(1, count // 30) else None
         found.append(
             HostPlan(

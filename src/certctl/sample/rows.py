@@ -26,7 +26,6 @@ from certctl.store import schema
 
 ISSUER = "iss-local"
 CERTCTL = Actor(id=SYSTEM.id, type=SYSTEM.type, request_id=MARK)
-WHY_FAILED = "nginx.validate: cannot load certificate key: no such file or directory; the old pair was put back"
 _PLACES_TAKE = (1.2, 3.7)
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -70,6 +69,11 @@ class Batch:
         """One event of a certificate more."""
         event = Event(type=kind, subject_type="certificate", subject_id=subject_id, actor=actor, details=details)
         self.events.append((at, event))
+
+
+def why_failed(target_type: str) -> str:
+    """What a host says whose server refuses the new pair."""
+    return f"{target_type.lower()}.validate ended with 1: the key file cannot be read; the old pair was put back"
 
 
 def agent(holder_id: str) -> Actor:
@@ -166,7 +170,7 @@ def _deployed(
     status = DeploymentStatus.VERIFIED if cycle.is_last else DeploymentStatus.SUPERSEDED
     told: dict[str, Any] = {"job_id": job_id, "target_id": place.id, "version_id": cycle.version_id}
     if cycle.is_last and life.fate is Fate.UNDEPLOYED:
-        status, error, seen = DeploymentStatus.FAILED, WHY_FAILED, ""
+        status, error, seen = DeploymentStatus.FAILED, why_failed(place.host.target_type), ""
         batch.tell(applied, EventType.DEPLOYMENT_FAILED, life.id, by, **told, error=error, error_kind="rejected")
     elif cycle.is_last and life.fate is Fate.DRIFTED:
         seen = hashlib.sha256(f"another/{cycle.version_id}".encode()).hexdigest()

@@ -10,6 +10,7 @@ from litestar.params import FromPath
 from msgspec import Struct
 
 from certctl import ledger
+from certctl.core.catalogue import RenewalPolicy
 from certctl.core.certificate import CLIENT_HOLDER, EXTERNAL_HOLDER, Version
 from certctl.core.errors import CertctlError
 from certctl.core.scope import Scope
@@ -26,6 +27,7 @@ from certctl.web.compare import Difference, differences, fields_of
 from certctl.web.guard import needs
 from certctl.web.marks import Facts, Mark
 from certctl.web.pages import render
+from certctl.web.reasons import cure_of
 from certctl.web.request import WebRequest
 from certctl.web.rows import Names, gather, names_of, planned
 from certctl.web.story import actors, story
@@ -94,6 +96,7 @@ async def show(request: WebRequest, certificate_id: FromPath[str]) -> Response[s
         c=certificate,
         facts=facts,
         mark=marks.mark(facts),
+        why=_why(facts, policy),
         truths=_thread(facts, shown, names),
         axis=axis,
         ticks=date_ticks(axis),
@@ -205,6 +208,14 @@ def _thread(facts: Facts, shown: Sequence[Shown], names: Names) -> list[marks.Tr
     chain = _("Its chain was verified to the CA's root when it was issued.") if current else ""
     told.append(deepened(trusted, "", chain))
     return told
+
+
+def _why(facts: Facts, policy: RenewalPolicy | None) -> str:
+    """Why it does not go on by itself: what a silent host holds up is said so, and not by the id of a job."""
+    said = facts.certificate.status_reason
+    if said and not facts.certificate.failures and any(marks.silent(place) for place in facts.places):
+        return cure_of(facts, policy).why
+    return said
 
 
 def _issued_notes(facts: Facts, current: Sequence[Shown], names: Names) -> tuple[str, str, str]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from litestar import Response, get
 from msgspec import Struct
+from msgspec.structs import replace
 
+from certctl.core.certificate import Certificate
 from certctl.core.scope import Scope
 from certctl.store.listings import CERTIFICATES, TARGETS
 from certctl.store.lists import Asked, read_list
+from certctl.store.stats import IN_USE
+from certctl.store.tx import Tx
 from certctl.web import marks
 from certctl.web.entries import entries
 from certctl.web.guard import needs
@@ -61,7 +66,8 @@ async def _certificates(request: WebRequest, word: str) -> Shelf:
     now = request.ctx.now()
     async with request.ctx.database.read() as tx:
         found = await read_list(tx, request.visible, CERTIFICATES, asked)
-        gathered = await gather(tx, request.visible, found.data, now)
+        best = await _in_use_first(tx, request.visible, found.data, asked)
+        gathered = await gather(tx, request.visible, best, now)
     options = []
     for facts in gathered:
         mark: Mark = marks.mark(facts)
@@ -90,6 +96,17 @@ async def _certificates(request: WebRequest, word: str) -> Shelf:
             )
         )
     return Shelf(heading=heading, options=options)
+
+
+async def _in_use_first(tx: Tx, scope: Scope, found: Sequence[Certificate], asked: Asked) -> list[Certificate]:
+    """What was revoked or archived ended long ago and would come first: who looks for a name means the living one."""
+    if all(each.status in IN_USE for each in found):
+        return list(found)
+    living = (
+        await read_list(tx, scope, CERTIFICATES, replace(asked, filters={"status": tuple(map(str, IN_USE))}))
+    ).data
+    known = {each.id for each in living}
+    return [*living, *(each for each in found if each.id not in known)][: asked.limit]
 
 
 def _quoted(word: str) -> str:

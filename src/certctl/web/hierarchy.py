@@ -33,6 +33,7 @@ from certctl.web.pages import render
 from certctl.web.request import Fields, WebRequest
 from certctl.web.words import gettext as _
 
+_CLEAR = 15.0  # percent of the axis
 _AT = "/issuers/{issuer_id:str}/hierarchy"
 _SOON = timedelta(days=180)
 _NOT_ASKED = frozenset(
@@ -71,7 +72,8 @@ async def show(request: WebRequest, issuer_id: FromPath[str]) -> Response[str]:
         issuer=issuer,
         nodes=nodes,
         axis=axis,
-        ticks=date_ticks(axis, 5),
+        # years are long words: few of them, and none under the word "now"
+        ticks=[each for each in date_ticks(axis, 4) if abs(float(each.x.rstrip("%")) - axis.at(axis.now)) > _CLEAR],
         next_end=min(ends, default=None),
         addresses={node.ca.id: request.ctx.addresses.crl(node.ca.id) for node in nodes},
     )

@@ -40,7 +40,7 @@ def cure_of(facts: Facts, policy: RenewalPolicy | None) -> Cure:
             _silence(facts, quiet.agent_name, quiet.last_heartbeat_at), f"/agents/{quiet.agent_id}", _("Open agent")
         )
     if certificate.failures:
-        said = certificate.status_reason or _("no reason was given")
+        said = certificate.status_reason.removeprefix("renewal failed: ") or _("no reason was given")
         why = (
             _("Renewal failed {number} times in a row: {said}")
             if certificate.failures > 1

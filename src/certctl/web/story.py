@@ -163,5 +163,7 @@ def _more(details: Mapping[str, Any]) -> str:
         if isinstance(value, list | tuple):
             value = ", ".join(str(each) for each in value)
         if value:
-            found.append(form().format(str(value)[:_LONGEST]))
+            text = str(value)[:_LONGEST]
+            # reasons of ours are names; people read words
+            found.append(form().format(text.replace("_", " ") if name == "reason" and " " not in text else text))
     return ". ".join(found)

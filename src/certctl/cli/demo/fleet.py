@@ -9,10 +9,12 @@ import asyncio
 import hashlib
 import hmac
 import secrets
+import signal
 import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 from rich.markup import escape
@@ -42,6 +44,7 @@ def show(data_dir: Path, *, once: bool, certificates: int, seed: int) -> int:
     except OSError as error:
         console.print(f"[red]{escape(str(data_dir))} cannot be used:[/] {escape(str(error))}")
         return 1
+    signal.signal(signal.SIGTERM, _interrupt)
     began = time.monotonic()
     players: Players | None = None
     try:
@@ -77,6 +80,10 @@ def show(data_dir: Path, *, once: bool, certificates: int, seed: int) -> int:
             players.stop()
         house.children.stop()
     return 0
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 async def _fill(house: Installation, certificates: int, seed: int, status: Status) -> Plan:

@@ -24,12 +24,13 @@ from certctl.pki.fingerprints import sha256_hex
 from certctl.pki.keys import generate_private_key
 from certctl.pki.pem import read_certificates
 from certctl.sample.plan import Fate, HostPlan, Plan
-from certctl.sample.rows import WHY_FAILED
+from certctl.sample.rows import why_failed
 from certctl.wire.agent import PROTOCOL_HEADER, CsrReport, StatusReport, VerifyReport, Work, WorkItem
 
 _WAIT_SECONDS = 25
 _AGAIN_SECONDS = 5.0
 _LONGEST_ANSWER = 60.0
+_ELSEWHERE = "another program listens on the port and serves a certificate of its own; the old pair was put back"
 
 
 class Players:
@@ -96,7 +97,6 @@ class Players:
             await self._call(client, host, "POST", f"/agents/{host.id}/jobs/{item.id}/status", said)
         elif item.step_kind == "verify":
             seen = self._serves.get(item.target_id, item.fingerprint_sha256)
-            seen = sha256_hex(seen.encode()) if item.target_id in self._elsewhere else seen
             sight = VerifyReport(
                 target_id=item.target_id,
                 expected_fingerprint=item.fingerprint_sha256,
@@ -114,9 +114,10 @@ class Players:
             await self._call(client, host, "POST", f"/agents/{host.id}/jobs/{item.id}/status", said)
 
     def _deployed(self, item: WorkItem) -> StatusReport:
-        if item.target_id in self._broken:
+        if item.target_id in self._broken or item.target_id in self._elsewhere:
+            why = why_failed(item.target_type) if item.target_id in self._broken else _ELSEWHERE
             return StatusReport(
-                status="Failed", error=WHY_FAILED, error_kind="rejected", step_id=item.step_id, fence=item.fence
+                status="Failed", error=why, error_kind="rejected", step_id=item.step_id, fence=item.fence
             )
         before = self._serves.get(item.target_id, "")
         self._serves[item.target_id] = sha256_hex(read_certificates(item.certificate_pem)[0])

@@ -23,6 +23,7 @@ from certctl.connectors import registry
 from certctl.connectors.base.issuer import Issuer
 from certctl.connectors.base.notifier import Notifier
 from certctl.connectors.dial import DialPolicy
+from certctl.connectors.http import KeptClients
 from certctl.control import ca_accounts, channels, config_key
 from certctl.control.config_key import Rotation
 from certctl.control.installation import (
@@ -84,6 +85,7 @@ async def open_house(
         database = Database(
             settings.database_url, max_connections=settings.database_max_connections, silence=_silence(settings.lease)
         )
+        clients = KeptClients()
         try:
             await presence.wait_until_there(database, settings.database_wait)
             clock = clock or await _clock_of(settings, database)
@@ -96,12 +98,13 @@ async def open_house(
             scope = Scope.whole(DEFAULT_TENANT)
             sealer = await open_sealer(database, scope, passphrase, clock)
             ctx = _context(
-                settings, database, scope, DatabaseSigner(partial(_load_key, database, scope), sealer), clock
+                settings, database, scope, DatabaseSigner(partial(_load_key, database, scope), sealer), clock, clients
             )
             await ensure_installation(ctx, settings.ca_common_name)
             await channels.keep_environment(ctx, settings.alerts.channels)
             yield House(settings, database, ctx, Wakeups(), _bootstrap_token(settings))
         finally:
+            await clients.aclose()
             await database.close()
 
 
@@ -169,7 +172,14 @@ async def rotate_config_key(settings: Settings, new_key_file: Path, *, dry_run: 
     return done
 
 
-def _context(settings: Settings, database: Database, scope: Scope, keybox: DatabaseSigner, clock: Clock) -> Context:
+def _context(
+    settings: Settings,
+    database: Database,
+    scope: Scope,
+    keybox: DatabaseSigner,
+    clock: Clock,
+    clients: KeptClients,
+) -> Context:
     addresses = PkiAddresses(settings.pki_base_url)
     services = {
         "cas": partial(_issuing_ca, database, scope),
@@ -178,6 +188,7 @@ def _context(settings: Settings, database: Database, scope: Scope, keybox: Datab
         "addresses": addresses,
         "answers": ca_accounts.Answers(lambda: made),
         "hosts": prove.Hosts(lambda: made),
+        "clients": clients,
         "scripts_folder": settings.issuers_scripts_folder,
         "dial_policy": DialPolicy(
             purpose="asking a CA", allow=settings.issuers_allowed_networks, setting="CERTCTL_ISSUERS_ALLOWED_NETWORKS"

@@ -9,9 +9,11 @@ import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from certctl.connectors import http
 from certctl.core.catalogue import IssuerRecord
 from certctl.lifecycle import renew, suggest
 from certctl.pki.certs import read_certificate
@@ -102,7 +104,15 @@ def open_ca_house_again(data_dir: Path, url: str):
     return open_ca_house(data_dir, url, again=True)
 
 
-async def test_a_profile_and_a_preferred_chain(tmp_path, names, ca):
+async def test_a_profile_and_a_preferred_chain(tmp_path, names, ca, monkeypatch):
+    """Over connections that are kept: an order is asked about many times, and each look was a handshake once."""
+    opened, connect = [], http.connect
+
+    async def counted(host: str, port: int, *given: Any, **more: Any) -> Any:
+        opened.append(port)
+        return await connect(host, port, *given, **more)
+
+    monkeypatch.setattr(http, "connect", counted)
     alternate = read_certificate(read_certificates(ca.ask("/roots/1").text)[0])
     async with open_ca_house(tmp_path) as house:
         more = {"profile": "shortlived", "preferred_chain": alternate.common_name}
@@ -112,6 +122,7 @@ async def test_a_profile_and_a_preferred_chain(tmp_path, names, ca):
         leaf, *rest = (read_certificate(der) for der in read_certificates(version["pem_chain"]))
         assert leaf.not_after - leaf.not_before <= timedelta(days=6, seconds=1)
         assert rest[-1].issuer == alternate.subject
+        assert 1 <= opened.count(ca.port) <= 3, opened
 
         await house.api.call("PATCH", "/api/v1/issuers/iss-acme", {"config": {"profile": "no-such"}})
         await house.ask("cert-2", f"web2.{ZONE}")

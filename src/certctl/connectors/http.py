@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl as tls
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -50,6 +50,29 @@ def client(
         trust_env=False,
         headers={"Accept-Encoding": "identity", "User-Agent": "certctl"},
     )
+
+
+class KeptClients:
+    """Clients that stay open between conversations, one a key: a connection that is idle is used again.
+
+    As many as there are other sides with a set-up of their own; idle connections close by themselves.
+    """
+
+    def __init__(self) -> None:
+        self._clients: dict[Hashable, httpx.AsyncClient] = {}
+
+    def of(self, key: Hashable, make: Callable[[], httpx.AsyncClient]) -> httpx.AsyncClient:
+        """The client of this key; made on first use, and never closed by whoever asks."""
+        found = self._clients.get(key)
+        if found is None:
+            found = self._clients[key] = make()
+        return found
+
+    async def aclose(self) -> None:
+        """Close them all: the process ends."""
+        clients, self._clients = list(self._clients.values()), {}
+        for each in clients:
+            await each.aclose()
 
 
 def tls_context(ca_file: Path | None = None, *, ca_pem: str = "") -> tls.SSLContext:

@@ -57,7 +57,7 @@ ISSUERS: tuple[Entry, ...] = (
         "certctl.connectors.issuers.acme",
         "AcmeIssuer",
         "AcmeConfig",
-        ("config", "accounts", "solver", "precheck", "dial_policy"),
+        ("config", "accounts", "solver", "precheck", "dial_policy", "clients"),
     ),
 )
 

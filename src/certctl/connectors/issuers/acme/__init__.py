@@ -54,12 +54,14 @@ class AcmeIssuer:
         solver: Solver,
         precheck: Precheck | None,
         dial_policy: DialPolicy,
+        clients: http.KeptClients,
     ) -> None:
         self._config = config
         self._accounts = accounts
         self._solver = solver
         self._precheck = precheck
         self._policy = dial_policy
+        self._clients = clients
 
     async def submit(self, order: Order) -> Issued | Pending:
         """Place an order, or find the one that an earlier try placed; its address is the reference."""
@@ -117,32 +119,34 @@ class AcmeIssuer:
 
     async def roll_key(self) -> str:
         """Change the account's key; a change that broke off is brought to its end."""
-        async with self._session() as session:
-            with _errors():
-                return await roll_key(session, self._config, self._accounts)
+        with _errors():
+            return await roll_key(self._session(), self._config, self._accounts)
 
     @contextlib.asynccontextmanager
     async def _talk(self, *, account: bool = True) -> AsyncIterator[AcmeClient]:
-        async with self._session() as session:
-            with _errors():
-                if account:
-                    client = await known_account(session, self._config, self._accounts)
-                else:
-                    kept = await self._accounts.open(self._config.directory_url)
-                    client = AcmeClient(session, self._config.directory_url, load_private_key(kept.key_pem))
-                try:
-                    yield client
-                except CaRefusal as refusal:
-                    if refusal.problem.kind == "accountDoesNotExist" and account:
-                        await self._accounts.registered(self._config.directory_url, "")
-                    raise
+        session = self._session()
+        with _errors():
+            if account:
+                client = await known_account(session, self._config, self._accounts)
+            else:
+                kept = await self._accounts.open(self._config.directory_url)
+                client = AcmeClient(session, self._config.directory_url, load_private_key(kept.key_pem))
+            try:
+                yield client
+            except CaRefusal as refusal:
+                if refusal.problem.kind == "accountDoesNotExist" and account:
+                    await self._accounts.registered(self._config.directory_url, "")
+                raise
 
-    @contextlib.asynccontextmanager
-    async def _session(self) -> AsyncIterator[httpx.AsyncClient]:
+    def _session(self) -> httpx.AsyncClient:
+        """The process's connections to this CA: an order is asked about many times."""
         pem = self._config.ca_certificates_pem
-        context = http.tls_context(ca_pem=pem) if pem else None
-        async with http.client(self._policy, timeout=_TIMEOUT, most_body_bytes=1024 * 1024, context=context) as session:
-            yield session
+
+        def make() -> httpx.AsyncClient:
+            context = http.tls_context(ca_pem=pem) if pem else None
+            return http.client(self._policy, timeout=_TIMEOUT, most_body_bytes=1024 * 1024, context=context)
+
+        return self._clients.of(("acme", self._config.directory_url, pem), make)
 
 
 @contextlib.contextmanager

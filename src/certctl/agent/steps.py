@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 PREPARE, PROVE, DEPLOY, VERIFY, PLAN = "prepare", "prove", "deploy", "verify", "plan"
-KINDS = (PREPARE, PROVE, DEPLOY, VERIFY, PLAN)
+KINDS = (PREPARE, DEPLOY, VERIFY, PLAN, PROVE)
 
 
 class Steps:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from certctl.cli import options, output
 from certctl.cli.connection import connect
-from certctl.client.models.stats import ForecastCollisions, ForecastMonth, ForecastQueue, RenewalForecast
+
+if TYPE_CHECKING:  # the help loads no HTTP client
+    from certctl.client.models.stats import ForecastCollisions, ForecastMonth, ForecastQueue, RenewalForecast
 
 _BAR = 30
 _EIGHTHS = " ▏▎▍▌▋▊▉"

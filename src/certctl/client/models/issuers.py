@@ -76,7 +76,7 @@ class IssuerAccountView(Struct, frozen=True, kw_only=True):
 class ResumeBody(Struct, frozen=True, kw_only=True):
     """What to resume; without `certificate_id` all that is paused at the issuer."""
 
-    certificate_id: str = ""
+    certificate_id: Id = ""
 
 
 class ResumedAnswer(Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from certctl.bootstrap import open_house
 from certctl.connectors.issuers.local import LocalIssuer
 from certctl.core.errors import Rejected
-from certctl.lifecycle import renew
+from certctl.lifecycle import observe, renew
 from certctl.store import counters
 from certctl.telemetry import metrics
 from certctl.telemetry.metrics import Kind, Place
@@ -252,6 +252,8 @@ async def test_every_declared_fleet_metric_is_told(api):
     target_id = await api.target(agent)
     await issue(api, agent, target_id)
     await api.call("POST", "/api/v1/certificates/mc-shop/renew")
+    await api.made("/api/v1/health-checks", {"endpoint": "169.254.169.254:443"})
+    await observe.look(api.house.ctx)
     api.clock.moment += timedelta(seconds=5)
     names = {name for name, _ in await scrape(api)}
     told = {name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count") for name in names}

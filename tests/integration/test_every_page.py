@@ -66,6 +66,7 @@ def addresses(ids: dict[str, str]) -> list[str]:
     ]
     found += [f"/{word}/new?type={type_}" for word, type_ in _CHOSEN.items()]
     found += ["/jobs?status=Failed", "/jobs?q=shop.example.com", "/agents?status=Offline", "/approvals?state=approved"]
+    found += ["/forecast?orders=1&per_hours=9&bound=*", "/forecast?orders=%3Cscript%3Ealert(1)%3C/script%3E"]
     found += ["/violations?resolved=true", "/find?q=%3E", "/find?q=shop", "/certificates?q=shop", "/audit?q=two"]
     found += [
         "/notifications?status=skipped",

@@ -20,6 +20,7 @@ from certctl.pki.algorithms import KeyAlgorithm
 from certctl.pki.csr import build_csr, csr_pem
 from certctl.pki.keys import generate_private_key
 from integration.api_house import open_api
+from integration.test_web import Visitor
 
 DAY = 86400
 
@@ -66,6 +67,9 @@ async def test_what_stands_is_renewed_in_thought(api):
     assert clash["unspread"]["longest_wait_hours"] == 24
     assert clash["unspread"]["hours_over"] > clash["spread"]["hours_over"]
 
+    everyone = await api.get("/api/v1/stats/renewal-forecast?limited=*")
+    assert everyone["months"] == bound["months"]
+
     until = (now + timedelta(days=20)).date()
     near = await api.get(f"/api/v1/stats/renewal-forecast?until={until}")
     assert sum(one["renewals"] for one in near["months"]) == 0
@@ -73,6 +77,23 @@ async def test_what_stands_is_renewed_in_thought(api):
     key = await api.key("r-viewer", teams=["t-web"])
     seen = await api.get("/api/v1/stats/renewal-forecast", key=key)
     assert seen["certificates"] == 1, "another team's fleet is nobody's business"
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_the_page_shows_the_same_and_judges_what_is_asked(api):
+    visitor = Visitor(api)
+    await visitor.sign_in(api.admin)
+    assert "Nothing to foresee yet" in (await visitor.get("/forecast")).text
+    await issue(api, "a.example", 90)
+    own = (await visitor.get("/forecast")).text
+    assert "None of these comes from a CA of public trust" in own
+    bound = (await visitor.get("/forecast?bound=*&orders=1&per_hours=24")).text
+    assert "From 15 Mar on: at most 47 days" in bound
+    assert "Nobody waits." in bound
+    wrong = (await visitor.get("/forecast?orders=many&per_hours=0")).text
+    assert wrong.count('aria-invalid="true"') == 2
+    assert 'value="many"' in wrong
+    await visitor.http.aclose()
 
 
 @pytest.mark.parametrize(

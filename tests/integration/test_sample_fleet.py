@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -180,6 +181,8 @@ def test_the_command_fills_tells_where_to_look_and_plays_the_hosts(tmp_path):
     finally:
         running.terminate()
         running.wait(60)
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", memory["ports"]["api"])), "its server has ended with it"
 
 
 def _is_heard_of(life):

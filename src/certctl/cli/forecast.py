@@ -21,7 +21,7 @@ def forecast(
     until: Annotated[datetime | None, typer.Option("--until", formats=["%Y-%m-%d"], help="The last day.")] = None,
     limited: Annotated[
         list[str] | None,
-        typer.Option("--limited", help="An issuer that the limits of public trust bind; else each ACME."),
+        typer.Option("--limited", help="An issuer that the limits of public trust bind, * for all; else each ACME."),
     ] = None,
     orders: Annotated[int, typer.Option("--orders", help="The CA's rate limit: so many orders...", min=0)] = 0,
     per_hours: Annotated[int, typer.Option("--per-hours", help="...within so many hours.", min=0)] = 0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
 
@@ -19,6 +19,16 @@ from certctl.store.tx import Tx
 
 # kinds of issuers whose certificates the public trusts, as far as the kind tells
 PUBLIC_KINDS = frozenset({"ACME"})
+
+
+EVERYONE = "*"
+# the last limit that is decided has been in force for a while by then
+_LAST_YEAR = 2030
+
+
+def default_end(now: datetime) -> datetime:
+    """Until when a forecast goes if nobody says: the end of 2030, or of next year."""
+    return datetime(max(_LAST_YEAR, now.year + 1) + 1, 1, 1, tzinfo=UTC)
 
 
 class Month(Struct, frozen=True, kw_only=True):
@@ -50,7 +60,7 @@ class Forecast(Struct, frozen=True, kw_only=True):
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """`limited`: the issuers that the limits bind, or None for those whose kind says so."""
+    """`limited`: the issuers that the limits bind, EVERYONE for all, or None for those whose kind says so."""
 
     until: datetime
     limited: frozenset[str] | None = None
@@ -61,8 +71,12 @@ async def foresee(ctx: Context, visible: Scope, asked: Asked) -> Forecast:
     """Count what stands, and renew it in thought."""
     async with ctx.database.read() as tx:
         standing = await cohorts(tx, visible)
-        issuers = frozenset(one.issuer_id for one in standing)
-        limited = issuers & asked.limited if asked.limited is not None else await _public(tx, ctx.scope, issuers)
+        # what was imported has none
+        issuers = frozenset(one.issuer_id for one in standing if one.issuer_id)
+        if asked.limited is None:
+            limited = await _public(tx, ctx.scope, issuers)
+        else:
+            limited = issuers if EVERYONE in asked.limited else issuers & asked.limited
         policy_ids = tuple({one.renewal_policy_id for one in standing})
         policies = await catalogue.many(tx, ctx.scope, RenewalPolicy, policy_ids)
     began = ctx.now().replace(minute=0, second=0, microsecond=0)

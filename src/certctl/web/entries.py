@@ -52,6 +52,7 @@ def entries(counts: Summary | None) -> list[tuple[str, list[Entry]]]:
                     permission="cert.read",
                     count=certificates,
                 ),
+                Entry(path="/forecast", icon="i-down", text=_("Forecast"), permission="stats.read"),
             ],
         ),
         (

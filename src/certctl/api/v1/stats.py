@@ -35,14 +35,12 @@ MOST_DAYS = 365
 Days = Annotated[int, QueryParameter(description="1 to 365 days (UTC)")]
 
 
-# the last limit that is decided has been in force for a while by then
-FORECAST_TO = date(2030, 12, 31)
 MOST_FORECAST = timedelta(days=3653)
 Until = Annotated[date | None, QueryParameter(description="the last day; the end of 2030 if none is given")]
 Limited = Annotated[
     str,
     QueryParameter(
-        description="ids of issuers that the limits of public trust bind, by commas; all of kind ACME if none"
+        description="ids of issuers that the limits of public trust bind, by commas; * for all, kind ACME if none"
     ),
 ]
 Orders = Annotated[int, QueryParameter(ge=0, le=10**9, description="the budget of each of them: so many orders")]
@@ -143,11 +141,12 @@ async def show_forecast(
 
 
 def _end_of(until: date | None, now: datetime) -> datetime:
-    last = until or date(max(now.year + 1, FORECAST_TO.year), 12, 31)
-    if not now.date() <= last <= (now + MOST_FORECAST).date():
+    if until is None:
+        return forecast.default_end(now)
+    if not now.date() <= until <= (now + MOST_FORECAST).date():
         message = f"until must be a day from today on, and at most {MOST_FORECAST.days // 365} years ahead"
         raise Malformed(message, violations=(Violation("until_out_of_range", message, "until"),))
-    return datetime.combine(last, time(), UTC) + timedelta(days=1)
+    return datetime.combine(until, time(), UTC) + timedelta(days=1)
 
 
 def _budget(orders: int, per_hours: int) -> Budget | None:

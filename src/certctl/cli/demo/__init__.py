@@ -5,17 +5,15 @@ Ends with a timeline and what to do next; stays up until stopped, or ends at onc
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from certctl.cli.demo.installation import SITE, Installation
+from certctl.cli.demo.installation import SITE, Installation, stop_as_ctrl_c_does
 from certctl.cli.demo.story import CERTIFICATE, Line, StageFailedError, Story
 from certctl.core.errors import CertctlError
 
@@ -24,7 +22,7 @@ def demo(data_dir: Path, *, once: bool, use_nginx: bool = True) -> int:
     """Play it; 0 when every stage did what it should, 1 otherwise, naming the stage."""
     console = Console(highlight=False)
     began = time.monotonic()
-    signal.signal(signal.SIGTERM, _interrupt)
+    stop_as_ctrl_c_does()
     try:
         house = Installation(data_dir)
     except OSError as error:
@@ -59,10 +57,6 @@ def demo(data_dir: Path, *, once: bool, use_nginx: bool = True) -> int:
     finally:
         house.children.stop()
     return 0
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _told(line: Line) -> str:

@@ -9,12 +9,10 @@ import asyncio
 import hashlib
 import hmac
 import secrets
-import signal
 import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 from rich.markup import escape
@@ -22,7 +20,7 @@ from rich.status import Status
 
 from certctl import settings
 from certctl.bootstrap import open_house
-from certctl.cli.demo.installation import Installation
+from certctl.cli.demo.installation import Installation, stop_as_ctrl_c_does
 from certctl.cli.demo.players import Players
 from certctl.cli.exits import UsageFault
 from certctl.core.errors import CertctlError
@@ -44,8 +42,8 @@ def show(data_dir: Path, *, once: bool, certificates: int, seed: int) -> int:
     except OSError as error:
         console.print(f"[red]{escape(str(data_dir))} cannot be used:[/] {escape(str(error))}")
         return 1
-    signal.signal(signal.SIGTERM, _interrupt)
     began = time.monotonic()
+    stop_as_ctrl_c_does()
     players: Players | None = None
     try:
         if not house.memory.fleet_secret:
@@ -80,10 +78,6 @@ def show(data_dir: Path, *, once: bool, certificates: int, seed: int) -> int:
             players.stop()
         house.children.stop()
     return 0
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 async def _fill(house: Installation, certificates: int, seed: int, status: Status) -> Plan:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import ssl
 import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from types import FrameType
 
 import msgspec
 
@@ -20,6 +22,15 @@ from certctl.client import Client
 from certctl.core.secret import Secret
 
 SITE = "shop.demo.test"
+
+
+def stop_as_ctrl_c_does() -> None:
+    """A demo that is told to end takes its servers with it."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 class Ports(msgspec.Struct, frozen=True):

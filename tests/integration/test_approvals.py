@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import sqlalchemy as sa
 
+from certctl.core.acme import AccountStatus, AcmeAccount, ExternalKey
 from certctl.core.catalogue import ApiKey
 from certctl.lifecycle import flow, renew
-from certctl.store import catalogue
+from certctl.store import acme, catalogue, schema
+from certctl.store import jobs as stored_jobs
 from integration.api_house import hours, open_api
 
 
@@ -345,3 +348,77 @@ async def test_bulk_and_forced_renewals_wait_for_people_too(api):
     for key, status in ((asks, 403), (says, 200)):
         answer = await api.call("POST", f"/api/v1/approvals/{found[second]['id']}/approve", key=key)
         assert answer.status_code == status, answer.text
+
+
+async def test_an_acme_account_is_whoever_made_its_external_key(api):
+    asks, says = await person(api, "alice"), await person(api, "bob")
+    job, approval = await waiting(api, asks)
+    ctx, now = api.house.ctx, api.clock.now()
+    keys = {row["name"]: row for row in (await api.get("/api/v1/auth/keys"))["keys"]}
+    bobs = next(name for name, row in keys.items() if row["created_by"] == "bob")
+    async with api.house.database.begin("test") as tx:
+        key = ExternalKey(
+            tenant_id=ctx.scope.tenant_id,
+            id="eab-1",
+            name="eab",
+            profile_id="prof-two",
+            sealed=b"",
+            owner_id="",
+            team_id="",
+            allowed_names=[],
+            reusable=False,
+            expires_at=None,
+            created_by=bobs,
+            created_at=now,
+            bound_account_id="acc-1",
+            bound_at=now,
+            revoked_at=None,
+        )
+        await acme.insert(tx, ctx.scope, key)
+        account = AcmeAccount(
+            tenant_id=ctx.scope.tenant_id,
+            id="acc-1",
+            profile_id="prof-two",
+            jwk="{}",
+            thumbprint="t",
+            status=AccountStatus.VALID,
+            contact=[],
+            terms_agreed=True,
+            external_key_id="eab-1",
+            created_at=now,
+            updated_at=now,
+        )
+        await acme.insert(tx, ctx.scope, account)
+        for table in (schema.jobs, schema.approvals):
+            await tx.execute(sa.update(table).values(requested_by="acme:acc-1"))
+    refused = await api.call("POST", f"/api/v1/approvals/{approval['id']}/approve", {}, key=says)
+    assert refused.status_code == 403
+    assert "is the same person (bob)" in refused.json()["message"]
+    # alice has nothing to do with it, now that the account asked
+    assert (await api.call("POST", f"/api/v1/approvals/{approval['id']}/approve", {}, key=asks)).status_code == 200
+    assert (await api.get(f"/api/v1/jobs/{job['id']}"))["status"] == "AwaitingCSR"
+
+
+async def test_a_gated_profile_is_not_left_nor_deleted_by_one(api):
+    asks, says = await person(api, "alice", "r-admin"), await person(api, "bob")
+    job, approval = await waiting(api, asks)
+    await api.made("/api/v1/profiles", {"id": "prof-free", "name": "free"})
+    named = {"requires_approval": True, "approvals_required": 1}
+    await api.made("/api/v1/profiles", {"id": "prof-like", "name": "like"} | named)
+    moved = await api.call("PUT", "/api/v1/certificates/mc-1", {"certificate_profile_id": "prof-free"}, key=asks)
+    assert moved.status_code == 403, moved.text
+    assert "does not move there" in moved.json()["message"]
+    deleted = await api.call("DELETE", "/api/v1/profiles/prof-like", key=asks)
+    assert deleted.status_code == 409
+    assert "requires_approval" in deleted.json()["message"]
+    # edited while its job waits: what people decide about is what was asked
+    edited = await api.call("PUT", "/api/v1/certificates/mc-1", {"sans": ["other.example"]}, key=asks)
+    assert edited.status_code == 200, edited.text
+    now = await api.get(f"/api/v1/approvals/{approval['id']}")
+    assert (now["state"], now["metadata"]["names"]) == ("pending", ["dns:mc-1.example"])
+    await api.made(f"/api/v1/approvals/{approval['id']}/approve", {}, 200, key=says)
+    async with api.house.database.read() as tx:
+        body = (await stored_jobs.jobs_by_id(tx, api.house.ctx.scope, [job["id"]]))[job["id"]].body
+    assert body["names"] == ["dns:mc-1.example"]
+    like = await api.call("PUT", "/api/v1/certificates/mc-1", {"certificate_profile_id": "prof-like"}, key=asks)
+    assert like.status_code == 200, like.text

@@ -6,6 +6,7 @@ import pytest
 
 from certctl.core.acme import ExternalKey
 from certctl.wire.jws import decode
+from integration.test_approvals import person
 from protocol.acme_house import csr_for, open_acme, problem
 
 PATH = "/api/v1/acme/external-account-keys"
@@ -91,7 +92,12 @@ async def test_a_request_that_people_must_approve_waits_for_them(house):
     assert int(waiting.headers["retry-after"]) > 0
     (approval,) = (await api.get("/api/v1/approvals"))["data"]
     assert approval["requested_by"].startswith("acme:acme-acc-")
-    await api.call("POST", f"/api/v1/approvals/{approval['id']}/reject", {"note": "no"})
+    # whoever made the key that the account was bound with is who asks
+    own = await api.call("POST", f"/api/v1/approvals/{approval['id']}/approve", {})
+    assert own.status_code == 403, own.text
+    says = await person(api, "bob")
+    rejected = await api.call("POST", f"/api/v1/approvals/{approval['id']}/reject", {"note": "no"}, key=says)
+    assert rejected.status_code == 200, rejected.text
     ended = (await client.post(made.headers["location"])).json()
     assert (ended["status"], ended["error"]["type"].rpartition(":")[2]) == ("invalid", "unauthorized")
     assert problem(await client.post(made.json()["finalize"], {"csr": csr_for(["a.example"])})) == "orderNotReady"

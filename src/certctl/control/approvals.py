@@ -11,6 +11,7 @@ from datetime import datetime
 
 from certctl import ledger
 from certctl.control import breakglass, profile_edits
+from certctl.core.acme import AcmeAccount
 from certctl.core.actor import Actor
 from certctl.core.approval import PROFILE_EDIT, Approval, Holder
 from certctl.core.catalogue import ApiKey
@@ -19,7 +20,7 @@ from certctl.core.events import EventType
 from certctl.core.scope import Scope
 from certctl.lifecycle import approve
 from certctl.lifecycle.context import Context
-from certctl.store import approvals, audit_pruning, catalogue, views
+from certctl.store import acme, approvals, audit_pruning, catalogue, views
 from certctl.store.tx import Tx
 
 BOOTSTRAP = "bootstrap"
@@ -130,7 +131,20 @@ async def _descent(tx: Tx, ctx: Context, name: str) -> tuple[list[str], ApiKey |
         key = await catalogue.find(tx, ctx.scope, ApiKey, name=name)
         if key is not None and key.person:
             return names, key
+        if key is None and (voucher := await _voucher(tx, ctx, name)):
+            name = voucher
+            continue
         if key is None or not key.created_by or key.created_by in {BOOTSTRAP, name}:
             return names, None
         name = key.created_by
     raise NotAllowed("this key descends from too many others to say whose it is")
+
+
+async def _voucher(tx: Tx, ctx: Context, name: str) -> str:
+    """Who made the external account key that an ACME account was bound with, and so knows its value; empty for none."""
+    prefix, _, account_id = name.partition(":")
+    account = await acme.get(tx, ctx.scope, AcmeAccount, account_id) if prefix == "acme" else None
+    if account is None or not account.external_key_id:
+        return ""
+    key = await acme.external_key(tx, ctx.scope, account.external_key_id)
+    return key.created_by if key is not None else ""

@@ -13,7 +13,7 @@ from certctl.control.changes import check_name, fault, note
 from certctl.control.usage import Sees, check_unused
 from certctl.core.actor import Actor
 from certctl.core.catalogue import IssuerRecord, Profile
-from certctl.core.errors import Malformed
+from certctl.core.errors import Conflict, Malformed
 from certctl.core.events import EventType
 from certctl.core.ids import check_id, new_id
 from certctl.core.revision import Expected
@@ -21,6 +21,7 @@ from certctl.core.scope import Scope
 from certctl.lifecycle.context import Context
 from certctl.lifecycle.facts import profile_facts
 from certctl.pki.ekus import eku_oid
+from certctl.policy.approval import needs_approval
 from certctl.policy.issuance import choose_key_algorithm
 from certctl.policy.patterns import check_pattern
 from certctl.store import catalogue, schema
@@ -103,7 +104,12 @@ async def delete(
 ) -> None:
     """Delete a profile nothing names; Conflict otherwise."""
     async with ctx.database.begin("config.profile") as tx:
-        await catalogue.get(tx, scope, Profile, profile_id, expected=expected)
+        found = await catalogue.get(tx, scope, Profile, profile_id, expected=expected)
+        if needs_approval(found):
+            message = (
+                f"profile {profile_id} wants a second person, also for its end: let requires_approval be lifted first"
+            )
+            raise Conflict(message)
         named_in = {
             "certificates": ("cert.read", schema.certificates.c.certificate_profile_id),
             "renewal_policies": ("policy.read", schema.renewal_policies.c.certificate_profile_id),

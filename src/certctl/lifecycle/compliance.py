@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from certctl.core.catalogue import PolicyRule, PolicyViolation, RenewalPolicy
+from certctl.core.catalogue import PolicyRule, PolicyViolation, Profile, RenewalPolicy
 from certctl.core.certificate import Certificate, RequestBody
-from certctl.core.errors import Malformed, Violation
+from certctl.core.errors import Malformed, NotAllowed, Violation
 from certctl.core.events import Event, EventType, Notice
 from certctl.core.ids import new_id
 from certctl.core.names import Name, parse_name, parse_names
@@ -24,6 +24,7 @@ from certctl.ledger import append, notify
 from certctl.lifecycle import incidents
 from certctl.lifecycle.context import Context
 from certctl.policy import renewal
+from certctl.policy.approval import is_looser
 from certctl.policy.rules.configs import BLOCKING, PolicySeverity, read_stored, read_type
 from certctl.policy.rules.judge import Found, Rule, judge
 from certctl.policy.rules.subject import Subject
@@ -52,6 +53,21 @@ def readable(rule: PolicyRule) -> Rule:
     return Rule(
         id=rule.id, name=rule.name, severity=PolicySeverity(rule.severity), config=read_stored(kind, rule.config)
     )
+
+
+async def check_move(tx: Tx, ctx: Context, before: Certificate, after: Certificate) -> None:
+    """NotAllowed when a certificate would leave a profile that wants people's word for one that wants fewer: whoever
+    may edit it could issue alone what two were to decide about.
+    """
+    if after.certificate_profile_id == before.certificate_profile_id or before.is_unclaimed:
+        return
+    left = await catalogue.find(tx, ctx.scope, Profile, id=before.certificate_profile_id)
+    entered = await catalogue.get(tx, ctx.scope, Profile, after.certificate_profile_id)
+    if left is not None and is_looser(left, entered):
+        raise NotAllowed(
+            f"profile {left.id} wants the word of {left.approvals_required} more than who asks, and {entered.id} wants "
+            "fewer or others: a certificate does not move there; let its profile be edited, which people decide about"
+        )
 
 
 async def rules_in_force(tx: Tx, ctx: Context) -> list[Rule]:

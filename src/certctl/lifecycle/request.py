@@ -266,6 +266,7 @@ async def _write_changes(
     wanted = target_ids if target_ids is not None else [target.id for target in mapped]
     _check_scope(scope, after)
     targets = await _check_references(tx, scope, after, wanted)
+    await compliance.check_move(tx, ctx, before, after)
     if not after.is_unclaimed and (target_ids is not None or not set(given) <= _NOT_JUDGED):
         await _judge(tx, ctx, after, actor, "")
     await _check_name_is_free(tx, ctx, after)

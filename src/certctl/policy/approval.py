@@ -44,3 +44,12 @@ def _digest(decided: dict[str, Any]) -> str:
 def needs_approval(profile: Profile) -> bool:
     """Whether a person must approve before anything is issued under this profile."""
     return profile.requires_approval
+
+
+def is_looser(before: Profile, after: Profile) -> bool:
+    """Whether one wants the word of fewer people than another, or of others than it names."""
+    if not before.requires_approval:
+        return False
+    if not after.requires_approval or after.approvals_required < before.approvals_required:
+        return True
+    return bool(before.approvers) and (not after.approvers or not set(after.approvers) <= set(before.approvers))

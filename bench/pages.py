@@ -49,7 +49,7 @@ def pages(directory: Path, url: str | None, count: int, rounds: int) -> dict[str
         seeded = round(time.perf_counter() - started, 1)
         town.start_server()
         figures = _measure(f"https://localhost:{town.api_port}", town.ca_path, town.key, _asked(count), rounds)
-        return {"certificates": count, "seeded_in_seconds": seeded, "load_before": load()} | figures
+        return {"inventory": count, "seeded_in_seconds": seeded, "load_before": load()} | figures
 
 
 def of_samples(directory: Path, count: int, rounds: int) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def of_samples(directory: Path, count: int, rounds: int) -> dict[str, Any]:
             lambda: lot.choice(rows["data"])["id"], lambda: lot.choice(rows["data"])["name"], "pay.example.com"
         )
         figures = _measure(base, ca_path, memory["api_key"], known, rounds)
-        return {"certificates": rows["total"], "load_before": load()} | figures
+        return {"inventory": rows["total"], "load_before": load()} | figures
     finally:
         running.terminate()
         running.wait(60)

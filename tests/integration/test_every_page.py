@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gettext
 import re
 
+from markupsafe import escape
+
 from certctl.core.permissions import ROLES
+from certctl.web import words
 from integration.api_house import Api, open_api
 from integration.test_web import Visitor, csr, issued
 from peers import pages
@@ -119,6 +123,37 @@ async def test_nobody_is_shown_a_page_a_link_or_a_button_that_they_may_not_use(t
             assert beyond == {}, role
             assert 0 < opened < len(addresses(ids)), role
             await visitor.http.aclose()
+
+
+class Marked(gettext.NullTranslations):
+    """A language in which every sentence is known by its marks."""
+
+    def gettext(self, message: str) -> str:
+        return f"\u27e6{message}\u27e7"
+
+    def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
+        return self.gettext(msgid1 if n == 1 else msgid2)
+
+
+async def test_every_page_can_be_read_in_another_language(tmp_path, monkeypatch):
+    async with open_api(tmp_path / "data", "") as api:
+        visitor = Visitor(api)
+        await visitor.sign_in(api.admin)
+        ids = await furnished(api)
+        monkeypatch.setattr(words, "_translations", lambda _name: Marked())
+        bare = set()
+        for path in addresses(ids):
+            answer = await visitor.get(path)
+            assert answer.status_code == 200, (path, answer.text)
+            said = answer.text.replace(str(escape(HOSTILE)), "")
+            # what stands over columns and sections, and on buttons, is ours, but for names
+            for tag in ("h2", "th(?! scope)", "button", "summary"):
+                for found in re.findall(rf"<{tag}[^>]*>(.*?)</{tag[:2] if tag[0] == 't' else tag}>", said, re.DOTALL):
+                    text = re.sub(r"<bdi>.*?</bdi>|<[^>]*>|\u27e6.*?\u27e7", "", found, flags=re.DOTALL)
+                    if re.search(r"[A-Za-z]{3}", text) and text.strip() != "UTC":
+                        bare.add((path.partition("?")[0], text.strip()[:80]))
+        assert bare == set()
+        await visitor.http.aclose()
 
 
 def test_each_route_is_one_of_the_pages_that_are_walked():

@@ -26,6 +26,7 @@ from certctl.store.tx import Tx
 from certctl.web import tables
 from certctl.web.acts import act, going
 from certctl.web.guard import needs
+from certctl.web.jobs import type_word
 from certctl.web.marks import URGENT, Mark
 from certctl.web.pages import render
 from certctl.web.request import Fields, WebRequest
@@ -78,6 +79,7 @@ async def _page(request: WebRequest, approval_id: str, fault: str = "", note: st
     return await render(
         request,
         "approvals.html",
+        type_word=type_word,
         status=400 if fault else 200,
         table=table,
         names=names,

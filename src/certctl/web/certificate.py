@@ -185,6 +185,8 @@ def _chosen(shown: Sequence[Shown], version: str, against: str) -> list[Shown]:
     older = [each for each in shown if each.number < first.number]
     same = [each for each in older if each.leaf.holder_id == first.leaf.holder_id]
     second = second or next(iter(same or older), None)
+    # after a way back the one that was left is what differs
+    second = second or next((each for each in shown if each is not first), None)
     return [first] if second is None or second is first else [first, second]
 
 

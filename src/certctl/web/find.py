@@ -16,6 +16,7 @@ from certctl.store.lists import Asked, read_list
 from certctl.store.stats import IN_USE
 from certctl.store.tx import Tx
 from certctl.web import marks
+from certctl.web.configure.kinds import KINDS
 from certctl.web.entries import entries
 from certctl.web.guard import needs
 from certctl.web.marks import Mark
@@ -48,7 +49,7 @@ class Shelf(Struct, frozen=True, kw_only=True):
 
 @get("/find", opt=needs("cert.read"))
 async def show(request: WebRequest) -> Response[str]:
-    """What fits; `>` looks for pages alone, `#` for serial numbers and fingerprints, `@` for places."""
+    """What fits; `>` looks for pages and acts alone, `#` for serial numbers and fingerprints, `@` for places."""
     typed = request.query_params.get("q", "").strip()[:_LONGEST]
     sign, word = (typed[:1], typed[1:].strip()) if typed[:1] in {">", "#", "@"} else ("", typed)
     shelves = []
@@ -58,6 +59,8 @@ async def show(request: WebRequest) -> Response[str]:
         shelves.append(await _places(request, request.seen_by("target.read"), word))
     if sign in {"", ">"}:
         shelves.append(_pages(request, word))
+    if sign == ">" or (word and not sign):
+        shelves.append(_acts(request, word))
     return await render(request, "find.html", q=typed, shelves=[shelf for shelf in shelves if shelf.options])
 
 
@@ -133,13 +136,30 @@ async def _places(request: WebRequest, scope: Scope, word: str) -> Shelf:
 
 def _pages(request: WebRequest, word: str) -> Shelf:
     wanted = word.lower()
-    options = [
-        Option(href=entry.path, icon=entry.icon, kind="", text=entry.text, more="", end="")
-        for _heading, listed in entries(None)
-        for entry in listed
-        if (not entry.permission or request.may(entry.permission)) and wanted in entry.text.lower()
+    listed = [(each.text, each.path, each.icon, each.permission) for _heading, group in entries(None) for each in group]
+    listed += [(kind.words().many, kind.path, "i-gear", kind.read) for kind in KINDS]
+    return _shelf(request, _("Pages"), wanted, listed)
+
+
+def _acts(request: WebRequest, word: str) -> Shelf:
+    """What can be begun, by its verb."""
+    listed = [
+        (_("Request a certificate"), "/request", "i-plus", "cert.issue"),
+        (_("Enrol an agent"), "/enrol", "i-plus", "agent.edit"),
+        (_("New key"), "/keys/new", "i-plus", "auth.key.create"),
+        (_("New role"), "/roles/new", "i-plus", "auth.role.create"),
     ]
-    return Shelf(heading=_("Pages"), options=options)
+    listed += [(kind.words().new, f"{kind.path}/new", "i-plus", kind.edit) for kind in KINDS]
+    return _shelf(request, _("Acts"), word.lower(), listed)
+
+
+def _shelf(request: WebRequest, heading: str, wanted: str, listed: Sequence[tuple[str, str, str, str]]) -> Shelf:
+    """Those whose text holds the word and that the caller may open, each address once."""
+    found: dict[str, Option] = {}
+    for text, path, icon, permission in listed:
+        if wanted in text.lower() and (not permission or request.may(permission)):
+            found.setdefault(path, Option(href=path, icon=icon, kind="", text=text, more="", end=""))
+    return Shelf(heading=heading, options=list(found.values()))
 
 
 HANDLERS = (show,)

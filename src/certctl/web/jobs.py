@@ -56,13 +56,18 @@ def mark_of(job: Job) -> Mark:
 
 def type_of(job: Job) -> str:
     """What a job is for."""
+    return type_word(str(job.type))
+
+
+def type_word(type_: str) -> str:
+    """A type of job in words."""
     return {
         "Issuance": _("Issuance"),
         "Renewal": _("Renewal"),
         "Deployment": _("Deployment"),
         "Validation": _("Dry run"),
         "Revocation": _("Revocation"),
-    }.get(job.type, str(job.type))
+    }.get(type_, type_)
 
 
 @get(PATH, opt=needs("job.read"))

@@ -1,0 +1,125 @@
+"""The whole way with nothing played: a real agent, run by the command that the page gave, and a real NGINX that serves;
+a first certificate, its renewal and the way back, by keyboard alone, then by clicks.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from peers.nginx import Nginx
+
+# one control plane and one browser for all of them
+pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def nginx(tmp_path) -> Iterator[Nginx]:
+    (tmp_path / "nginx").mkdir()
+    made = Nginx(tmp_path / "nginx", name="first-of-all.example.com")
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def run(site, nginx, tmp_path) -> Iterator:
+    """Runs a command as somebody on the host would who pasted it there."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(command: str) -> None:
+        words = shlex.split(command)
+        assert words[-1] == "certctl-agent"
+        host = {
+            "PATH": os.environ["PATH"],
+            "CERTCTL_AGENT_STATE_DIR": str(tmp_path / "state"),
+            "CERTCTL_KEY_DIR": str(tmp_path / "keys"),
+            "CERTCTL_AGENT_ALLOW_FILE": str(nginx.allow_file),
+        }
+        given = dict(word.split("=", 1) for word in words[:-1])
+        with (tmp_path / "agent.log").open("wb") as log:
+            program = str(Path(sys.executable).with_name("certctl-agent"))
+            # the root certificate lies where the command is run
+            running.append(subprocess.Popen([program], env=host | given, cwd=site.directory, stdout=log, stderr=log))
+
+    yield start
+    for process in running:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+
+
+def test_a_host_gets_its_first_certificate_from_a_real_agent(site, window, nginx, run):
+    page = window().go("/")
+    # there by the palette, as somebody does who knows the word
+    page.keyboard.press("Control+k")
+    page.keyboard.type("enrol")
+    expect(page.locator("#palette [aria-selected=true]")).to_contain_text("Enrol")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/enrol")
+    page.get_by_label("Name of the host").focus()
+    page.keyboard.type("host-of-its-own")
+    page.keyboard.press("Enter")
+    run(page.locator("#cmd-enrol").text_content())
+    link = page.get_by_role("link", name="Name its server")
+    expect(link).to_be_visible()
+    link.focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="NGINX").press("Enter")
+    for label, text in (
+        ("Name", "its nginx"),
+        ("Certificate file", str(nginx.cert_path)),
+        ("Key file", str(nginx.key_path)),
+        ("Where it is served", nginx.endpoint),
+    ):
+        page.get_by_label(label, exact=True).focus()
+        page.keyboard.press("Control+a")
+        page.keyboard.type(text)
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="Request a certificate").press("Enter")
+    page.get_by_label("Name", exact=True).focus()
+    page.keyboard.type(nginx.name)
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Requested. Each step shows below")).to_be_visible()
+    page.evaluate("window.here = true")
+    expect(page.locator(".head .st")).to_have_text("Proven")
+    expect(page.locator(".story")).to_contain_text("Seen served, by host-of-its-own")
+    assert page.evaluate("window.here"), "the page was not loaded anew"
+    certificate = page.url.partition("/certificates/")[2].partition("?")[0]
+    assert nginx.served() == version(site, certificate, "current")["fingerprint_sha256"]
+    first = nginx.served()
+    page.get_by_role("button", name="Renew").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".thread")).to_contain_text("Version 2")
+    expect(page.locator(".head .st")).to_have_text("Proven")
+    assert nginx.served() == version(site, certificate, "current")["fingerprint_sha256"] != first
+    # and back, by clicks
+    page.get_by_role("link", name="Put back version 1").click()
+    page.get_by_role("button", name="Put it back").click()
+    expect(page.locator(".thread")).to_contain_text("Version 1")
+    expect(page.locator(".head .st")).to_have_text("Proven")
+    assert nginx.served() == first
+    # what the two have in common is folded, what differs stands there
+    page.goto(page.url.partition("?")[0])
+    expect(page.locator(".diff")).to_contain_text("Serial")
+    with page.expect_download() as taken:
+        page.get_by_role("button", name=re.compile("Export|Download")).click()
+    assert "BEGIN CERTIFICATE" in Path(taken.value.path()).read_text()
+
+
+def version(site, certificate: str, status: str) -> dict:
+    """The version of a certificate that is in a state."""
+    rows = site.call("GET", f"/api/v1/certificates/{certificate}/versions")["data"]
+    (found,) = [row for row in rows if row["status"] == status]
+    return found

@@ -28,7 +28,7 @@ _NO_SENTENCES = frozenset({
 })  # fmt: skip
 # what is said by all doors alike is in English, as the API's own refusals are
 _OF_ALL_DOORS = frozenset({
-    "there is nothing at ", "verifying the audit seal", "a field cannot be read", "a form holds no NUL character",
+    "renewal failed: ", "there is nothing at ", "verifying the audit seal", "a field cannot be read", "a form holds no NUL character",
 })  # fmt: skip
 # what is no language: the product's name, keys of the keyboard, marks
 _SAME_EVERYWHERE = re.compile(r"certctl|Ctrl K|Esc|UTC")

@@ -15,6 +15,7 @@ import pytest
 from certctl.core.errors import Temporary
 from certctl.store.tx import Database
 from faults.story import CHAPTERS, Play, Point
+from peers.nursery import Nursery
 from peers.ports import free_port
 from peers.postgres import Postgres, postgres
 from peers.postgres_pair import Pair, pair
@@ -29,8 +30,8 @@ RESTARTS = (
 )
 
 
-def test_it_crashes_and_comes_back(tmp_path):
-    with postgres() as server, _playing_on(server, tmp_path, "request") as play:
+def test_it_crashes_and_comes_back(tmp_path, nursery):
+    with postgres() as server, _playing_on(server, tmp_path, "request", nursery) as play:
         play.add_replica()
         for point in RESTARTS:
             assert play.strike(point, "postgres"), f"{point.name} was not passed"
@@ -39,10 +40,10 @@ def test_it_crashes_and_comes_back(tmp_path):
         play.judge()
 
 
-def test_it_is_lost_and_a_standby_takes_its_place(tmp_path):
+def test_it_is_lost_and_a_standby_takes_its_place(tmp_path, nursery):
     """The primary is killed with -9 while a server stands between signing and recording; what it has answered, the standby has."""
     name = "commit.issue.answer.before"
-    with pair() as both, _playing_on(both, tmp_path, "renew") as play:
+    with pair() as both, _playing_on(both, tmp_path, "renew", nursery) as play:
         play.add_replica()
         assert play.strike(Point("renew", "server", name), "postgres"), f"{name} was not passed"
         play.judge()
@@ -52,9 +53,9 @@ def test_it_is_lost_and_a_standby_takes_its_place(tmp_path):
 
 
 @contextlib.contextmanager
-def _playing_on(server: Postgres | Pair, directory: Path, until: str) -> Iterator[Play]:
+def _playing_on(server: Postgres | Pair, directory: Path, until: str, nursery: Nursery) -> Iterator[Play]:
     """As `playing`, with leases that outlast a slow machine's calls while three processes and a recovery share it."""
-    play = Play(directory, server)
+    play = Play(directory, server, nursery=nursery)
     play.town._extra["CERTCTL_STEP_LEASE"] = "4s"
     try:
         for chapter in CHAPTERS[: CHAPTERS.index(until)]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from faults.story import CERTIFICATE, CHAPTERS, Play, Point, playing
+from peers.nursery import Nursery
 
 
 @contextlib.contextmanager
@@ -59,9 +60,9 @@ def unseal(disk: Path) -> None:
 
 
 @contextlib.contextmanager
-def begun(directory: Path) -> Iterator[Play]:
+def begun(directory: Path, nursery: Nursery) -> Iterator[Play]:
     """A fleet whose agent is enrolled; the caller may have put file systems into the directory."""
-    with playing(directory, until="request") as play:
+    with playing(directory, until="request", nursery=nursery) as play:
         yield play
 
 
@@ -77,8 +78,8 @@ def finish(play: Play, *chapters: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["full", "read-only"])
-def test_the_agents_disk(how, tmp_path):
-    with small_disk(tmp_path / "agent", "1m") as disk, begun(tmp_path) as play:
+def test_the_agents_disk(how, tmp_path, nursery):
+    with small_disk(tmp_path / "agent", "1m") as disk, begun(tmp_path, nursery) as play:
         play.open("request")
         filler = fill(disk) if how == "full" else None
         if filler is None:
@@ -95,9 +96,9 @@ def test_the_agents_disk(how, tmp_path):
         finish(play, "renew", "revoke", "look")
 
 
-def test_the_targets_disk_full(tmp_path):
+def test_the_targets_disk_full(tmp_path, nursery):
     """NGINX goes on with its old pair; the deployment is tried again and ends when there is room."""
-    with small_disk(tmp_path / "nginx" / "tls", "64k") as disk, begun(tmp_path) as play:
+    with small_disk(tmp_path / "nginx" / "tls", "64k") as disk, begun(tmp_path, nursery) as play:
         filler = fill(disk)
         play.open("request")
         play.begin("request")
@@ -109,9 +110,9 @@ def test_the_targets_disk_full(tmp_path):
         play.judge()
 
 
-def test_the_servers_disk_full(tmp_path):
+def test_the_servers_disk_full(tmp_path, nursery):
     """SQLite without room: a request is refused in words or waits, what was promised stands, and it goes on by itself."""
-    with small_disk(tmp_path / "server", "24m") as disk, begun(tmp_path) as play:
+    with small_disk(tmp_path / "server", "24m") as disk, begun(tmp_path, nursery) as play:
         finish(play, "request")
         filler = fill(disk)
         answers = set()
@@ -145,9 +146,9 @@ def test_the_servers_disk_full(tmp_path):
         ("agent.deployed.named", f"keys/{CERTIFICATE}/deployed.json", "agent.file_set_aside"),
     ],
 )
-def test_a_file_cut_short(point, where, word, tmp_path):
+def test_a_file_cut_short(point, where, word, tmp_path, nursery):
     """The agent dies, its last file is only half there: it is set aside or judged by the files themselves, and all ends well."""
-    with begun(tmp_path) as play:
+    with begun(tmp_path, nursery) as play:
         real = play._raise_the_dead
         play._raise_the_dead = lambda: None
         cut: list[Path] = []
@@ -168,8 +169,8 @@ def test_a_file_cut_short(point, where, word, tmp_path):
         finish(play, "renew", "look")
 
 
-def test_an_identity_cut_short_stops_the_agent_in_words(tmp_path):
-    with begun(tmp_path) as play:
+def test_an_identity_cut_short_stops_the_agent_in_words(tmp_path, nursery):
+    with begun(tmp_path, nursery) as play:
         play.town.stop_agent()
         identity = tmp_path / "agent" / "state" / "agent.json"
         whole = identity.read_bytes()
@@ -184,9 +185,9 @@ def test_an_identity_cut_short_stops_the_agent_in_words(tmp_path):
         finish(play, "request")
 
 
-def test_a_key_cut_short_is_not_used(tmp_path):
+def test_a_key_cut_short_is_not_used(tmp_path, nursery):
     """The key of a request is damaged before its CSR is made: said in words, never deployed; a forced renewal makes a new one."""
-    with begun(tmp_path) as play:
+    with begun(tmp_path, nursery) as play:
         play.town.stop_agent()
         play.open("request")
         play.begin("request")
@@ -205,9 +206,9 @@ def test_a_key_cut_short_is_not_used(tmp_path):
 
 
 @pytest.mark.parametrize("hours", [30, -30])
-def test_the_servers_clock_jumps(hours, tmp_path):
+def test_the_servers_clock_jumps(hours, tmp_path, nursery):
     """Leases, ticks and retries set by a wrong clock neither stick nor run wild once it is right again."""
-    with begun(tmp_path) as play:
+    with begun(tmp_path, nursery) as play:
         finish(play, "request")
         play.town.clock_file.write_text(str(hours * 3600))
         time.sleep(1.5)

@@ -18,6 +18,7 @@ import pytest
 
 from faults.story import CERTIFICATE, Play, playing
 from faults.test_disk import finish, seal, small_disk, unseal, until_told
+from peers.nursery import Nursery
 
 SOURCE = Path(__file__).with_name("fsync_fails.c")
 EIO = "Input/output error"
@@ -112,9 +113,9 @@ def test_the_servers_first_start(fails, tmp_path):
 
 
 @contextlib.contextmanager
-def at_rest(directory: Path) -> Iterator[Play]:
+def at_rest(directory: Path, nursery: Nursery) -> Iterator[Play]:
     """A fleet with one certificate whose server has been killed, as a power cut would."""
-    with playing(directory, until="renew") as play:
+    with playing(directory, until="renew", nursery=nursery) as play:
         play.town.server.kill()
         play.town.server.wait(60)
         yield play
@@ -125,9 +126,9 @@ def go_on(play: Play) -> None:
     finish(play, "renew", "look")
 
 
-def test_a_torn_end_of_the_write_ahead_log(tmp_path):
+def test_a_torn_end_of_the_write_ahead_log(tmp_path, nursery):
     """The last frame was on its way when the power went: it was promised to nobody and is not believed."""
-    with at_rest(tmp_path) as play:
+    with at_rest(tmp_path, nursery) as play:
         log = tmp_path / "server" / "certctl.db-wal"
         assert log.stat().st_size > 4096
         with log.open("ab") as file:
@@ -135,9 +136,9 @@ def test_a_torn_end_of_the_write_ahead_log(tmp_path):
         go_on(play)
 
 
-def test_a_servers_own_tls_files_cut_short_are_made_anew(tmp_path):
+def test_a_servers_own_tls_files_cut_short_are_made_anew(tmp_path, nursery):
     """Its pair, its root for others to trust, the name of its certificate, and a next key that a crash left."""
-    with at_rest(tmp_path) as play:
+    with at_rest(tmp_path, nursery) as play:
         folder = tmp_path / "server" / "tls"
         for path in (
             folder / "server.pem",
@@ -154,9 +155,9 @@ def test_a_servers_own_tls_files_cut_short_are_made_anew(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["key cut short", "database cut short", "database gone"])
-def test_what_cannot_be_made_anew_stops_the_server_in_words(damage, tmp_path):
+def test_what_cannot_be_made_anew_stops_the_server_in_words(damage, tmp_path, nursery):
     """Neither the key nor the database is ever replaced silently, nor a new CA begun; put back, all goes on."""
-    with at_rest(tmp_path) as play:
+    with at_rest(tmp_path, nursery) as play:
         path = tmp_path / "server" / ("config-encryption.key" if damage.startswith("key") else "certctl.db")
         with contextlib.closing(sqlite3.connect(tmp_path / "server" / "certctl.db")) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # from here on the file alone is the database
@@ -180,8 +181,8 @@ def test_what_cannot_be_made_anew_stops_the_server_in_words(damage, tmp_path):
         go_on(play)
 
 
-def test_the_servers_disk_read_only(tmp_path):
-    with small_disk(tmp_path / "server", "64m") as disk, playing(tmp_path, until="renew") as play:
+def test_the_servers_disk_read_only(tmp_path, nursery):
+    with small_disk(tmp_path / "server", "64m") as disk, playing(tmp_path, until="renew", nursery=nursery) as play:
         play.town.stop_server()
         seal(disk)
         process = play.town.spawn_server()

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from faults.story import CHAPTERS, Listed, Play, Point, once, places, playing, read_elsewhere, read_points
-from peers.nursery import Nursery
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "certctl"
 DATABASES = ("sqlite", "postgresql")
@@ -44,13 +43,6 @@ def _both(points: list[Point]) -> list[object]:
         )
         for number, point in enumerate(points)
     ]
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    """Two hundred deaths are two hundred starts: this saves their seconds of importing."""
-    with Nursery() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +119,9 @@ def test_killed_all_the_way_from_a_ready_server_to_the_first_certificate(kind, t
 
 
 @pytest.mark.xdist_group("faults-sqlite")
-def test_the_list_of_points_is_whole(tmp_path):
+def test_the_list_of_points_is_whole(tmp_path, nursery):
     """A story without faults passes exactly the points of the list: a new commit must find its place there."""
-    with playing(tmp_path) as play:
+    with playing(tmp_path, nursery=nursery) as play:
         for chapter in CHAPTERS:
             play.play(chapter)
         play.judge()
@@ -153,8 +145,8 @@ def test_every_commit_in_the_source_has_its_place():
     assert named <= placed, f"not in tests/faults/points.txt: {sorted(named - placed)}"
 
 
-def test_nothing_of_a_fleet_is_left_running(tmp_path):
-    with playing(tmp_path, until="request") as play:
+def test_nothing_of_a_fleet_is_left_running(tmp_path, nursery):
+    with playing(tmp_path, until="request", nursery=nursery) as play:
         pids = [play.town.server.pid, play.town.agent.pid, play.town.nginx.pid]
     for pid in pids:
         with pytest.raises(ProcessLookupError):

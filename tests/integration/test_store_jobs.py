@@ -63,6 +63,18 @@ async def steps(database: Database, count: int, **more) -> Job:
     return made
 
 
+async def test_no_more_is_claimed_than_asked_for(database):
+    """PostgreSQL may run a subquery with LIMIT and SKIP LOCKED once for each row: among many rows that took more."""
+    for _ in range(40):
+        await steps(database, 5)
+    taken: set[str] = set()
+    for limit in (1, 5, 20):
+        got = {step.id for step in await claim(database, "a", limit=limit)}
+        assert len(got) == limit
+        assert not got & taken
+        taken |= got
+
+
 async def test_each_step_goes_to_one_worker(database):
     await steps(database, 60)
     taken = await asyncio.gather(*(claim(database, f"w{number}", limit=7) for number in range(12)))

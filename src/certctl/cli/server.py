@@ -150,6 +150,13 @@ def _parser() -> argparse.ArgumentParser:
     config.add_argument("--json", action="store_true", help="print JSON")
     doctor = commands.add_parser("doctor", help="say what is wrong with this set-up and how to mend it")
     doctor.add_argument("--json", action="store_true", help="print JSON")
+    _add_maintenance(commands)
+    _add_ways_back(commands)
+    return parser
+
+
+def _add_maintenance(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """What changes the database of a server that stands still, or beside it."""
     rotate = commands.add_parser(
         "rotate-config-key",
         help="seal everything under another CERTCTL_CONFIG_ENCRYPTION_KEY",
@@ -181,6 +188,10 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXITS,
     )
     prune.add_argument("--dry-run", action="store_true", help="say what would be dropped, and why no more")
+
+
+def _add_ways_back(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Revisions, and the SQL of their ways back."""
     ways = commands.add_parser("migrate", help="list the revisions, print the SQL of a way back").add_subparsers(
         dest="way", required=True, metavar="list|down"
     )
@@ -190,7 +201,6 @@ def _parser() -> argparse.ArgumentParser:
         "--to", required=True, metavar="REV", help="the revision to go back to, or base for an empty database"
     )
     back.add_argument("--sql", required=True, action="store_true", help="print it; certctl never runs it by itself")
-    return parser
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from certctl.core.scope import Scope
 from certctl.core.status import DeploymentStatus, VersionStatus
 from certctl.store import catalogue
 from certctl.store.schema import deployments, health_checks, health_history, versions
-from certctl.store.tx import Tx
+from certctl.store.tx import Tx, chosen_once
 
 _C, _H = health_checks.c, health_history.c
 _UNDER_WAY = (DeploymentStatus.APPLYING, DeploymentStatus.APPLIED)
@@ -36,11 +36,10 @@ async def has_due(tx: Tx, scope: Scope, now: datetime) -> bool:
 async def claim(tx: Tx, scope: Scope, token: str, now: datetime, until: datetime, limit: int) -> list[HealthCheck]:
     """Take up to `limit` that are due, the longest due first; nobody else gets them before `until`."""
     due = sa.select(_C.id).where(_due(scope, now)).order_by(_C.next_check_at, _C.id).limit(limit)
-    # said once and for all: as a subquery PostgreSQL may ask it again for each row, and each time get the next ones
-    chosen = due.with_for_update(skip_locked=True).cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
+    due = due.with_for_update(skip_locked=True)
     taken = (
         sa.update(health_checks)
-        .where(_C.tenant_id == scope.tenant_id, _C.id.in_(sa.select(chosen.c.id)))
+        .where(_C.tenant_id == scope.tenant_id, _C.id.in_(chosen_once(due)))
         .values(lease_owner=token, next_check_at=until)
         .returning(*_C)
     )

@@ -19,7 +19,7 @@ from certctl.core.scope import Scope
 from certctl.core.status import JOB, LIVE_JOB, JobStatus, JobType, StepKind, StepStatus, before
 from certctl.store.listings import jobs_in_scope
 from certctl.store.schema import jobs, steps
-from certctl.store.tx import Tx
+from certctl.store.tx import Tx, chosen_once
 from certctl.store.wake import agent_channel, job_channel
 from certctl.telemetry import metrics
 
@@ -117,7 +117,7 @@ async def claim(
     due = due.order_by(steps.c.run_at, steps.c.id).limit(limit).with_for_update(skip_locked=True)
     leased = (
         sa.update(steps)
-        .where(_of(steps, scope), steps.c.id.in_(due.scalar_subquery()), steps.c.status == StepStatus.READY)
+        .where(_of(steps, scope), steps.c.id.in_(chosen_once(due)), steps.c.status == StepStatus.READY)
         .values(
             status=StepStatus.LEASED,
             lease_owner=owner,

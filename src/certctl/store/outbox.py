@@ -16,7 +16,7 @@ from certctl.core.notification import RESOLVE, Channel, Notification, Notificati
 from certctl.core.scope import Scope
 from certctl.store import schema
 from certctl.store.schema import notifications
-from certctl.store.tx import Tx
+from certctl.store.tx import Tx, chosen_once
 
 WAITING = (NotificationStatus.PENDING, NotificationStatus.FAILED)
 _C = notifications.c
@@ -41,11 +41,9 @@ async def claim(
     if ids:
         due = due.where(_C.id.in_(tuple(ids)))
     due = due.order_by(_C.next_retry_at, _C.id).limit(limit).with_for_update(skip_locked=True)
-    # said once and for all: as a subquery PostgreSQL may ask it again for each row, and each time get the next ones
-    chosen = due.cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
     taken = (
         sa.update(notifications)
-        .where(_C.tenant_id == scope.tenant_id, _C.id.in_(sa.select(chosen.c.id)))
+        .where(_C.tenant_id == scope.tenant_id, _C.id.in_(chosen_once(due)))
         .values(lease_owner=token, next_retry_at=until)
         .returning(*_C)
     )

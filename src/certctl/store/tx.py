@@ -304,3 +304,12 @@ def _begin_immediate(connection: sa.Connection) -> None:
     # AUTOCOMMIT readers never write; everybody else takes the write lock at once instead of upgrading to it
     if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def chosen_once(due: sa.Select[tuple[str]]) -> sa.Select[tuple[str]]:
+    """The ids that `due` chooses (with LIMIT, FOR UPDATE SKIP LOCKED), for the IN of the UPDATE that takes them.
+
+    As a plain subquery PostgreSQL may ask it again for each row, and each time get the next ones: more than its limit.
+    """
+    chosen = due.cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
+    return sa.select(chosen.c.id)

@@ -37,9 +37,6 @@ class Group(Struct, frozen=True, kw_only=True):
 def entries(counts: Summary | None) -> list[tuple[str, list[Entry]]]:
     """Every group with its entries; counts are those that the caller may see."""
     certificates = number(counts.total_certificates) if counts else ""
-    waiting = counts.awaiting_approval_jobs if counts else 0
-    live = counts.pending_jobs + counts.awaiting_csr_jobs + counts.running_jobs + waiting if counts else 0
-    agents = number(counts.total_agents) if counts else ""
     return [
         (
             "",
@@ -55,51 +52,56 @@ def entries(counts: Summary | None) -> list[tuple[str, list[Entry]]]:
                 Entry(path="/forecast", icon="i-down", text=_("Forecast"), permission="stats.read"),
             ],
         ),
-        (
-            _("Work"),
-            [
-                Entry(
-                    path="/jobs",
-                    icon="i-jobs",
-                    text=_("Jobs"),
-                    permission="job.read",
-                    count=number(live) if live else "",
-                ),
-                Entry(
-                    path="/approvals",
-                    icon="i-approve",
-                    text=_("Approvals"),
-                    permission="approval.read",
-                    count=number(waiting) if waiting else "",
-                    waits=True,
-                ),
-                Entry(path="/batches", icon="i-sort", text=_("Batches"), permission="job.read"),
-                Entry(
-                    path="/notifications",
-                    icon="i-bell",
-                    text=_("Notifications"),
-                    permission="notification.read",
-                    beside=("/notification-channels",),
-                ),
-            ],
-        ),
-        (
-            _("Estate"),
-            [
-                Entry(
-                    path="/agents",
-                    icon="i-agent",
-                    text=_("Agents"),
-                    permission="agent.read",
-                    count=agents,
-                    beside=("/agent-groups", "/enrol"),
-                ),
-                Entry(path="/targets", icon="i-target", text=_("Targets"), permission="target.read"),
-                Entry(path="/issuers", icon="i-issuer", text=_("Issuers"), permission="issuer.read"),
-            ],
-        ),
+        (_("Work"), _work(counts)),
+        (_("Estate"), _estate(counts)),
         (_("Rules"), _rules()),
         (_("Record"), _record()),
+    ]
+
+
+def _work(counts: Summary | None) -> list[Entry]:
+    waiting = counts.awaiting_approval_jobs if counts else 0
+    live = counts.pending_jobs + counts.awaiting_csr_jobs + counts.running_jobs + waiting if counts else 0
+    return [
+        Entry(
+            path="/jobs",
+            icon="i-jobs",
+            text=_("Jobs"),
+            permission="job.read",
+            count=number(live) if live else "",
+        ),
+        Entry(
+            path="/approvals",
+            icon="i-approve",
+            text=_("Approvals"),
+            permission="approval.read",
+            count=number(waiting) if waiting else "",
+            waits=True,
+        ),
+        Entry(path="/batches", icon="i-sort", text=_("Batches"), permission="job.read"),
+        Entry(
+            path="/notifications",
+            icon="i-bell",
+            text=_("Notifications"),
+            permission="notification.read",
+            beside=("/notification-channels",),
+        ),
+    ]
+
+
+def _estate(counts: Summary | None) -> list[Entry]:
+    agents = number(counts.total_agents) if counts else ""
+    return [
+        Entry(
+            path="/agents",
+            icon="i-agent",
+            text=_("Agents"),
+            permission="agent.read",
+            count=agents,
+            beside=("/agent-groups", "/enrol"),
+        ),
+        Entry(path="/targets", icon="i-target", text=_("Targets"), permission="target.read"),
+        Entry(path="/issuers", icon="i-issuer", text=_("Issuers"), permission="issuer.read"),
     ]
 
 

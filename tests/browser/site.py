@@ -264,6 +264,9 @@ def furnish(site: Site) -> dict[str, str]:
     site.call("POST", f"/api/v1/certificates/{ids['gone']}/revoke", {"reason": "superseded"})
     for word, body in _harmful(edge.id).items():
         ids[word] = site.call("POST", f"/api/v1/{word}", {"name": HOSTILE} | body)["id"]
+    # nobody listens there; loopback is where this server may look
+    watched = {"endpoint": "127.0.0.1:1", "certificate_id": ids["shop"], "degraded_threshold": 1, "down_threshold": 1}
+    ids["health-checks"] = site.call("POST", "/api/v1/health-checks", watched)["id"]
     ids["roles"] = site.call("POST", "/api/v1/auth/roles", {"name": HOSTILE[:100]})["id"]
     for number in range(6):
         name = f"api-{number:02}.bulk.example.com"

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from browser.looking import faults
 from peers.nginx import Nginx
 
 # one control plane and one browser for all of them
@@ -116,6 +117,35 @@ def test_a_host_gets_its_first_certificate_from_a_real_agent(site, window, nginx
     with page.expect_download() as taken:
         page.get_by_role("button", name=re.compile("Export|Download")).click()
     assert "BEGIN CERTIFICATE" in Path(taken.value.path()).read_text()
+    watched_until_it_goes(page, nginx)
+
+
+def watched_until_it_goes(page, nginx) -> None:
+    """The deployment's own health check: healthy, then the server is gone; told live, known of by keyboard."""
+    page.get_by_role("link", name=nginx.endpoint).press("Enter")
+    page.get_by_role("link", name="Change it").press("Enter")
+    expect(page.get_by_label("Endpoint", exact=True)).to_have_count(0)
+    page.get_by_text("More", exact=True).press("Enter")
+    page.get_by_label("Degraded after").fill("1")
+    page.get_by_label("Down after").fill("1")
+    page.get_by_label("Looked at every").fill("10")
+    # an edit has it looked at at once; each look after that is told here as it happens
+    page.get_by_role("button", name="Save").press("Enter")
+    expect(page.locator(".head .st")).to_have_text("Healthy")
+    page.evaluate("window.here = true")
+    expect(page.locator(".kv").first).to_contain_text(nginx.served())
+    expect(page.get_by_role("img", name=re.compile("Healthy for"))).to_be_visible()
+    nginx.stop()
+    expect(page.locator(".head .st")).to_have_text("Down")
+    assert page.evaluate("window.here"), "the page was not loaded anew"
+    expect(page.locator(".note.bad")).to_contain_text("No connection")
+    assert faults(page) == []
+    page.get_by_role("button", name="I know of it").press("Enter")
+    expect(page.locator("#notes")).to_contain_text("known to you")
+    expect(page.locator("#check")).to_contain_text("Known to olivia")
+    page.get_by_role("link", name="Health checks").first.press("Enter")
+    page.get_by_role("link", name="Down").press("Enter")
+    expect(page.locator("tbody")).to_contain_text("known to olivia")
 
 
 def version(site, certificate: str, status: str) -> dict:

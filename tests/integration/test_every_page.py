@@ -8,6 +8,7 @@ import re
 from markupsafe import escape
 
 from certctl.core.permissions import ROLES
+from certctl.lifecycle import observe
 from certctl.web import words
 from integration.api_house import Api, open_api
 from integration.test_web import Visitor, csr, issued
@@ -50,6 +51,11 @@ async def furnished(api: Api) -> dict[str, str]:
     await api.made("/api/v1/certificates", asked | {"certificate_profile_id": ids["profiles"]})
     gone = await issued(api, "gone.example.com", name=HOSTILE + " 3")
     await api.made(f"/api/v1/certificates/{gone}/revoke", {"reason": "superseded"}, status=200)
+    # a look at what certctl may not look at: nothing goes out
+    watched = {"endpoint": "169.254.169.254:443", "certificate_id": shop["id"], "expected_fingerprint": "ab" * 32}
+    ids["health-checks"] = (await api.made("/api/v1/health-checks", watched))["id"]
+    while await observe.look(api.house.ctx):
+        pass
     dry = {"certificate_ids": [shop["id"]], "dry_run": True}
     answer = await api.call("POST", "/api/v1/certificates/bulk-renew", dry)
     ids["batches"] = answer.json()["batch_id"]
@@ -76,6 +82,11 @@ def addresses(ids: dict[str, str]) -> list[str]:
         "/notifications?status=skipped",
         "/notifications?q=shop",
         f"/certificates/{ids['certificates']}?events=all",
+        "/health-checks?status=down",
+        "/health-checks?q=169.254",
+        f"/health-checks?certificate_id={ids['certificates']}",
+        f"/health-checks?target_id={ids['targets']}",
+        f"/health-checks/new?certificate_id={ids['certificates']}&endpoint=%3Cscript%3E:443",
     ]
     return found
 

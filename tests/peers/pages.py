@@ -21,6 +21,7 @@ LISTS: Mapping[str, str] = {
     **{word: f"/api/v1/{word}" for word in ("agents", "approvals", "certificates", "jobs", "notifications", "issuers")},
     **{word: f"/api/v1/{word}" for word in ("targets", "profiles", "renewal-policies", "policies", "agent-groups")},
     **{word: f"/api/v1/{word}" for word in ("notification-channels", "teams", "owners", "audit", "batches")},
+    "health-checks": "/api/v1/health-checks",
     "keys": "/api/v1/auth/keys",
     "roles": "/api/v1/auth/roles",
 }

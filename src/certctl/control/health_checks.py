@@ -29,7 +29,7 @@ from certctl.store.tx import Tx
 MOST_HISTORY = 1000
 SHORTEST_INTERVAL, LONGEST_INTERVAL, MOST_THRESHOLD = 10, 86_400, 1000
 # what a deployment says of a check that follows it
-_FOLLOWED = ("endpoint", "server_name", "protocol", "certificate_id", "expected_fingerprint")
+FOLLOWED = frozenset({"endpoint", "server_name", "protocol", "certificate_id", "expected_fingerprint"})
 # another of these is another question: what was seen before is no answer to it
 _ANOTHER_LOOK = frozenset({"endpoint", "server_name", "protocol"})
 _AILING = frozenset({HealthStatus.DEGRADED, HealthStatus.DOWN, HealthStatus.CERT_MISMATCH})
@@ -66,7 +66,7 @@ async def update(
     async with ctx.database.begin("config.health_check") as tx:
         before = await catalogue.get(tx, scope, HealthCheck, health_check_id, expected=expected)
         changed = {name: value for name, value in changes.items() if getattr(before, name) != value}
-        if before.follows is not None and (said := sorted(set(changed) & set(_FOLLOWED))):
+        if before.follows is not None and (said := sorted(set(changed) & FOLLOWED)):
             raise Conflict(f"{', '.join(said)} of this check follow the deployments of target {before.follows}")
         if "certificate_id" in changed:
             if not changed["certificate_id"]:

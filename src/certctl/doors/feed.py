@@ -46,6 +46,7 @@ NEEDS: Mapping[str, str] = {
     "agent": "agent.read",
     "agent_group": "agent.read",
     "certificate": "cert.read",
+    "health_check": "healthcheck.read",
     "issuer": "issuer.read",
     "owner": "owner.read",
     "policy": "policy.read",

@@ -8,6 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from certctl.core import catalogue as nouns
+from certctl.core.health import HealthCheck
 from certctl.core.scope import Scope
 from certctl.core.target import AgentRecord, TargetRecord
 from certctl.store import catalogue, certificates, schema
@@ -16,6 +17,7 @@ from certctl.store.tx import Tx
 KINDS: Mapping[str, type[msgspec.Struct]] = {
     "agent": AgentRecord,
     "agent_group": nouns.AgentGroup,
+    "health_check": HealthCheck,
     "issuer": nouns.IssuerRecord,
     "owner": nouns.Owner,
     "policy": nouns.PolicyRule,

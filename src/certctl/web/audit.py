@@ -47,6 +47,7 @@ _PAGES = {
     "approval": ("/approvals", "approval.read"),
     "notification_channel": ("/notification-channels", "notification.read"),
     "notification": ("/notifications", "notification.read"),
+    "health_check": ("/health-checks", "healthcheck.read"),
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from certctl.web.words import day
+from certctl.web.words import clock, day
 
 
 class Tick(Struct, frozen=True):
@@ -83,10 +83,11 @@ def day_ticks(axis: Axis, every: int) -> list[Tick]:
 
 
 def date_ticks(axis: Axis, number: int = 6) -> list[Tick]:
-    """So many ticks over the whole axis, each with its date."""
+    """So many ticks over the whole axis, each with its date; with the time of day where it spans less than three."""
     step = (axis.end - axis.begin) / number
     moments = [axis.begin + step * each for each in range(1, number)]
-    return [Tick(axis.x(moment), day(moment, axis.now)) for moment in moments]
+    hours = axis.end - axis.begin < timedelta(days=3)
+    return [Tick(axis.x(moment), clock(moment) if hours else day(moment, axis.now)) for moment in moments]
 
 
 def life(axis: Axis, begin: datetime | None, end: datetime | None, renew: datetime | None, kind: str = "") -> Life:

@@ -21,7 +21,7 @@ from certctl.pki.pem import read_certificates
 from certctl.store import truths, views
 from certctl.store.truths import Leaf, Place
 from certctl.store.tx import Tx
-from certctl.web import acting, marks
+from certctl.web import acting, health_checks, marks
 from certctl.web.axis import Axis, Life, around, date_ticks, life
 from certctl.web.compare import Difference, differences, fields_of
 from certctl.web.guard import needs
@@ -85,6 +85,9 @@ async def show(request: WebRequest, certificate_id: FromPath[str]) -> Response[s
             tx, scope, _MORE_EVENTS if asked.get("events") == "all" else _EVENTS + 1, subject_id=certificate_id
         )
         who = await actors(tx, request, events)
+        watched = []
+        if request.may("healthcheck.read"):
+            watched = await health_checks.of_certificate(tx, request.seen_by("healthcheck.read"), certificate_id)
     policy = names.policies.get(certificate.renewal_policy_id)
     renews = planned(facts, policy)
     telling = events if asked.get("events") == "all" else events[:_EVENTS]
@@ -115,6 +118,7 @@ async def show(request: WebRequest, certificate_id: FromPath[str]) -> Response[s
         policy=policy,
         renews=renews,
         acts=acting.allowed(request, facts),
+        watched=watched,
         live=bool(facts.jobs),
     )
 

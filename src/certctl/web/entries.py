@@ -101,6 +101,7 @@ def _estate(counts: Summary | None) -> list[Entry]:
             beside=("/agent-groups", "/enrol"),
         ),
         Entry(path="/targets", icon="i-target", text=_("Targets"), permission="target.read"),
+        Entry(path="/health-checks", icon="i-found", text=_("Health checks"), permission="healthcheck.read"),
         Entry(path="/issuers", icon="i-issuer", text=_("Issuers"), permission="issuer.read"),
     ]
 

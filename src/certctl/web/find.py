@@ -148,6 +148,7 @@ def _acts(request: WebRequest, word: str) -> Shelf:
         (_("Enrol an agent"), "/enrol", "i-plus", "agent.edit"),
         (_("New key"), "/keys/new", "i-plus", "auth.key.create"),
         (_("New role"), "/roles/new", "i-plus", "auth.role.create"),
+        (_("New health check"), "/health-checks/new", "i-plus", "healthcheck.edit"),
     ]
     listed += [(kind.words().new, f"{kind.path}/new", "i-plus", kind.edit) for kind in KINDS]
     return _shelf(request, _("Acts"), word.lower(), listed)

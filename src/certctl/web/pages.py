@@ -180,6 +180,7 @@ DONE: dict[str, Any] = {
     "ca-retired": lambda: _("It issues no more. Retire it again once nothing needs it, to end its CRL and OCSP."),
     "requeued": lambda: _("It is on its way again, tried from the beginning."),
     "read": lambda: _("Marked as read."),
+    "acknowledged": lambda: _("Noted: it reads as known to you until its state changes."),
     "ca-revoked": lambda: _("Revoked. The CRL of the CA above it says so from now on."),
     "deleted": lambda: _("Deleted, or retired where something was made with it."),
     "retired": lambda: _("Retired."),

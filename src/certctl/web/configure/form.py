@@ -52,13 +52,21 @@ class Form(Filled, frozen=True, kw_only=True):
     type: str
 
 
-def form_of(kind: Kind, type_: str, options: Options, body: Mapping[str, Any] | None = None) -> Form:
-    """The form of a kind, in the page's language; of a `body`, its secrets are known to be kept."""
-    words = labels()
+def form_of(
+    kind: Kind,
+    type_: str,
+    options: Options,
+    body: Mapping[str, Any] | None = None,
+    settled: frozenset[str] = frozenset(),
+) -> Form:
+    """The form of a kind, in the page's language, without what is `settled`; of a `body`, its secrets are known to be
+    kept.
+    """
+    words = {**labels(), **kind.labels()}
     whole = msgspec.json.schema(kind.body)
     front = kind.front if kind.schema is None else None
     chosen = {**kind.choices(), **options}
-    fields = fields_of(whole, words=words, options=chosen, left_out=_NOT_ASKED, front=front)
+    fields = fields_of(whole, words=words, options=chosen, left_out=_NOT_ASKED | settled, front=front)
     if kind.schema is not None:
         schema = kind.schema(type_)
         fields += fields_of(schema, words=words, options=chosen, within=CONFIG, front=kind.front)

@@ -37,6 +37,7 @@ from certctl.policy.rules.configs import PolicySeverity, PolicyType, config_sche
 from certctl.store import act_listings, listings
 from certctl.store.lists import Listing
 from certctl.web.configure import trials, words_of
+from certctl.web.configure.fields import Label
 from certctl.web.configure.trials import Try
 from certctl.web.configure.words_of import Words
 from certctl.web.words import gettext as _
@@ -80,6 +81,14 @@ class Kind(Struct, frozen=True, kw_only=True):
     together: frozenset[str] = frozenset()
     # the filter of the inventory that shows what depends on one
     inventory: str = ""
+    # what people call one
+    named: Callable[[Any], str] = lambda record: str(record.name)
+    # better words for its fields than those of every kind
+    labels: Callable[[], Mapping[str, Label]] = dict
+    # fields that a link to the empty form may fill in, beside its references
+    given: frozenset[str] = frozenset()
+    # fields of one that something else says: not asked in its form
+    settled: Callable[[Any], frozenset[str]] = lambda _record: frozenset()
 
 
 async def _test_issuer(*given: Any) -> tuple[bool, str]:
@@ -109,7 +118,9 @@ async def _edit_profile(*given: Any) -> Any:
     return profile if waits is None else Waits(waits.id)
 
 
-def _without_sees(delete: Callable[..., Awaitable[None]]) -> Delete:
+def without_sees(delete: Callable[..., Awaitable[None]]) -> Delete:
+    """Of what nothing names, or whose deletion says so itself."""
+
     async def remove(*given: Any, sees: Any) -> None:  # noqa: ARG001 - these do not look who names them
         await delete(*given)
 
@@ -210,7 +221,7 @@ KINDS: tuple[Kind, ...] = (
         delete="target.delete",
         create=targets.create,
         update=targets.update,
-        remove=_without_sees(targets.delete),
+        remove=without_sees(targets.delete),
         words=words_of.targets,
         front=frozenset({"cert_path", "key_path", "pem_path", "endpoint", "starttls"}),
         references={"agent_id": (AgentRecord, "agent.read")},
@@ -281,7 +292,7 @@ KINDS: tuple[Kind, ...] = (
         delete="policy.delete",
         create=policies.create,
         update=policies.update,
-        remove=_without_sees(policies.delete),
+        remove=without_sees(policies.delete),
         words=words_of.policies,
         references={"config.allowed_issuer_ids": (IssuerRecord, "issuer.read")},
         choices=_of_rules,
@@ -314,7 +325,7 @@ KINDS: tuple[Kind, ...] = (
         delete="notification.edit",
         create=channels.create,
         update=_edit_channel,
-        remove=_without_sees(channels.delete),
+        remove=without_sees(channels.delete),
         words=words_of.channels,
         front=frozenset(
             {

@@ -34,7 +34,7 @@ from certctl.web.pages import render
 from certctl.web.request import Fields, WebRequest
 from certctl.web.words import gettext as _
 
-__all__ = ["HANDLERS", "VERSION_FIELD", "Act", "new_pages", "removal_pages", "save_page", "seen_version"]
+__all__ = ["HANDLERS", "VERSION_FIELD", "Act", "edit_page", "new_pages", "removal_pages", "save_page", "seen_version"]
 
 _MOST = 500
 VERSION_FIELD = "row_version"
@@ -92,7 +92,9 @@ async def _names(request: WebRequest, tx: Tx, kind: Kind, rows: list[Any]) -> di
     return names
 
 
-async def _form(request: WebRequest, kind: Kind, type_: str, body: Mapping[str, Any]) -> Form:
+async def _form(
+    request: WebRequest, kind: Kind, type_: str, body: Mapping[str, Any], settled: frozenset[str] = frozenset()
+) -> Form:
     """The form; what `body` names may be chosen again, even where the caller cannot see it listed."""
     options: dict[str, list[Option]] = {}
     async with request.ctx.database.read() as tx:
@@ -105,11 +107,11 @@ async def _form(request: WebRequest, kind: Kind, type_: str, body: Mapping[str, 
             listed += [(each, names.get(each, each)) for each in sorted(named)]
             nothing = _("Choose one") if path in kind.needed else _("None")
             options[path] = listed if path.endswith("_ids") else [("", nothing), *listed]
-    return form_of(kind, type_, options, body)
+    return form_of(kind, type_, options, body, settled)
 
 
 async def _form_of(request: WebRequest, kind: Kind, record: Any) -> Form:
-    return await _form(request, kind, getattr(record, "type", ""), _body(kind, record))
+    return await _form(request, kind, getattr(record, "type", ""), _body(kind, record), kind.settled(record))
 
 
 def _ids_at(body: Mapping[str, Any], path: str) -> set[str]:
@@ -126,7 +128,8 @@ def new_pages(kind: Kind, permission: str = "") -> list[HTTPRouteHandler]:
     @get(f"{kind.path}/new", opt=allowed)
     async def ask(request: WebRequest) -> Response[str]:
         type_ = request.query_params.get("type", "")
-        given = {name: request.query_params[name][:128] for name in kind.references if name in request.query_params}
+        fillable = {*kind.references, *kind.given}
+        given = {name: request.query_params[name][:255] for name in fillable if name in request.query_params}
         if kind.types is not None and type_ not in dict(kind.types()):
             return await render(
                 request,
@@ -179,11 +182,16 @@ def _type(kind: Kind, said: Fields) -> str:
 def _one_page(kind: Kind) -> HTTPRouteHandler:
     @get(f"{kind.path}/{{record_id:str}}", opt=needs(kind.read))
     async def show(request: WebRequest, record_id: FromPath[str]) -> Response[str]:
-        record = await _record(request, kind, record_id)
-        form = await _form_of(request, kind, record)
-        return await _page(request, form, form.lines(_body(kind, record)), record)
+        return await edit_page(request, kind, record_id)
 
     return show
+
+
+async def edit_page(request: WebRequest, kind: Kind, record_id: str) -> Response[str]:
+    """The form of one, filled with what is stored."""
+    record = await _record(request, kind, record_id)
+    form = await _form_of(request, kind, record)
+    return await _page(request, form, form.lines(_body(kind, record)), record)
 
 
 def save_page(kind: Kind) -> HTTPRouteHandler:
@@ -291,6 +299,7 @@ async def _page(
         words=words,
         form=form,
         record=record,
+        title=kind.named(record) if record is not None else words.new,
         type_word=types.get(form.type, form.type),
         front=[line for line in lines if not line.field.rare],
         rare=rare,
@@ -366,8 +375,8 @@ def removal_pages(kind: Kind) -> list[HTTPRouteHandler]:
     async def remove(request: WebRequest, record_id: FromPath[str]) -> Response[str]:
         said = await request.checked()
         record = await _record(request, kind, record_id)
-        if said.get("typed") != record.name.strip():
-            fault = _("Type the name as it stands: {name}").format(name=record.name)
+        if said.get("typed") != kind.named(record).strip():
+            fault = _("Type the name as it stands: {name}").format(name=kind.named(record))
             return await _removal_page(request, kind, record, fault)
 
         async def doing(fields: Fields) -> str:
@@ -395,6 +404,7 @@ async def _removal_page(
         kind=kind,
         words=kind.words(),
         record=record,
+        name=kind.named(record),
         fault=fault,
         version_field=VERSION_FIELD,
     )

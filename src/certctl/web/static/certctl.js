@@ -3,6 +3,10 @@
   const root = document.documentElement, $ = (s, e = document) => e.querySelector(s), $$ = (s, e = document) => [...e.querySelectorAll(s)];
   const notes = $("#notes");
   let lost = false, heard = Date.now();
+  // htmx begins in a timer of its own, which keys that are typed at once come before: what was typed until then is asked for now
+  const begun = new Promise((r) => setTimeout(r));
+  const ask = (field) => begun.then(() => field.dispatchEvent(new Event("search")));
+  $$("input[hx-trigger]").forEach((i) => begun.then(() => { if (i.value !== i.defaultValue) ask(i); }));
 
   // what is told of a lost server or session stands in templates, so that it is translated with the page
   const tell = (id) => {
@@ -119,7 +123,7 @@
     const field = $("input", palette); field.value = ""; $("#found").replaceChildren();
     field.focus();
     // by the field's own request, which what is typed next replaces: an answer that comes late never overwrites it
-    field.dispatchEvent(new Event("search"));
+    ask(field);
   };
   const options = () => $$("a.opt", palette);
   const choose = (at) => {

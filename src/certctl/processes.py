@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -147,6 +148,8 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
             group.create_task(_keep_clock(house), name="clock"),
             group.create_task(_first_ended(serving, stop), name="watcher"),
         ]
+        # what is there by now stays: the collector of garbage need not walk over all of it time and again
+        gc.freeze()
         _announce(settings, tls_socket, pki_socket)
         await stop.wait()
         log.info("draining")

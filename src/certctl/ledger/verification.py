@@ -210,11 +210,11 @@ def _judge_stride(stride: _Stride, growing: _Growing, verifier: str) -> None:
 def _judge_rows(stride: _Stride) -> list[bytes]:
     """The hashes of the events themselves, when they are those that were sealed."""
     start, rows = stride.start, stride.rows
-    for offset, row in enumerate(rows):
-        if row[0] != start + offset:
-            raise Broken(start + offset, "the leaf is gone")
+    for offset, row in enumerate(rows, start):
+        if row[0] != offset:
+            raise Broken(offset, "the leaf is gone")
         if row[7] is None:
-            raise Broken(start + offset, "the event was removed")
+            raise Broken(offset, "the event was removed")
     try:
         hashed = _hashed(rows)
     except (ValueError, TypeError, AttributeError):  # one cannot be read at all: find it

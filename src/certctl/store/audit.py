@@ -61,7 +61,7 @@ async def append_events(tx: Tx, scope: Scope, rows: Sequence[dict[str, Any]]) ->
     told: list[tuple[Any, ...]] = [
         tuple((row | {"details": json.dumps(row["details"])})[name] for name in _FIELDS) for row in owned
     ]
-    await tx.connection.exec_driver_sql(_APPEND, told[0] if len(told) == 1 else told)
+    await tx.write(_APPEND, told)
 
 
 async def events_after(tx: Tx, scope: Scope, after: tuple[int, int], limit: int) -> list[EventRow]:

@@ -45,9 +45,12 @@ _TRUSTED_SECONDS = 1.0
 class Tx:
     """One open transaction. Rows come out as the core's structs, never as ORM objects."""
 
-    def __init__(self, connection: AsyncConnection, dialect: str) -> None:
+    def __init__(self, connection: AsyncConnection, dialect: str, *, may_wait: bool = False) -> None:
         self.connection = connection
         self.dialect = dialect
+        # the first statement, when it can be sent as a transaction by itself (`write`)
+        self._may_wait = may_wait
+        self._waiting: tuple[str, list[tuple[Any, ...]]] | None = None
         self.wakes: set[str] = set()
         self.counts: dict[Series, float] = {}
         self.acts: list[Callable[[], object]] = []
@@ -60,21 +63,56 @@ class Tx:
 
     async def execute(self, statement: sa.Executable, rows: list[dict[str, Any]] | None = None) -> sa.CursorResult[Any]:
         """Run one statement, or one statement over many rows."""
+        if self._waiting is not None:
+            await self._send()
         if rows is None:
             return await self.connection.execute(statement)
         return await self.connection.execute(statement, rows)
 
+    async def write(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Run one INSERT or UPDATE in the driver's own words over rows of values; nothing comes back.
+
+        As the first of a writing transaction on PostgreSQL it waits for a second. When none comes it is sent alone and
+        is a transaction by itself: one round trip in place of three (BEGIN, itself, COMMIT).
+        """
+        if self._waiting is not None and self._waiting[0] == sql:
+            self._waiting[1].extend(rows)
+            return
+        if self._may_wait and self._waiting is None and not self.connection.in_transaction():
+            self._waiting = (sql, list(rows))
+            return
+        await self._send()
+        await self._run(self.connection, sql, rows)
+
+    async def commit(self) -> None:
+        """End it. Only `Database.begin` calls this."""
+        if self._waiting is None:
+            await self.connection.commit()
+            return
+        await self._send(await self.connection.execution_options(isolation_level="AUTOCOMMIT"))
+
+    async def _send(self, connection: AsyncConnection | None = None) -> None:
+        """What waits goes first, as it was asked first."""
+        if self._waiting is not None:
+            (sql, rows), self._waiting = self._waiting, None
+            await self._run(connection or self.connection, sql, rows)
+
+    @staticmethod
+    async def _run(connection: AsyncConnection, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        await connection.exec_driver_sql(sql, rows[0] if len(rows) == 1 else list(rows))
+
     async def one(self, kind: type[StructT], statement: sa.Executable) -> StructT | None:
         """The first row as a struct, or None."""
-        row = (await self.connection.execute(statement)).mappings().first()
+        row = (await self.execute(statement)).mappings().first()
         return None if row is None else as_struct(kind, row)
 
     async def all(self, kind: type[StructT], statement: sa.Executable) -> list[StructT]:
         """All rows as structs."""
-        return [as_struct(kind, row) for row in (await self.connection.execute(statement)).mappings()]
+        return [as_struct(kind, row) for row in (await self.execute(statement)).mappings()]
 
     async def rows(self, sql: str, *values: Any) -> Sequence[Sequence[Any]]:
         """All rows of the dialect's own SQL as the driver gives them: for whoever reads millions."""
+        await self._send()
         raw: Any = (await self.connection.get_raw_connection()).driver_connection
         try:
             if self.dialect == "postgresql":
@@ -85,7 +123,7 @@ class Tx:
 
     async def scalar(self, statement: sa.Executable) -> Any:
         """The first column of the first row, or None."""
-        return (await self.connection.execute(statement)).scalar()
+        return (await self.execute(statement)).scalar()
 
     def insert(self, table: sa.Table) -> Any:
         """The dialect's own insert, for `on_conflict_do_nothing` and `on_conflict_do_update`."""
@@ -136,7 +174,7 @@ class Database:
                 await stack.enter_async_context(self._writer)
             with database_errors():
                 connection = await stack.enter_async_context(self.engine.connect())
-                tx = Tx(connection, self.dialect)
+                tx = Tx(connection, self.dialect, may_wait=self.dialect == "postgresql")
                 try:
                     yield tx
                     if tx.counts:
@@ -145,9 +183,9 @@ class Database:
                     if witness is not None:
                         await witness(tx)
                     if tx.wakes and self.dialect == "postgresql":
-                        await _notify(connection, tx.wakes)
+                        await _notify(tx)
                     points.reach(f"commit.{name}.before")
-                    await connection.commit()
+                    await tx.commit()
                 except BaseException:
                     await connection.rollback()
                     raise
@@ -195,8 +233,8 @@ async def _write_counts(tx: Tx) -> None:
     await tx.execute(sa.insert(counter_deltas), rows)
 
 
-async def _notify(connection: AsyncConnection, channels: set[str]) -> None:
-    await connection.execute(sa.select(*(sa.func.pg_notify(WAKE_CHANNEL, channel) for channel in sorted(channels))))
+async def _notify(tx: Tx) -> None:
+    await tx.execute(sa.select(*(sa.func.pg_notify(WAKE_CHANNEL, channel) for channel in sorted(tx.wakes))))
 
 
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")

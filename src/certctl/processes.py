@@ -120,7 +120,7 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
         answering.AnsweringApp(ca_accounts.Answers(lambda: ctx).get),
     )
     tls = uvicorn.Config(
-        _every_door(state, settings, public), **_uvicorn(), ssl_certfile=cert_path, ssl_keyfile=key_path
+        _every_door(state, settings, public, tally), **_uvicorn(), ssl_certfile=cert_path, ssl_keyfile=key_path
     )
     servers = [(_Server(tls), tls_socket), (_Server(uvicorn.Config(public, **_uvicorn())), pki_socket)]
     loops: dict[str, _Loop] = {
@@ -178,9 +178,9 @@ def _state(house: House) -> AppState:
     )
 
 
-def _every_door(state: AppState, settings: Settings, public: Any) -> Any:
+def _every_door(state: AppState, settings: Settings, public: Any, tally: Tally) -> Any:
     """What the TLS port serves: API and pages, ACME, and all that is public."""
-    acme_app = Edge(AcmeApp(state, settings.acme), state, acme.refuse_at_edge)
+    acme_app = Edge(AcmeApp(state, settings.acme, tally), state, acme.refuse_at_edge)
     return _with_protocols(with_web(create_api(state), create_web(state)), public, acme_app)
 
 

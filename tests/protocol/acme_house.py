@@ -23,6 +23,7 @@ from certctl.doors.edge import Edge
 from certctl.pki.csr import build_csr
 from certctl.protocols import acme
 from certctl.protocols.acme import AcmeApp, finalizing
+from certctl.telemetry.tally import Tally
 from certctl.wire.jws import encode
 from integration.api_house import Api, open_api
 
@@ -171,6 +172,7 @@ class AcmeHouse:
     api: Api
     http: httpx.AsyncClient
     rules: AcmeRules
+    tally: Tally
 
     async def eab(self, **more: Any) -> tuple[str, bytes]:
         """Key id and secret of a fresh external account key."""
@@ -198,11 +200,12 @@ async def open_acme(data_dir: Path, url: str = "", **rules: Any) -> AsyncIterato
     """An ACME server on a real, migrated database. How long a finalize drives its job is no subject here."""
     chosen = AcmeRules(**({"enabled": True, "host_names": ("certctl.test",), "concurrent_orders": 0} | rules))
     async with open_api(data_dir, url) as api:
-        app = Edge(AcmeApp(api.state, chosen), api.state, acme.refuse_at_edge)
+        tally = Tally()
+        app = Edge(AcmeApp(api.state, chosen, tally), api.state, acme.refuse_at_edge)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="https://certctl.test") as http:
             with mock.patch.object(finalizing, "BUDGET", timedelta(minutes=1)):
-                yield AcmeHouse(api, http, chosen)
+                yield AcmeHouse(api, http, chosen, tally)
 
 
 def problem(answer: httpx.Response) -> str:

@@ -6,6 +6,7 @@ Names are proven by a real BIND (dynamic updates) and real web servers on loopba
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -29,7 +30,8 @@ from peers.responders import Web
 # these clients wait seconds between their questions, on a busy machine many times
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("acme-clients"), pytest.mark.timeout(600)]
 HOOK = Path(__file__).resolve().parent.parent / "peers" / "acme_hook.py"
-PROFILE = "prof-web"
+PROFILE, SHORT = "prof-web", "prof-short"
+LEGO = Path(__file__).resolve().parents[2] / ".peers" / "lego"
 ROOTS = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pki/tls/certs/ca-bundle.crt"))
 
 
@@ -105,7 +107,10 @@ def world(postgres_server, tmp_path_factory) -> Iterator[World]:
             CERTCTL_ACME_SERVER_DEFAULT_PROFILE_ID=PROFILE,
         )
         made = World(server, row.key, names, http_port, tls_port)
-        server.did("POST", "/api/v1/profiles", {"id": PROFILE, "name": "web", "acme_auth_mode": "challenge"}, row.key)
+        short = {"id": SHORT, "name": "short", "max_ttl_seconds": 2 * 86400, "description": "two days"}
+        server.did("POST", "/api/v1/profiles", short, row.key)
+        web = {"id": PROFILE, "name": "web", "acme_auth_mode": "challenge", "acme_profiles": [SHORT]}
+        server.did("POST", "/api/v1/profiles", web, row.key)
         yield made
 
 
@@ -198,6 +203,32 @@ def test_lego(world, tmp_path, way):
     world.run(*common, "revoke", "--keep", **environ)
     (found,) = world.certificates(name.removeprefix("*."))
     assert found["status"] == "Revoked"
+
+
+def test_the_lego_library_with_profiles_and_renewal_information(world):
+    if not LEGO.exists():
+        raise RuntimeError("the client of lego is not built: run scripts/build-go-peers (needs go)")
+    kid, secret = world.eab("lego-5")
+    name = f"lego-5.web.{ZONE}"
+    said = {
+        "server": world.directory, "kid": kid, "hmac": secret, "profile": SHORT, "name": name,
+        "http": f"127.0.0.1:{world.http_port}",
+    }  # fmt: skip
+    told = json.loads(world.run(LEGO, *(f"-{key}={value}" for key, value in said.items())).splitlines()[-1])
+    assert told["profiles"] == {PROFILE: "web", SHORT: "two days"}
+    words = ("first", "second", "third")
+    first, second, third = (x509.load_pem_x509_certificates(told[word].encode())[0] for word in words)
+    for leaf in (first, second, third):
+        assert leaf.not_valid_after_utc - leaf.not_valid_before_utc <= timedelta(days=2, hours=1)
+    start, end = (datetime.fromisoformat(told[word]) for word in ("window_start", "window_end"))
+    assert first.not_valid_before_utc < start < end < first.not_valid_after_utc
+    assert "invalidProfile" in told["unknown_profile"]
+    (found,) = world.certificates(name)
+    assert found["certificate_profile_id"] == SHORT
+    versions = world.server.did("GET", f"/api/v1/certificates/{found['id']}/versions", key=world.key)["data"]
+    states = {each["serial_number"]: each["status"] for each in versions}
+    wanted = {first: "superseded", second: "revoked", third: "current"}
+    assert states == {f"{leaf.serial_number:x}": status for leaf, status in wanted.items()}
 
 
 @pytest.mark.parametrize("way", ["http-01", "dns-01"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from certctl.protocols.acme.sweeping import sweep
 from certctl.wire.jws import encode
 from protocol.acme_house import BASE, csr_for, jwk_of, new_key, open_acme, problem, sign
 
@@ -78,6 +79,44 @@ async def test_every_answer_carries_what_it_should(house):
     for answer in (order, proof, way, await client.post("new-order", {}), await client.post("order/nothing")):
         assert answer.headers["replay-nonce"]
         assert INDEX in answer.headers["link"]
+
+
+async def test_what_is_asked_and_refused_is_counted(house):
+    client = await house.known()
+    _, pem = await client.issued("a.example")
+    await client.post("new-account", {}, by_key=True)
+    await house.client().post("new-account", {}, by_key=True)
+    await client.order("a.example", profile="nothing")
+    await client.post("new-order", {})
+    await client.post(f"{client.kid}", {"contact": ["tel:1"]})
+    await client.post("challenge/nothing", {})
+    for path in ("directory", "renewal-info/nothing", "nothing"):
+        await house.http.get(f"{BASE}/{path}")
+    await client.post("order/nothing/finalize", {})
+    await client.post("cert/nothing")
+    await client.post("authz/nothing")
+    await client.post("key-change", {})
+    der = encode(x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER))
+    for _ in range(2):
+        await client.post("revoke-cert", {"certificate": der})
+    counted = {metric.name: int(amount) for metric, labels, amount in house.tally.take()}
+    counted = {name.removeprefix("certctl_acme_").removesuffix("_total"): n for name, n in counted.items()}
+    assert counted.pop("new_nonce") == 2
+    assert counted == {
+        "new_account": 3, "new_account_failures": 1, "new_account_idempotent": 1,
+        "new_order": 3, "new_order_failures": 2, "new_order_rejected": 1, "update_account": 1, "update_account_failures": 1,
+        "challenge_respond": 1, "challenge_respond_failures": 1, "directory": 1,
+        "renewal_info": 1, "renewal_info_failures": 1, "finalize_order": 2, "finalize_order_failures": 1, "cert_download": 2,
+        "cert_download_failures": 1, "authz_read": 1, "key_change": 1, "key_change_failures": 1, "revoke_cert": 2,
+        "revoke_cert_failures": 1,
+    }  # fmt: skip
+    await client.post(client.kid, {"status": "deactivated"})
+    house.api.clock.moment += timedelta(hours=25)
+    await sweep(house.api.house.ctx)
+    page = (await house.api.call("GET", "/api/v1/metrics/prometheus")).text
+    for name, amount in (("deactivate_account", 1), ("gc_runs", 1), ("gc_run_failures", 0)):
+        assert f"certctl_acme_{name}_total {amount}" in page, name
+    assert "certctl_acme_gc_nonces_reaped_total 0" not in page
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from certctl.core.acme import ExternalKey
-from certctl.wire.jws import decode
+from certctl.wire.jws import decode, encode
 from integration.test_approvals import person
 from protocol.acme_house import csr_for, open_acme, problem
 
@@ -117,6 +121,55 @@ async def test_the_profile_says_who_issues_and_what_it_forbids_is_refused_at_the
     assert (found["issuer_id"], found["certificate_profile_id"]) == ("iss-local", "prof-c")
     wrong = house.client(base="https://certctl.test/acme/profile/prof-c")
     assert problem(await wrong.register(await house.eab())) == "unauthorized", "a key is for its profile"
+
+
+async def test_a_directory_offers_several_profiles_and_each_keeps_its_own_rules(house):
+    api = house.api
+    await api.made("/api/v1/profiles", {"id": "prof-short", "name": "short", "max_ttl_seconds": 86400})
+    await api.made("/api/v1/profiles", {"id": "prof-inner", "name": "i", "required_san_patterns": ["*.in.example"]})
+    await api.made("/api/v1/profiles", {"id": "prof-apart", "name": "apart"})
+    for wrong in (["nothing"], ["prof-default"], ["prof-short", "prof-short"]):
+        answer = await api.call("PUT", "/api/v1/profiles/prof-default", {"acme_profiles": wrong})
+        assert answer.status_code == 400, wrong
+    offered = {"acme_profiles": ["prof-short", "prof-inner"], "description": "as ever", "allow_short_lived": False}
+    assert (await api.call("PUT", "/api/v1/profiles/prof-default", offered)).status_code == 200
+    told = (await house.http.get("https://certctl.test/acme/profile/prof-default/directory")).json()["meta"]["profiles"]
+    assert told == {"prof-default": "as ever", "prof-short": "short", "prof-inner": "i"}
+    client = await house.known()
+    order, pem = await client.issued("a.example", profile="prof-short")
+    leaf = x509.load_pem_x509_certificate(pem.encode())
+    assert order["profile"] == "prof-short"
+    assert leaf.not_valid_after_utc - leaf.not_valid_before_utc <= timedelta(days=1, hours=1)
+    (found,) = (await api.get("/api/v1/certificates?q=a.example"))["data"]
+    assert found["certificate_profile_id"] == "prof-short"
+    # the same names of the directory's own profile are another certificate
+    _, longer = await client.issued("a.example")
+    leaf = x509.load_pem_x509_certificate(longer.encode())
+    assert leaf.not_valid_after_utc - leaf.not_valid_before_utc > timedelta(days=2)
+    assert len((await api.get("/api/v1/certificates?q=a.example"))["data"]) == 2
+    assert problem(await client.order("a.example", profile="prof-inner")) == "rejectedIdentifier"
+    for unknown in ("prof-apart", "nothing", "", "x" * 1000):
+        assert problem(await client.order("a.example", profile=unknown)) == "invalidProfile", unknown
+    # what is no longer offered is not issued, though it was ordered
+    made = (await client.order("b.example", profile="prof-short")).json()
+    fewer = {"acme_profiles": ["prof-inner"], "allow_short_lived": False}
+    assert (await api.call("PUT", "/api/v1/profiles/prof-default", fewer)).status_code == 200
+    assert problem(await client.post(made["finalize"], {"csr": csr_for(["b.example"])})) == "invalidProfile"
+    # it can still be revoked where it was ordered
+    der = encode(x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER))
+    assert (await client.post("revoke-cert", {"certificate": der})).status_code == 200
+
+
+async def test_nobody_gives_a_directory_whose_offers_they_may_not_issue(house):
+    api = house.api
+    await api.made("/api/v1/profiles", {"id": "prof-b", "name": "b"})
+    mine = await api.key("r-cli", profiles=["prof-default"])
+    wish = {"name": "web", "profile_id": "prof-default"}
+    await api.made(PATH, wish, key=mine)
+    offered = {"acme_profiles": ["prof-b"], "allow_short_lived": False}
+    assert (await api.call("PUT", "/api/v1/profiles/prof-default", offered)).status_code == 200
+    assert (await api.call("POST", PATH, wish | {"name": "more"}, key=mine)).status_code == 403
+    await api.made(PATH, wish | {"name": "whole"})
 
 
 async def test_what_lapses_is_swept(house):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import ipaddress
 from datetime import datetime, timedelta
@@ -12,8 +13,9 @@ import pytest
 from cryptography import x509
 
 from certctl.connectors.validation import Prover
+from certctl.core.acme import AcmeChallenge
 from certctl.protocols.acme.validating import MOST_ATTEMPTS, Validator
-from certctl.store.acme import CHANNEL
+from certctl.store.acme import CHANNEL, get, has_work
 from certctl.wire.jws import decode, encode, read_jwk
 from peers.bind import ZONE, Bind, bind
 from peers.ports import free_port
@@ -276,6 +278,79 @@ async def test_a_failure_that_passes_is_tried_again_and_one_that_stays_ends_the_
             "invalid",
             f"j.web.{ZONE}",
         )
+
+
+class Stands:
+    """Looks and never comes back, as a process that is killed does not."""
+
+    def __init__(self) -> None:
+        self.looking = asyncio.Event()
+
+    async def prove(self, proof) -> None:
+        self.looking.set()
+        await asyncio.Event().wait()
+
+
+async def test_what_a_killed_process_looked_at_is_looked_at_by_another_once_its_lease_is_over(tmp_path, names, web):
+    chosen = {"resolver": names.resolver, "allowed_networks": ("127.0.0.0/8",), "http_port": web.port}
+    async with open_acme(tmp_path / "data", **chosen) as house:
+        change = {"acme_auth_mode": "challenge", "allow_short_lived": False}
+        assert (await house.api.call("PUT", "/api/v1/profiles/prof-default", change)).status_code == 200
+        ctx, wakeups, stands = house.api.house.ctx, house.api.house.wakeups, Stands()
+        client = house.client()
+        assert (await client.register()).status_code == 201
+        dead = asyncio.create_task(
+            Validator(dataclasses.replace(ctx, owner="dead"), wakeups, house.rules, stands).run()
+        )
+        _, url, way, content = await challenge(client, f"l.web.{ZONE}", "http-01")
+        web.pages[f"/.well-known/acme-challenge/{way['token']}"] = content.encode()
+        await client.post(way["url"], {})
+        async with asyncio.timeout(PATIENCE):
+            await stands.looking.wait()
+        dead.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await dead
+        async with ctx.database.read() as tx:
+            assert not await has_work(tx, ctx.scope, ctx.now()), "its lease is still running"
+            assert not await has_work(tx, ctx.scope, ctx.now() + ctx.patience.lease - timedelta(seconds=1))
+            assert await has_work(tx, ctx.scope, ctx.now() + ctx.patience.lease)
+        other = Validator(ctx, wakeups, house.rules, Prover(house.rules))
+        running = asyncio.create_task(other.run())
+        assert (await decided(house, client, url))["status"] == "valid"
+        other.stop()
+        async with asyncio.timeout(PATIENCE):
+            await running
+
+
+async def test_a_look_that_takes_longer_than_a_lease_keeps_it(tmp_path, names):
+    # one at a time: it has no hands free to take what it holds once more
+    async with open_acme(tmp_path / "data", http01_concurrency=1) as house:
+        change = {"acme_auth_mode": "challenge", "allow_short_lived": False}
+        assert (await house.api.call("PUT", "/api/v1/profiles/prof-default", change)).status_code == 200
+        lease = timedelta(milliseconds=30)
+        patience = dataclasses.replace(house.api.house.ctx.patience, lease=lease)
+        ctx = dataclasses.replace(house.api.house.ctx, patience=patience)
+        stands, client = Stands(), house.client()
+        assert (await client.register()).status_code == 201
+        validator = Validator(ctx, house.api.house.wakeups, house.rules, stands)
+        running = asyncio.create_task(validator.run())
+        _, _, way, _ = await challenge(client, f"m.web.{ZONE}", "http-01")
+        await client.post(way["url"], {})
+        async with asyncio.timeout(PATIENCE):
+            await stands.looking.wait()
+            # this house's clock stands still unless it is moved: the lease moves with it
+            house.api.clock.moment += timedelta(hours=1)
+            while True:
+                async with ctx.database.read() as tx:
+                    if not await has_work(tx, ctx.scope, ctx.now()):
+                        break
+                await asyncio.sleep(0.01)
+        async with ctx.database.read() as tx:
+            held = await get(tx, ctx.scope, AcmeChallenge, way["url"].rpartition("/")[2])
+        assert (held.attempts, held.lease_owner) == (1, ctx.owner)
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
 
 
 async def test_an_authorization_given_up_is_good_for_nothing(tmp_path, names, web):

@@ -1,7 +1,7 @@
 """Keys of external accounts for ACME (RFC 8555 7.3.4): made once shown once, sealed at rest, bound, revoked.
 
-Such a key lets whoever has it issue under one profile, for one owner and team, within the names it lists: nobody gives
-more than they have themselves.
+Such a key lets whoever has it issue under one profile and those that its directory offers, for one owner and team,
+within the names it lists: nobody gives more than they have themselves.
 """
 
 from __future__ import annotations
@@ -76,6 +76,8 @@ async def create(ctx: Context, giver: Giver, wish: ExternalKeyWish) -> tuple[Ext
         # asked before anything is looked up: a foreign id and one that does not exist read the same
         giver.check_gives({"cert.issue": _reach(ctx, key)}, wish.expires_at)
         await _check_references(tx, ctx, key)
+        profile = await catalogue.get(tx, ctx.scope, Profile, key.profile_id)
+        giver.check_gives({"cert.issue": _reach(ctx, key, profile.acme_profiles)}, wish.expires_at)
         await sealed.require_key(tx, ctx.scope, ctx.sealer.key_id)
         try:
             await acme.insert(tx, ctx.scope, key)
@@ -85,9 +87,9 @@ async def create(ctx: Context, giver: Giver, wish: ExternalKeyWish) -> tuple[Ext
     return key, Secret(jws.encode(octets))  # clients want base64url without padding
 
 
-def _reach(ctx: Context, key: ExternalKey) -> Scope:
+def _reach(ctx: Context, key: ExternalKey, offered: Sequence[str] = ()) -> Scope:
     teams = (key.team_id,) if key.team_id else None
-    return Scope.union(ctx.scope.tenant_id, [Reach(teams=teams, profiles=(key.profile_id,))])
+    return Scope.union(ctx.scope.tenant_id, [Reach(teams=teams, profiles=(key.profile_id, *offered))])
 
 
 def _rule(text: str, index: int) -> str:

@@ -48,6 +48,7 @@ async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any
         "required_csr_attributes": [],
         "acme_auth_mode": "",
         "acme_issuer_id": "",
+        "acme_profiles": [],
         "requires_approval": False,
         "approvals_required": 1,
         "approvers": [],
@@ -67,7 +68,7 @@ async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any
     )
     _check(profile)
     async with ctx.database.begin("config.profile") as tx:
-        await _check_issuer(tx, scope, profile)
+        await _check_references(tx, scope, profile)
         await catalogue.insert(tx, scope, profile)
         await note(tx, ctx, actor, EventType.CONFIG_CREATED, "profile", profile.id)
     return profile
@@ -94,8 +95,8 @@ async def check_changes(tx: Tx, ctx: Context, scope: Scope, before: Profile, cha
         changes = changes | {"name": check_name(changes["name"])}
     after = msgspec.structs.replace(before, **changes, version=before.version + 1, updated_at=ctx.now())
     _check(after)
-    if "acme_issuer_id" in changes:
-        await _check_issuer(tx, scope, after)
+    if {"acme_issuer_id", "acme_profiles"} & changes.keys():
+        await _check_references(tx, scope, after)
     return after
 
 
@@ -119,9 +120,14 @@ async def delete(
         await note(tx, ctx, actor, EventType.CONFIG_DELETED, "profile", profile_id)
 
 
-async def _check_issuer(tx: Tx, scope: Scope, profile: Profile) -> None:
+async def _check_references(tx: Tx, scope: Scope, profile: Profile) -> None:
     if profile.acme_issuer_id and await catalogue.find(tx, scope, IssuerRecord, id=profile.acme_issuer_id) is None:
         raise fault("unknown_reference", f"no issuer {profile.acme_issuer_id}", "acme_issuer_id")
+    known = await catalogue.many(tx, scope, Profile, tuple(profile.acme_profiles))
+    for index, offered in enumerate(profile.acme_profiles):
+        if offered == profile.id or offered not in known or offered in profile.acme_profiles[:index]:
+            message = f"acme_profiles are other profiles, each once; {offered} is none"
+            raise fault("unknown_reference", message, f"acme_profiles[{index}]")
 
 
 def _check(profile: Profile) -> None:

@@ -51,6 +51,8 @@ class Profile(Struct, frozen=True, kw_only=True):
     row_version: int = 1
     # who signs what is ordered through ACME; empty: the default issuer
     acme_issuer_id: str = ""
+    # other profiles that may be ordered by name in this one's ACME directory
+    acme_profiles: list[str] = []
     # so many people, other than who asks, must say yes; named ones alone where there are names
     approvals_required: int = 1
     approvers: list[str] = []

@@ -234,6 +234,23 @@ async def claim_challenges(
     )
 
 
+async def hold_challenges(tx: Tx, scope: Scope, held: Sequence[AcmeChallenge], until: datetime) -> None:
+    """Push the end of the leases of these, each as long as it is still held as it was claimed."""
+    still = [
+        sa.and_(
+            challenges.c.id == way.id,
+            challenges.c.lease_owner == way.lease_owner,
+            challenges.c.attempts == way.attempts,
+        )
+        for way in sorted(held, key=lambda way: way.id)
+    ]
+    await tx.execute(
+        sa.update(challenges)
+        .where(_of(challenges, scope), challenges.c.status == ChallengeStatus.PROCESSING, sa.or_(*still))
+        .values(lease_until=until)
+    )
+
+
 async def has_work(tx: Tx, scope: Scope, now: datetime) -> bool:
     """Whether a challenge is to be validated now."""
     waiting = await tx.scalar(

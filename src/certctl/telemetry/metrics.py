@@ -142,6 +142,61 @@ DEPLOY_UNVERIFIED = _counter(
     "target_type",
 )
 OCSP = _counter("certctl_ocsp_counter_total", "what the OCSP responder was asked and did", "label")
+ACME_AUTHZ_READ = _counter("certctl_acme_authz_read_total", "ACME server: authz read requests")
+ACME_CERT_DOWNLOAD_FAILURES = _counter(
+    "certctl_acme_cert_download_failures_total", "ACME server: failed cert download requests"
+)
+ACME_CERT_DOWNLOAD = _counter("certctl_acme_cert_download_total", "ACME server: cert download requests")
+ACME_CHALLENGE_RESPOND_FAILURES = _counter(
+    "certctl_acme_challenge_respond_failures_total", "ACME server: failed challenge respond requests"
+)
+ACME_CHALLENGE_RESPOND = _counter("certctl_acme_challenge_respond_total", "ACME server: challenge respond requests")
+ACME_CHALLENGE_VALIDATE_INVALID = _counter(
+    "certctl_acme_challenge_validate_invalid_total", "ACME server: validations that failed"
+)
+ACME_CHALLENGE_VALIDATE_VALID = _counter(
+    "certctl_acme_challenge_validate_valid_total", "ACME server: validations that succeeded"
+)
+ACME_DEACTIVATE_ACCOUNT = _counter("certctl_acme_deactivate_account_total", "ACME server: deactivate account requests")
+ACME_DIRECTORY_FAILURES = _counter("certctl_acme_directory_failures_total", "ACME server: failed directory requests")
+ACME_DIRECTORY = _counter("certctl_acme_directory_total", "ACME server: directory requests")
+ACME_FINALIZE_ORDER_FAILURES = _counter(
+    "certctl_acme_finalize_order_failures_total", "ACME server: failed finalize order requests"
+)
+ACME_FINALIZE_ORDER = _counter("certctl_acme_finalize_order_total", "ACME server: finalize order requests")
+ACME_GC_AUTHZS_EXPIRED = _counter("certctl_acme_gc_authzs_expired_total", "ACME server: authorizations expired")
+ACME_GC_NONCES_REAPED = _counter("certctl_acme_gc_nonces_reaped_total", "ACME server: expired nonces removed")
+ACME_GC_ORDERS_INVALIDATED = _counter("certctl_acme_gc_orders_invalidated_total", "ACME server: orders invalidated")
+ACME_GC_RUN_FAILURES = _counter("certctl_acme_gc_run_failures_total", "ACME server: failed sweeps")
+ACME_GC_RUNS = _counter("certctl_acme_gc_runs_total", "ACME server: sweeps of what has lapsed")
+ACME_KEY_CHANGE_FAILURES = _counter("certctl_acme_key_change_failures_total", "ACME server: failed key change requests")
+ACME_KEY_CHANGE = _counter("certctl_acme_key_change_total", "ACME server: key change requests")
+ACME_NEW_ACCOUNT_FAILURES = _counter(
+    "certctl_acme_new_account_failures_total", "ACME server: failed new account requests"
+)
+ACME_NEW_ACCOUNT_IDEMPOTENT = _counter(
+    "certctl_acme_new_account_idempotent_total", "ACME server: new-account calls that found an existing account"
+)
+ACME_NEW_ACCOUNT = _counter("certctl_acme_new_account_total", "ACME server: new account requests")
+ACME_NEW_NONCE_FAILURES = _counter("certctl_acme_new_nonce_failures_total", "ACME server: failed new nonce requests")
+ACME_NEW_NONCE = _counter("certctl_acme_new_nonce_total", "ACME server: new nonce requests")
+ACME_NEW_ORDER_FAILURES = _counter("certctl_acme_new_order_failures_total", "ACME server: failed new order requests")
+ACME_NEW_ORDER_REJECTED = _counter(
+    "certctl_acme_new_order_rejected_total", "ACME server: orders refused by profile, policy or external account"
+)
+ACME_NEW_ORDER = _counter("certctl_acme_new_order_total", "ACME server: new order requests")
+ACME_RENEWAL_INFO_FAILURES = _counter(
+    "certctl_acme_renewal_info_failures_total", "ACME server: failed renewal info requests"
+)
+ACME_RENEWAL_INFO = _counter("certctl_acme_renewal_info_total", "ACME server: renewal info requests")
+ACME_REVOKE_CERT_FAILURES = _counter(
+    "certctl_acme_revoke_cert_failures_total", "ACME server: failed revoke cert requests"
+)
+ACME_REVOKE_CERT = _counter("certctl_acme_revoke_cert_total", "ACME server: revoke cert requests")
+ACME_UPDATE_ACCOUNT_FAILURES = _counter(
+    "certctl_acme_update_account_failures_total", "ACME server: failed update account requests"
+)
+ACME_UPDATE_ACCOUNT = _counter("certctl_acme_update_account_total", "ACME server: update account requests")
 UPTIME = _gauge("certctl_uptime_seconds", "since the process that answers started")
 REQUEST_SECONDS = Metric(
     name="certctl_http_request_duration_seconds",
@@ -196,6 +251,39 @@ METRICS: tuple[Metric, ...] = (
     DEPLOY_ATTEMPTS,
     DEPLOY_UNVERIFIED,
     OCSP,
+    ACME_AUTHZ_READ,
+    ACME_CERT_DOWNLOAD_FAILURES,
+    ACME_CERT_DOWNLOAD,
+    ACME_CHALLENGE_RESPOND_FAILURES,
+    ACME_CHALLENGE_RESPOND,
+    ACME_CHALLENGE_VALIDATE_INVALID,
+    ACME_CHALLENGE_VALIDATE_VALID,
+    ACME_DEACTIVATE_ACCOUNT,
+    ACME_DIRECTORY_FAILURES,
+    ACME_DIRECTORY,
+    ACME_FINALIZE_ORDER_FAILURES,
+    ACME_FINALIZE_ORDER,
+    ACME_GC_AUTHZS_EXPIRED,
+    ACME_GC_NONCES_REAPED,
+    ACME_GC_ORDERS_INVALIDATED,
+    ACME_GC_RUN_FAILURES,
+    ACME_GC_RUNS,
+    ACME_KEY_CHANGE_FAILURES,
+    ACME_KEY_CHANGE,
+    ACME_NEW_ACCOUNT_FAILURES,
+    ACME_NEW_ACCOUNT_IDEMPOTENT,
+    ACME_NEW_ACCOUNT,
+    ACME_NEW_NONCE_FAILURES,
+    ACME_NEW_NONCE,
+    ACME_NEW_ORDER_FAILURES,
+    ACME_NEW_ORDER_REJECTED,
+    ACME_NEW_ORDER,
+    ACME_RENEWAL_INFO_FAILURES,
+    ACME_RENEWAL_INFO,
+    ACME_REVOKE_CERT_FAILURES,
+    ACME_REVOKE_CERT,
+    ACME_UPDATE_ACCOUNT_FAILURES,
+    ACME_UPDATE_ACCOUNT,
     UPTIME,
     REQUEST_SECONDS,
     LOOP_LAG,

@@ -70,7 +70,7 @@ def test_lists_rows_and_pairs_come_back_as_they_went():
         "name": "p", "description": "a\nb", "enabled": False, "max_ttl_seconds": 0, "allowed_ekus": ["serverAuth"],
         "allowed_key_algorithms": [{"algorithm": "RSA", "min_size": 3072}], "required_san_patterns": [],
         "spiffe_uri_pattern": "", "allow_short_lived": True, "must_staple": False, "required_csr_attributes": [],
-        "acme_auth_mode": "", "acme_issuer_id": "", "requires_approval": True,
+        "acme_auth_mode": "", "acme_issuer_id": "", "acme_profiles": [], "requires_approval": True,
         "approvals_required": 1, "approvers": [],
     }  # fmt: skip
     form = form_of(BY_PATH["/profiles"], "", OPTIONS)

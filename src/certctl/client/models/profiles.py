@@ -38,6 +38,7 @@ class ProfileView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     required_csr_attributes: list[str] = []
     acme_auth_mode: str = ""
     acme_issuer_id: str = ""
+    acme_profiles: list[str] = []
     requires_approval: bool = False
     approvals_required: int = 1
     approvers: list[str] = []
@@ -60,6 +61,7 @@ class ProfileWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
         "required_csr_attributes": [],
         "acme_auth_mode": "",
         "acme_issuer_id": "",
+        "acme_profiles": [],
         "approvers": [],
     }
     read_only: ClassVar[frozenset[str]] = frozenset(
@@ -79,6 +81,7 @@ class ProfileWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     required_csr_attributes: list[Text] | None = None
     acme_auth_mode: Text | None = None
     acme_issuer_id: Id | None = None
+    acme_profiles: Annotated[list[Id], Meta(max_length=20)] | None = None
     requires_approval: bool | None = None
     approvals_required: Annotated[int, Meta(ge=1, le=16)] | None = None
     approvers: Annotated[list[Text], Meta(max_length=100)] | None = None

@@ -24,10 +24,20 @@ from certctl.doors.edge import (
 from certctl.doors.entry import Visit
 from certctl.doors.errors import Refusal
 from certctl.doors.state import AppState
-from certctl.protocols.acme import accounts, authorizations, certificates, directory, finalizing, orders, renewal
+from certctl.protocols.acme import (
+    accounts,
+    authorizations,
+    certificates,
+    counting,
+    directory,
+    finalizing,
+    orders,
+    renewal,
+)
 from certctl.protocols.acme.entering import House, enter
 from certctl.protocols.acme.exchange import Place, Reply, header_lines, read_body, refuse
 from certctl.protocols.acme.nonces import Nonces
+from certctl.telemetry.tally import Tally
 from certctl.wire.problem import AcmeRefusal, ProblemType
 
 PREFIX = "/acme"
@@ -61,7 +71,8 @@ def serves(path: str) -> bool:
 class AcmeApp:
     """The ASGI app."""
 
-    def __init__(self, state: AppState, rules: AcmeRules) -> None:
+    def __init__(self, state: AppState, rules: AcmeRules, tally: Tally | None = None) -> None:
+        self._tally = tally or Tally()
         self._house = House(state, rules, Nonces(state.ctx.sealer, rules.nonce_ttl))
 
     async def __call__(self, scope: HttpScope, receive: Receive, send: Send) -> None:
@@ -74,6 +85,8 @@ class AcmeApp:
             reply = await self._reply(scope, receive, place)
         except Exception as error:
             reply = refuse(error, request_id_of(scope))
+        if place is not None:
+            counting.count(self._tally, scope["method"], place.path, reply)
         await self._send(scope, send, place, reply)
 
     async def _send(self, scope: HttpScope, send: Send, place: Place | None, reply: Reply) -> None:

@@ -20,6 +20,7 @@ from certctl.protocols.acme.entering import Asked, House, count, read_inner
 from certctl.protocols.acme.exchange import Reply, json_reply
 from certctl.store import acme
 from certctl.store.tx import Tx
+from certctl.telemetry import metrics
 from certctl.wire import acme as wire
 from certctl.wire import jws
 from certctl.wire.acme import AccountUpdate, KeyChange, NewAccount
@@ -184,6 +185,7 @@ async def show_or_change(asked: Asked, account_id: str) -> Reply:
             await acme.move(tx, ctx.scope, AcmeAccount, account.id, AccountStatus.DEACTIVATED, updated_at=now)
             gone = AcmeRefusal(ProblemType.UNAUTHORIZED, "its account was deactivated").document()
             await acme.cancel_orders(tx, ctx.scope, account.id, gone, now)
+            tx.count(ctx.scope.tenant_id, metrics.ACME_DEACTIVATE_ACCOUNT)
             await note(tx, asked, EventType.ACME_ACCOUNT_DEACTIVATED, account.id, {})
         elif wanted.contact is not msgspec.UNSET:
             contact = check_contacts(wanted.contact)

@@ -100,9 +100,9 @@ async def revoke_certificate(asked: Asked) -> Reply:
     ctx = asked.house.state.ctx
     async with ctx.database.read() as tx:
         version = await acme.version_by_fingerprint(tx, ctx.scope, sha256_hex(certificate_der))
-        if version is None or not await _is_of_profile(tx, asked, version):
+        order = await acme.order_of_version(tx, ctx.scope, version.id) if version is not None else None
+        if version is None or not await _is_of_here(tx, asked, version, order):
             raise AcmeRefusal(ProblemType.MALFORMED, "this certificate was not issued here", status=404)
-        order = await acme.order_of_version(tx, ctx.scope, version.id)
         if not await _may_revoke(tx, asked, version, order):
             raise AcmeRefusal(ProblemType.UNAUTHORIZED, "neither this account nor this key may revoke it")
     if version.status == VersionStatus.REVOKED:
@@ -119,7 +119,10 @@ async def revoke_certificate(asked: Asked) -> Reply:
     return Reply()
 
 
-async def _is_of_profile(tx: Tx, asked: Asked, version: Version) -> bool:
+async def _is_of_here(tx: Tx, asked: Asked, version: Version, order: AcmeOrder | None) -> bool:
+    """Whether it was ordered in this directory, or is of its profile, however it was asked for."""
+    if order is not None and order.profile_id == asked.profile.id:
+        return True
     certificate = await views.certificate(tx, asked.house.state.ctx.scope, version.certificate_id)
     return certificate.certificate_profile_id == asked.profile.id
 

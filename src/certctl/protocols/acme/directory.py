@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from certctl.core.catalogue import Profile
+from certctl.protocols.acme import offers
 from certctl.protocols.acme.accounts import binding_is_required
 from certctl.protocols.acme.entering import House, profile_of
 from certctl.protocols.acme.exchange import Place, Reply, json_reply
@@ -18,11 +19,13 @@ async def check(house: House, place: Place) -> Profile:
 
 async def show(house: House, place: Place) -> Reply:
     """The directory object."""
-    profile = await check(house, place)
+    async with house.state.ctx.database.read() as tx:
+        profile = await profile_of(tx, house, place)
+        profiles = await offers.told(tx, house, profile)
     rules = house.rules
     meta: dict[str, Any] = {
         "externalAccountRequired": binding_is_required(house, profile.acme_auth_mode),
-        "profiles": {profile.id: profile.description or profile.name},
+        "profiles": profiles,
     }
     if rules.terms_of_service:
         meta["termsOfService"] = rules.terms_of_service

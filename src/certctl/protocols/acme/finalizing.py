@@ -20,6 +20,7 @@ from certctl.core.acme import (
     ExternalKey,
     OrderState,
 )
+from certctl.core.catalogue import Profile
 from certctl.core.errors import CertctlError, Malformed, PolicyDenied
 from certctl.core.events import EventType
 from certctl.core.names import Name, parse_name
@@ -28,7 +29,7 @@ from certctl.lifecycle.context import Context
 from certctl.lifecycle.request import DEFAULT_ISSUER
 from certctl.pki.csr import CsrFacts, csr_pem, read_csr
 from certctl.pki.keys import spki_der
-from certctl.protocols.acme import naming
+from certctl.protocols.acme import naming, offers
 from certctl.protocols.acme.entering import Asked
 from certctl.protocols.acme.exchange import Reply
 from certctl.protocols.acme.orders import external_key, note, own_order, shown, trusts, wish_of
@@ -136,10 +137,11 @@ async def _write(
     """The request itself: the next version of what this account has for these names, else a new certificate."""
     names = [naming.parse(name) for name in order.names]
     pem = csr_pem(csr.csr_der)
-    wish = wish_of(asked, names, external, f"mc-acme-{order.id.removeprefix('acme-ord-')}", pem)
+    profile = await offers.chosen(tx, asked, order.profile or None)
+    wish = wish_of(asked, profile, names, external, f"mc-acme-{order.id.removeprefix('acme-ord-')}", pem)
     try:
         await request.judge(tx, ctx, ctx.scope, asked.actor, wish)
-        certificate_id, job_id = await _next_version(tx, asked, order), ""
+        certificate_id, job_id = await _next_version(tx, asked, profile, order), ""
         if certificate_id:
             job = await request.next_version_in(
                 tx, ctx, ctx.scope, asked.actor, certificate_id, pem, f"acme/{order.id}"
@@ -159,12 +161,12 @@ async def _write(
     return msgspec.structs.replace(order, status=OrderState.PROCESSING, **kept)
 
 
-async def _next_version(tx: Tx, asked: Asked, order: AcmeOrder) -> str:
-    """The certificate that this account has for these names from the same issuer; empty when there is none."""
+async def _next_version(tx: Tx, asked: Asked, profile: Profile, order: AcmeOrder) -> str:
+    """The certificate that this account has for these names of this profile and its issuer; empty for none."""
     ctx = asked.house.state.ctx
     earlier = await acme.earlier_order(tx, ctx.scope, order)
     if earlier is None:
         return ""
     certificate = await views.certificate(tx, ctx.scope, earlier.certificate_id)
-    same = certificate.issuer_id == (asked.profile.acme_issuer_id or DEFAULT_ISSUER)
-    return certificate.id if same and certificate.certificate_profile_id == asked.profile.id else ""
+    same = certificate.issuer_id == (profile.acme_issuer_id or DEFAULT_ISSUER)
+    return certificate.id if same and certificate.certificate_profile_id == profile.id else ""

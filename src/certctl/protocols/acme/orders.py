@@ -25,6 +25,7 @@ from certctl.core.acme import (
     ExternalKey,
     OrderState,
 )
+from certctl.core.catalogue import Profile
 from certctl.core.errors import Conflict, Malformed
 from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
@@ -32,7 +33,7 @@ from certctl.core.names import Name, NameKind
 from certctl.ledger import append
 from certctl.lifecycle import request
 from certctl.lifecycle.request import DEFAULT_ISSUER, NewCertificate
-from certctl.protocols.acme import naming, renewal
+from certctl.protocols.acme import naming, offers, renewal
 from certctl.protocols.acme.accounts import binding_is_required
 from certctl.protocols.acme.entering import Asked, limited
 from certctl.protocols.acme.exchange import Reply, json_reply
@@ -51,7 +52,7 @@ async def create(asked: Asked) -> Reply:
     """Make an order (newOrder)."""
     wanted = wire.read(asked.payload, NewOrder)
     names = wire.read_identifiers(wanted.identifiers)
-    _refuse_unsupported(asked, wanted)
+    _refuse_unsupported(wanted)
     ctx = asked.house.state.ctx
     async with ctx.database.begin("acme.order") as tx:
         account = await acme.get(tx, ctx.scope, AcmeAccount, asked.mine.id, lock=True)
@@ -59,7 +60,8 @@ async def create(asked: Asked) -> Reply:
             raise AssertionError("an account stays")
         external = await external_key(tx, asked, account)
         _check_allowed(names, external)
-        await _judge(tx, asked, names, external)
+        profile = await offers.chosen(tx, asked, wanted.profile)
+        await _judge(tx, asked, profile, names, external)
         replaces = await renewal.check_replaces(tx, asked, wanted.replaces, names)
         if not replaces:
             await _check_limits(tx, asked)
@@ -74,10 +76,7 @@ async def create(asked: Asked) -> Reply:
     return json_reply(document(asked, order, proofs), status=201, location=asked.place.at("order", order.id))
 
 
-def _refuse_unsupported(asked: Asked, wanted: NewOrder) -> None:
-    if wanted.profile is not None and wanted.profile != asked.profile.id:
-        detail = f"the profile here is {asked.profile.id}; see the directory's meta"
-        raise AcmeRefusal(ProblemType.INVALID_PROFILE, detail)
+def _refuse_unsupported(wanted: NewOrder) -> None:
     wire.read_time(wanted.not_before, "notBefore")
     wire.read_time(wanted.not_after, "notAfter")
     if wanted.not_before is not None or wanted.not_after is not None:
@@ -117,17 +116,22 @@ def _check_allowed(names: Sequence[Name], external: ExternalKey | None) -> None:
         wire.refuse_identifiers(faults)
 
 
-async def _judge(tx: Tx, asked: Asked, names: Sequence[Name], external: ExternalKey | None) -> None:
+async def _judge(tx: Tx, asked: Asked, profile: Profile, names: Sequence[Name], external: ExternalKey | None) -> None:
     """What profile and policies would refuse later is refused before anybody proves anything."""
     ctx = asked.house.state.ctx
-    wish = wish_of(asked, names, external, new_id("mc-acme"), "")
+    wish = wish_of(asked, profile, names, external, new_id("mc-acme"), "")
     await request.judge(tx, ctx, ctx.scope, asked.actor, wish)
 
 
 def wish_of(
-    asked: Asked, names: Sequence[Name], external: ExternalKey | None, certificate_id: str, csr_pem: str
+    asked: Asked,
+    profile: Profile,
+    names: Sequence[Name],
+    external: ExternalKey | None,
+    certificate_id: str,
+    csr_pem: str,
 ) -> NewCertificate:
-    """The request that an order comes to."""
+    """The request that an order of a profile comes to."""
     return NewCertificate(
         id=certificate_id,
         name=f"{names[0].value} ({certificate_id})"[:255],
@@ -135,8 +139,8 @@ def wish_of(
         sans=[naming.kept(name) for name in names],
         owner_id=external.owner_id if external else "",
         team_id=external.team_id if external else "",
-        issuer_id=asked.profile.acme_issuer_id or DEFAULT_ISSUER,
-        certificate_profile_id=asked.profile.id,
+        issuer_id=profile.acme_issuer_id or DEFAULT_ISSUER,
+        certificate_profile_id=profile.id,
         tags={"acme_account": asked.mine.id},
         csr_pem=csr_pem,
         source="ACME",

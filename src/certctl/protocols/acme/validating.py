@@ -1,6 +1,7 @@
 """Validation (RFC 8555 7.5.1, 8): challenges that are to be looked at are leased, looked at, and decided.
 
-Any process may take any challenge; one that dies leaves a lease that lapses. A failure that may pass is tried again a
+Any process may take any challenge, for a lease (`CERTCTL_STEP_LEASE`) that it pushes on while it looks; one that dies
+leaves a lease that lapses. A failure that may pass is tried again a
 little later, twice; the last one decides the challenge, its authorization and its order.
 """
 
@@ -35,6 +36,7 @@ from certctl.protocols.acme.settling import fail
 from certctl.store import acme
 from certctl.store.tx import Tx
 from certctl.store.wake import Wakeups
+from certctl.telemetry import metrics
 from certctl.telemetry.logging import get_logger
 from certctl.wire.problem import AcmeRefusal, ProblemType, Subproblem
 
@@ -42,7 +44,6 @@ log = get_logger(__name__)
 
 MOST_ATTEMPTS = 3
 PAUSES = (timedelta(seconds=2), timedelta(seconds=5))
-_LEASE = timedelta(minutes=2)
 _LONGEST = timedelta(seconds=60)
 _POLL_SECONDS = 1.0
 _AFTER_ERROR_SECONDS = 2.0
@@ -70,6 +71,7 @@ class Validator:
         self._prover = prover
         self._stopping = False
         self._running: dict[str, set[asyncio.Task[None]]] = {kind: set() for kind in CHALLENGE_TYPES}
+        self._held: dict[str, AcmeChallenge] = {}
 
     def stop(self) -> None:
         """Finish what is in hand, take no more."""
@@ -78,6 +80,27 @@ class Validator:
 
     async def run(self) -> None:
         """Look until stopped; errors of the database are waited out."""
+        keeper = asyncio.create_task(self._keep_leases(), name="acme-leases")
+        try:
+            await self._look()
+        finally:
+            keeper.cancel()
+
+    async def _keep_leases(self) -> None:
+        """What is looked at may take longer than a lease: as long as this process lives it is this process's."""
+        ctx = self._ctx
+        while True:
+            await asyncio.sleep(ctx.patience.lease.total_seconds() / 3)
+            held = list(self._held.values())
+            if not held:
+                continue
+            try:
+                async with ctx.database.begin("acme.hold") as tx:
+                    await acme.hold_challenges(tx, ctx.scope, held, ctx.now() + ctx.patience.lease)
+            except CertctlError as error:
+                log.warning("acme_leases_not_kept", error=error.message, detail=error.detail)
+
+    async def _look(self) -> None:
         with self._wakeups.watch(acme.CHANNEL) as watch:
             while not self._stopping:
                 try:
@@ -106,7 +129,13 @@ class Validator:
                 continue
             async with ctx.database.begin("acme.claim") as tx:
                 claimed = await acme.claim_challenges(
-                    tx, ctx.scope, owner=ctx.owner, kind=kind, now=ctx.now(), until=ctx.now() + _LEASE, limit=free
+                    tx,
+                    ctx.scope,
+                    owner=ctx.owner,
+                    kind=kind,
+                    now=ctx.now(),
+                    until=ctx.now() + ctx.patience.lease,
+                    limit=free,
                 )
             for way in claimed:
                 task = asyncio.create_task(self.validate(way), name=f"acme-{way.id}")
@@ -125,6 +154,7 @@ class Validator:
 
     async def validate(self, way: AcmeChallenge) -> None:
         """Look at one leased challenge and write what was seen."""
+        self._held[way.id] = way
         try:
             await self._validate(way)
         except CertctlError as error:
@@ -132,6 +162,8 @@ class Validator:
             log.warning("acme_validation_not_written", challenge_id=way.id, error=error.message)
         except Exception:
             log.exception("acme_validation_failed", challenge_id=way.id)
+        finally:
+            self._held.pop(way.id, None)
 
     async def _validate(self, way: AcmeChallenge) -> None:
         ctx = self._ctx
@@ -204,6 +236,10 @@ async def _write(
         details=details,
     )
     await append(tx, ctx.scope, now, event)
+    valid = why is None
+    tx.count(
+        ctx.scope.tenant_id, metrics.ACME_CHALLENGE_VALIDATE_VALID if valid else metrics.ACME_CHALLENGE_VALIDATE_INVALID
+    )
 
 
 async def _make_ready(tx: Tx, ctx: Context, order: AcmeOrder) -> None:

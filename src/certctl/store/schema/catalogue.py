@@ -63,6 +63,7 @@ profiles = c.table(
     c.json("required_csr_attributes"),
     c.words("acme_auth_mode"),
     c.reference("acme_issuer_id"),
+    Column("acme_profiles", c.Json, nullable=False, server_default="[]"),
     c.flag("requires_approval"),
     c.count("approvals_required", 1),
     Column("approvers", c.Json, nullable=False, server_default="[]"),

@@ -59,6 +59,10 @@ def _of_profiles() -> dict[str, Label]:
         "required_csr_attributes": (_("CSR must hold"), _("Names of attributes, one a line")),
         "acme_auth_mode": (_("ACME"), _("How names are proven when they are ordered through ACME; empty: not offered")),
         "acme_issuer_id": (_("Issuer for ACME"), _("Who signs what is ordered through ACME")),
+        "acme_profiles": (
+            _("Also offered through ACME"),
+            _("Ids of other profiles that its clients may order, one a line"),
+        ),
         "requires_approval": (
             _("Two people must agree"),
             _("A second person decides each request and each edit of this"),

@@ -3,7 +3,7 @@ from.
 
 Each figure stands beside the limit measured in the same run (raw ECDSA signatures a second). Machines are noisy:
 compare ratios within one run. Usage: bench/run.py [--rounds N] [--issuances N] [--only sqlite|postgresql] [--keep]
-`bench/run.py acme|alerts|lists|bulk|summary ...` is one bench alone; `bench/run.py chaos ...` measures nothing,
+`bench/run.py acme|alerts|imports|lists|bulk|summary ...` is one bench alone; `bench/run.py chaos ...` measures nothing,
 see chaos_run.py.
 """
 
@@ -228,6 +228,7 @@ PARTS = {
     "bulk": "bulk",
     "chaos": "chaos_run",
     "identity": "identity",
+    "imports": "imports",
     "lists": "lists",
     "ocsp": "ocsp",
     "pages": "pages",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import subprocess
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -127,6 +130,44 @@ async def test_the_same_bytes_are_one_entry(api):
     again = await bring(api, {"der": base64.b64encode(leaf.public_bytes(DER)).decode()})
     assert again["total_known"] == 1
     assert (await api.get("/api/v1/certificates"))["total"] == 2
+
+
+async def test_many_are_few_statements_and_each_fault_is_its_own(api):
+    """One commit a hundred; a fault halves them until it stands alone; the same call twice at once brings each once."""
+    there = Elsewhere(api.clock.now())
+    key = ec.generate_private_key(ec.SECP256R1())
+    good = [{"pem": pem(there.leaf(f"m{number}.example", serial=100 + number, key=key))} for number in range(40)]
+    assert (await bring(api, good[0]))["total_imported"] == 1
+    with statements(api) as few:
+        assert (await bring(api, good[1]))["total_imported"] == 1
+    with statements(api) as many:
+        assert (await bring(api, *good[2:20]))["total_imported"] == 18
+    assert len(many) == len(few), "eighteen cost what one costs"
+
+    bad = {3: {"pem": "hello"}, 8: good[28] | {"owner_id": "o-nobody"}, 15: good[35] | {"name": "m0.example"}}
+    items = [bad.get(number, good[20 + number]) for number in range(20)]
+    answers = await asyncio.gather(bring(api, *items), bring(api, *reversed(items)))
+    for number, item in enumerate(items):
+        statuses = {answers[0]["results"][number]["status"], answers[1]["results"][-1 - number]["status"]}
+        assert statuses == ({"failed"} if number in bad else {"imported", "known"}), item
+    assert (await api.get("/api/v1/certificates"))["total"] == 37
+    assert len(await api.events("certificate_imported")) == 37
+
+
+@contextlib.contextmanager
+def statements(api):
+    """Every statement sent within the block."""
+    said: list[str] = []
+
+    def note(_connection, _cursor, statement, *_more):
+        said.append(statement)
+
+    engine = api.house.database.engine.sync_engine
+    sa.event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield said
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", note)
 
 
 async def test_every_form(api):

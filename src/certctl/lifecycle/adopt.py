@@ -6,14 +6,15 @@ Claiming it (request) names the issuer of the next version; from then on it live
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 
 import msgspec
+from msgspec import structs
 
 from certctl.core.actor import Actor
 from certctl.core.catalogue import Owner, Team
 from certctl.core.certificate import EXTERNAL_HOLDER, EXTERNAL_PREFIX, Certificate, Version
-from certctl.core.errors import Conflict, Malformed, NotFound, Violation
+from certctl.core.errors import CallerError, Conflict, Malformed, NotFound, Violation
 from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
 from certctl.core.labels import check_label
@@ -21,9 +22,10 @@ from certctl.core.names import parse_name
 from certctl.core.scope import Scope
 from certctl.core.status import CertificateStatus, VersionStatus
 from certctl.ledger import append
-from certctl.lifecycle import standing
+from certctl.lifecycle import incidents, standing
 from certctl.lifecycle.context import Context
 from certctl.pki.bundle import Bundle
+from certctl.pki.certs import CertificateFacts
 from certctl.pki.fingerprints import serial_hex
 from certctl.pki.pem import chain_pem
 from certctl.store import catalogue, certificates
@@ -31,6 +33,7 @@ from certctl.store.tx import Tx
 
 SOURCE = "Import"
 _LONGEST_NAME = 255
+_TOGETHER = 100
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,49 +60,81 @@ async def adopt(ctx: Context, scope: Scope, actor: Actor, found: Found) -> Adopt
 
     Malformed when its bringer could not see it afterwards: nobody writes beyond their own limits.
     """
-    leaf = found.bundle.leaf
-    async with ctx.database.begin("adopt") as tx:
-        known = await certificates.version_by_fingerprint(tx, ctx.scope, leaf.fingerprint_sha256)
-        if known is not None:
-            return Adopted(await _seen(tx, scope, known), known, is_new=False)
-        await _check_people(tx, scope, found)
-        certificate = await _certificate(tx, ctx, found)
-        version = _version(ctx, certificate, found.bundle)
-        await certificates.insert_certificate(tx, ctx.scope, certificate, [])
-        await certificates.insert_external(tx, ctx.scope, version)
-        await _check_visible(tx, scope, certificate)
-        details = {
-            "version_id": version.id,
-            "serial_number": version.serial_number,
-            "fingerprint_sha256": version.fingerprint_sha256,
-            "issuer": leaf.issuer[:1000],
-            "not_after": version.not_after.isoformat(),
-        }
-        event = Event(
-            type=EventType.CERTIFICATE_IMPORTED,
-            subject_type="certificate",
-            subject_id=certificate.id,
-            actor=actor,
-            details=details,
-        )
-        await append(tx, ctx.scope, ctx.now(), event)
-        refreshed = await standing.refresh(tx, ctx, certificate.id)
-    return Adopted(refreshed.certificate, version, is_new=True)
+    (done,) = await adopt_all(ctx, scope, actor, [found])
+    if isinstance(done, CallerError):
+        raise done
+    return done
 
 
-async def _seen(tx: Tx, scope: Scope, known: Version) -> Certificate:
+async def adopt_all(ctx: Context, scope: Scope, actor: Actor, found: Sequence[Found]) -> list[Adopted | CallerError]:
+    """What becomes of each, in the order given: as `adopt`, or why not. A hundred share a commit.
+
+    What nothing is wrong with goes in together; where something is wrong the hundred are halved until it stands alone,
+    so that a fault is its own item's and costs the others a few tries.
+    """
+    done: list[Adopted | CallerError] = []
+    for start in range(0, len(found), _TOGETHER):
+        done += await _halving(ctx, scope, actor, found[start : start + _TOGETHER])
+    return done
+
+
+async def _halving(ctx: Context, scope: Scope, actor: Actor, found: Sequence[Found]) -> list[Adopted | CallerError]:
     try:
-        return await certificates.certificate(tx, scope, known.certificate_id)
-    except NotFound as error:
-        raise Conflict("this certificate is in the inventory already") from error
+        return list(await _together(ctx, scope, actor, found))
+    except CallerError as error:
+        if len(found) == 1 and not isinstance(error, Conflict):
+            return [error]
+    if len(found) == 1:
+        # somebody may have brought the same bytes at the same moment: by now they are here, or the fault is its own
+        try:
+            return list(await _together(ctx, scope, actor, found))
+        except Conflict as error:
+            return [error]
+    half = len(found) // 2
+    first = await _halving(ctx, scope, actor, found[:half])
+    return first + await _halving(ctx, scope, actor, found[half:])
 
 
-async def _check_people(tx: Tx, scope: Scope, found: Found) -> None:
+async def _together(ctx: Context, scope: Scope, actor: Actor, found: Sequence[Found]) -> list[Adopted]:
+    """All of them or none, in one commit."""
+    prints = [each.bundle.leaf.fingerprint_sha256 for each in found]
+    async with ctx.database.begin("adopt") as tx:
+        known = await certificates.versions_by_fingerprint(tx, ctx.scope, prints)
+        done = {print_: Adopted(one, known[print_], is_new=False) for print_, one in (await _seen(tx, scope, known))}
+        fresh = [each for print_, each in dict(zip(prints, found, strict=True)).items() if print_ not in known]
+        await _check_people(tx, scope, fresh)
+        new = [_entry(ctx, each, name) for each, name in zip(fresh, await _names(tx, ctx, fresh), strict=True)]
+        await certificates.insert_imported(tx, ctx.scope, [(one.certificate, one.version) for one in new])
+        await _check_visible(tx, scope, [one.certificate.id for one in new])
+        events = [_event(actor, each, one) for each, one in zip(fresh, new, strict=True)]
+        await append(tx, ctx.scope, ctx.now(), *events)
+        for one in new:
+            watched = standing.of_watched(one.certificate, one.version)
+            await incidents.tell_ending(tx, ctx, one.certificate, watched.policy, [one.version])
+    for one in new:
+        done[one.version.fingerprint_sha256] = one
+    told: list[Adopted] = []
+    for print_ in prints:
+        told.append(done[print_])
+        done[print_] = structs.replace(done[print_], is_new=False)  # the same bytes twice in one call
+    return told
+
+
+async def _seen(tx: Tx, scope: Scope, known: Mapping[str, Version]) -> list[tuple[str, Certificate]]:
+    """The entry of each that is known, by fingerprint. Conflict when one lies beyond the caller's scope."""
+    ids = [version.certificate_id for version in known.values()]
+    entries = await certificates.certificates_by_id(tx, scope, ids)
+    if not entries.keys() >= set(ids):
+        raise Conflict("this certificate is in the inventory already")
+    return [(print_, entries[version.certificate_id]) for print_, version in known.items()]
+
+
+async def _check_people(tx: Tx, scope: Scope, found: Sequence[Found]) -> None:
     violations: list[Violation] = []
-    named: tuple[tuple[type[msgspec.Struct], str, str], ...] = (
-        (Owner, found.owner_id, "owner_id"),
-        (Team, found.team_id, "team_id"),
-    )
+    named: dict[tuple[type[msgspec.Struct], str, str], None] = {}
+    for each in found:
+        named[Owner, each.owner_id, "owner_id"] = None
+        named[Team, each.team_id, "team_id"] = None
     for kind, record_id, field in named:
         try:
             if record_id:
@@ -110,29 +145,36 @@ async def _check_people(tx: Tx, scope: Scope, found: Found) -> None:
         raise Malformed("; ".join(each.message for each in violations), violations=tuple(violations))
 
 
-async def _check_visible(tx: Tx, scope: Scope, certificate: Certificate) -> None:
-    try:
-        await certificates.certificate(tx, scope, certificate.id)
-    except NotFound as error:
-        message = (
-            "this would lie outside your own limits: give it a team of yours; limits of issuers or profiles forbid it"
-        )
-        raise Malformed(message, violations=(Violation("outside_your_scope", message, "team_id"),)) from error
+async def _check_visible(tx: Tx, scope: Scope, ids: Sequence[str]) -> None:
+    if scope.is_whole or (await certificates.certificates_by_id(tx, scope, ids)).keys() >= set(ids):
+        return
+    message = "this would lie outside your own limits: give it a team of yours; limits of issuers or profiles forbid it"
+    raise Malformed(message, violations=(Violation("outside_your_scope", message, "team_id"),))
 
 
-async def _certificate(tx: Tx, ctx: Context, found: Found) -> Certificate:
+async def _names(tx: Tx, ctx: Context, found: Sequence[Found]) -> list[str]:
+    """What each is called: as its bringer says, else by its common name, with its fingerprint when that is taken."""
+    by_default = [_common_name(each.bundle.leaf) for each in found if not each.name]
+    taken = set(await certificates.ids_by_name(tx, ctx.scope, by_default))
+    names = []
+    for each in found:
+        name = check_label(each.name) if each.name else _common_name(each.bundle.leaf)
+        if not each.name and name in taken:
+            name = f"{name[: _LONGEST_NAME - 14]} {each.bundle.leaf.fingerprint_sha256[:12]}"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _entry(ctx: Context, found: Found, name: str) -> Adopted:
+    """Its rows as they are written, with the status that time gives it today."""
     now, leaf = ctx.now(), found.bundle.leaf
-    names = [str(name) if parse_name(str(name)) == name else f"{name.kind}:{name}" for name in leaf.names]
-    common_name = _printable(leaf.common_name) or (names[0] if names else f"serial {serial_hex(leaf.serial_number)}")
-    name = check_label(found.name) if found.name else common_name
-    if not found.name and await certificates.id_by_name(tx, ctx.scope, name) is not None:
-        name = f"{name[: _LONGEST_NAME - 14]} {leaf.fingerprint_sha256[:12]}"
-    return Certificate(
+    certificate = Certificate(
         tenant_id=ctx.scope.tenant_id,
         id=new_id("cert"),
         name=name,
-        common_name=common_name,
-        sans=names,
+        common_name=_common_name(leaf),
+        sans=_sans(leaf),
         environment=check_label(found.environment, "environment", may_be_empty=True),
         owner_id=found.owner_id,
         team_id=found.team_id,
@@ -140,7 +182,7 @@ async def _certificate(tx: Tx, ctx: Context, found: Found) -> Certificate:
         renewal_policy_id="",
         certificate_profile_id="",
         validity_seconds=None,
-        status=_status(leaf.not_after, now),
+        status=CertificateStatus.ACTIVE,
         status_reason="imported",
         expires_at=leaf.not_after,
         tags={
@@ -158,10 +200,36 @@ async def _certificate(tx: Tx, ctx: Context, found: Found) -> Certificate:
         created_at=now,
         updated_at=now,
     )
+    version = _version(ctx, certificate, found.bundle)
+    reads = standing.written(standing.of_watched(certificate, version), now)
+    return Adopted(structs.replace(certificate, **reads), version, is_new=True)
 
 
-def _status(not_after: datetime, now: datetime) -> CertificateStatus:
-    return CertificateStatus.EXPIRED if not_after <= now else CertificateStatus.ACTIVE
+def _sans(leaf: CertificateFacts) -> list[str]:
+    return [str(name) if parse_name(str(name)) == name else f"{name.kind}:{name}" for name in leaf.names]
+
+
+def _common_name(leaf: CertificateFacts) -> str:
+    named = _printable(leaf.common_name)
+    return named or next(iter(_sans(leaf)), f"serial {serial_hex(leaf.serial_number)}")
+
+
+def _event(actor: Actor, found: Found, done: Adopted) -> Event:
+    version = done.version
+    details = {
+        "version_id": version.id,
+        "serial_number": version.serial_number,
+        "fingerprint_sha256": version.fingerprint_sha256,
+        "issuer": found.bundle.leaf.issuer[:1000],
+        "not_after": version.not_after.isoformat(),
+    }
+    return Event(
+        type=EventType.CERTIFICATE_IMPORTED,
+        subject_type="certificate",
+        subject_id=done.certificate.id,
+        actor=actor,
+        details=details,
+    )
 
 
 def _version(ctx: Context, certificate: Certificate, bundle: Bundle) -> Version:

@@ -476,7 +476,7 @@ def _check_scope(scope: Scope, certificate: Certificate) -> None:
 
 
 async def _check_name_is_free(tx: Tx, ctx: Context, certificate: Certificate) -> None:
-    taken = await certificates.id_by_name(tx, ctx.scope, certificate.name)
+    taken = (await certificates.ids_by_name(tx, ctx.scope, [certificate.name])).get(certificate.name)
     if taken is not None and taken != certificate.id:
         raise Conflict(f"a certificate named {certificate.name} already exists")
 

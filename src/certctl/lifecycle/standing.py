@@ -97,6 +97,19 @@ async def load(tx: Tx, ctx: Context, certificate: Certificate) -> Standing:
     )
 
 
+def of_watched(certificate: Certificate, version: Version) -> Standing:
+    """The standing of an unclaimed certificate with this version: nobody holds or serves it here, nothing is read."""
+    return Standing(
+        certificate=certificate,
+        policy=_watching(certificate),
+        current={version.holder_id: version},
+        live=(),
+        holders=(),
+        unserved=(),
+        suggested={},
+    )
+
+
 async def _suggested(tx: Tx, ctx: Context, current: Mapping[str, Version]) -> Mapping[str, SuggestionRecord]:
     """What CAs said of the versions that came from one that is not ours."""
     foreign = tuple(version.id for version in current.values() if not version.ca_certificate_id)
@@ -110,7 +123,11 @@ async def _policy(tx: Tx, ctx: Context, certificate: Certificate) -> RenewalPoli
             return await catalogue.as_first_seen(tx, ctx.scope, RenewalPolicy, policy_id)
         except NotFound as error:
             raise NotFound(f"certificate {certificate.id} names renewal policy {policy_id}, which is gone") from error
-    # nobody has said when it is renewed, and nobody here could: it is only watched
+    return _watching(certificate)
+
+
+def _watching(certificate: Certificate) -> RenewalPolicy:
+    """Nobody has said when it is renewed, and nobody here could: it is only watched."""
     return RenewalPolicy(
         tenant_id=certificate.tenant_id,
         id="",

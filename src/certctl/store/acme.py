@@ -335,7 +335,7 @@ async def version(tx: Tx, scope: Scope, version_id: str) -> Version | None:
 
 async def version_by_fingerprint(tx: Tx, scope: Scope, fingerprint_sha256: str) -> Version | None:
     """The version with these very bytes."""
-    return await certificates.version_by_fingerprint(tx, scope, fingerprint_sha256)
+    return (await certificates.versions_by_fingerprint(tx, scope, [fingerprint_sha256])).get(fingerprint_sha256)
 
 
 async def versions_by_serial(tx: Tx, scope: Scope, serial_number: str) -> list[Version]:

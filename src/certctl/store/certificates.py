@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec import structs
 
 from certctl.core.certificate import EXTERNAL_HOLDER, Certificate, OrderRecord, RevocationRecord, Version
 from certctl.core.errors import Conflict, NotFound
@@ -74,12 +75,13 @@ async def certificate(tx: Tx, scope: Scope, certificate_id: str, *, lock: bool =
     return found
 
 
-async def id_by_name(tx: Tx, scope: Scope, name: str) -> str | None:
-    """The id of the certificate that has this name."""
-    found: str | None = await tx.scalar(
-        sa.select(certificates.c.id).where(certificates.c.tenant_id == scope.tenant_id, certificates.c.name == name)
-    )
-    return found
+async def ids_by_name(tx: Tx, scope: Scope, names: Sequence[str]) -> dict[str, str]:
+    """The ids of the certificates that have these names, by name."""
+    if not names:
+        return {}
+    c = certificates.c
+    found = await tx.execute(sa.select(c.name, c.id).where(c.tenant_id == scope.tenant_id, c.name.in_(tuple(names))))
+    return {row.name: row.id for row in found}
 
 
 async def certificates_by_id(tx: Tx, scope: Scope, ids: Sequence[str]) -> dict[str, Certificate]:
@@ -243,25 +245,32 @@ async def insert_version(tx: Tx, scope: Scope, version: Version) -> Version:
     return stands
 
 
-async def insert_external(tx: Tx, scope: Scope, version: Version) -> None:
-    """Write an imported version; Conflict when these very bytes are in the inventory."""
+async def insert_imported(tx: Tx, scope: Scope, entries: Sequence[tuple[Certificate, Version]]) -> None:
+    """Write imported certificates, each with its one version; Conflict when a name is taken or these very bytes are
+    in the inventory.
+    """
     del scope
-    row = {name: getattr(version, name) for name in version.__struct_fields__}
-    inserted = await tx.execute(tx.insert(versions).values(row).on_conflict_do_nothing())
-    if inserted.rowcount != 1:
-        raise Conflict("this certificate is in the inventory already")
-    found_by = (version.tenant_id, version.certificate_id, version.serial_number, version.fingerprint_sha256)
-    await names.write(tx, names.version_rows(*found_by))
+    if not entries:
+        return
+    # in one order, whoever brings them: two calls with the same certificates queue and do not deadlock
+    entries = sorted(entries, key=lambda entry: entry[1].fingerprint_sha256)
+    try:
+        await tx.execute(sa.insert(certificates), [structs.asdict(certificate) for certificate, _ in entries])
+        await tx.execute(sa.insert(versions), [structs.asdict(version) for _, version in entries])
+    except sa.exc.IntegrityError as error:
+        what = f"the name {entries[0][0].name} is taken, or this certificate is in the inventory already"
+        raise Conflict(what) from error
+    rows: list[dict[str, str]] = []
+    for one, version in entries:
+        rows += _own_names(one)
+        rows += names.version_rows(one.tenant_id, one.id, version.serial_number, version.fingerprint_sha256)
+    await names.write(tx, rows)
 
 
-async def version_by_fingerprint(tx: Tx, scope: Scope, fingerprint_sha256: str) -> Version | None:
-    """The version with these very bytes, whoever may see its certificate."""
-    return await tx.one(
-        Version,
-        sa.select(versions).where(
-            versions.c.tenant_id == scope.tenant_id, versions.c.fingerprint_sha256 == fingerprint_sha256
-        ),
-    )
+async def versions_by_fingerprint(tx: Tx, scope: Scope, fingerprints: Sequence[str]) -> dict[str, Version]:
+    """The versions with these very bytes, by SHA-256, whoever may see their certificates."""
+    known = (versions.c.tenant_id == scope.tenant_id, versions.c.fingerprint_sha256.in_(tuple(fingerprints)))
+    return {row.fingerprint_sha256: row for row in await tx.all(Version, sa.select(versions).where(*known))}
 
 
 async def version(tx: Tx, scope: Scope, version_id: str) -> Version:

@@ -105,7 +105,7 @@ def measure(directory: Path, url: str | None, pems: list[str], clients: int) -> 
         again = asyncio.run(bring(town, pems, clients))
         if first["imported"] != len(pems) or again["known"] != len(pems):
             raise RuntimeError(f"not each was imported once: {first}, {again}")
-        if town.get(f"/api/v1/certificates?source=Import&per_page=1")["total"] != len(pems):
+        if town.get("/api/v1/certificates?source=Import&per_page=1")["total"] != len(pems):
             raise RuntimeError("the inventory does not hold each once")
         return {"processes": 2 if url else 1, "clients": clients, "new": first, "known": again}
 

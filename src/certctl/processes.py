@@ -55,6 +55,7 @@ from certctl.store.wake import listening
 from certctl.telemetry.process import ProcessFigures
 from certctl.telemetry.tally import Tally
 from certctl.web.app import create_web, with_web
+from certctl.web.warm import warm
 from certctl.worker.batches import BatchRunner
 from certctl.worker.counting import Counting
 from certctl.worker.runner import Runner
@@ -147,6 +148,7 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
             group.create_task(time_the_loop(state.figures), name="loop-timing"),
             group.create_task(_keep_clock(house), name="clock"),
             group.create_task(_first_ended(serving, stop), name="watcher"),
+            group.create_task(warm(state), name="warm-pages"),
         ]
         # what is there by now stays: the collector of garbage need not walk over all of it time and again
         gc.freeze()

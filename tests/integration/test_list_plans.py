@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from certctl.core.scope import Scope
-from certctl.store import migrate
+from certctl.core.catalogue import Profile, Team
+from certctl.core.scope import Reach, Scope
+from certctl.store import catalogue, labels, migrate, stats
 from certctl.store.listings import CERTIFICATES, JOBS, VERSIONS
 from certctl.store.lists import Asked, Listing, Position, read_list, rows_wanted
 from certctl.store.tx import Database
@@ -144,3 +145,47 @@ async def test_the_totals_of_a_large_inventory(inventory, kind):
     assert (whole.total, whole.estimated) == (COUNT, False)
     assert (many.total, many.estimated) == (10_000, True)
     assert zone.total == len(zone.data) == len(range(3, COUNT, 97))
+
+
+@pytest.mark.xdist_group("list-plans")
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_tabs_count_no_further_than_they_say(inventory, kind):
+    database = Database(inventory[kind])
+    team = Scope(TENANT, (Reach(teams=("team-7",)),))
+    try:
+        async with database.read() as tx:
+            whole = await stats.by_status_up_to(tx, WHOLE, 10_000)
+            theirs = await stats.by_status_up_to(tx, team, 10_000)
+            large = [await stats.has_more_than(tx, WHOLE, number) for number in (COUNT - 1, COUNT)]
+    finally:
+        await database.close()
+    assert (whole["Active"].number, whole["Active"].estimated) == (10_000, True), "16,000 are"
+    assert (whole["Failed"].number, whole["Failed"].estimated) == (COUNT // 20, False)
+    assert (whole["Archived"].number, whole["Archived"].estimated) == (0, False)
+    assert sum(total.number for total in theirs.values()) == COUNT // 20
+    assert large == [True, False]
+
+
+@pytest.mark.xdist_group("list-plans")
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_names_of_several_kinds_are_read_at_once_each_by_its_own_scope(inventory, kind):
+    database = Database(inventory[kind])
+    nobody = Scope(TENANT, (Reach(teams=("team-of-nobody",)),))
+    born = {"tenant_id": TENANT, "created_at": NOW, "updated_at": NOW}
+    try:
+        async with database.begin("labels") as tx:
+            for number in range(3):
+                made = Team(id=f"team-{number}", name=f"Team {2 - number}", description="", row_version=1, **born)
+                await catalogue.insert(tx, WHOLE, made)
+        async with database.read() as tx:
+            first = await labels.first(tx, WHOLE, [Team, Profile], 2)
+            wanted = {Team: (WHOLE, ["team-1", "", "team-9"]), Profile: (WHOLE, [])}
+            named = await labels.named(tx, wanted)
+            hidden = await labels.named(tx, {Team: (nobody, ["team-1"])})
+            none = await labels.named(tx, {Team: (WHOLE, [])})
+    finally:
+        await database.close()
+    assert [(label.id, label.name) for label in first[Team]] == [("team-2", "Team 0"), ("team-1", "Team 1")]
+    assert first[Profile] == []
+    assert named == {Team: {"team-1": "Team 1"}, Profile: {}}
+    assert hidden == none == {Team: {}}

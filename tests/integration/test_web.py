@@ -12,11 +12,12 @@ from certctl.api.app import create_api
 from certctl.core.names import parse_names
 from certctl.core.rules import BreakglassRules, DoorRules
 from certctl.core.status import CertificateStatus
+from certctl.doors import counted
 from certctl.doors.cookies import CSRF_COOKIE, SESSION_COOKIE
 from certctl.pki.algorithms import KeyAlgorithm
 from certctl.pki.csr import build_csr, csr_pem
 from certctl.pki.keys import generate_private_key
-from certctl.web import counted, overview
+from certctl.web import overview
 from certctl.web.app import create_web, page_list, with_web
 from certctl.web.guard import PERMISSION
 from integration.api_house import Api, hours, open_api

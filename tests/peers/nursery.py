@@ -174,6 +174,7 @@ def _make_routes() -> None:
     """Routes are the same for everybody and take half a second of each start; the state that they find is the child's."""
     from certctl.api import app as rest
     from certctl.web import app as web
+    from certctl.web import pages
 
     for module, name in ((rest, "create_rest"), (web, "create_pages")):
         real = getattr(module, name)
@@ -186,6 +187,9 @@ def _make_routes() -> None:
             return made
 
         setattr(module, name, create)
+    # and so are the templates of pages
+    for template in pages.templates().list_templates():
+        pages.templates().get_template(template)
 
 
 def main() -> None:

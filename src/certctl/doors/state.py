@@ -13,6 +13,7 @@ from certctl.connectors.base.receiver import Receiver
 from certctl.core.rules import DoorRules
 from certctl.core.secret import Secret
 from certctl.doors.callers import Callers
+from certctl.doors.counted import Counted
 from certctl.doors.cursors import Cursors
 from certctl.doors.feed import Feed
 from certctl.doors.limits import Limiter
@@ -40,6 +41,7 @@ class AppState:
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     feed: Feed = field(default_factory=Feed)
     summaries: Summaries = field(default_factory=Summaries)
+    counted: Counted = field(default_factory=Counted)
     watch: Watch = field(default_factory=Watch)
     callers: Callers = field(default_factory=Callers)
     rules: DoorRules = field(default_factory=DoorRules)

@@ -16,6 +16,7 @@ from certctl.core.scope import Scope
 from certctl.core.status import AgentStatus, CertificateStatus, JobStatus, JobType
 from certctl.core.target import AgentRecord
 from certctl.store import catalogue, certificates, schema
+from certctl.store.lists import Total
 from certctl.store.tx import Tx
 
 EXPIRES_SOON = timedelta(days=30)
@@ -200,6 +201,28 @@ async def _all_jobs(tx: Tx, scope: Scope) -> dict[str, int]:
 async def _by_status(tx: Tx, status: sa.ColumnElement[Any], *conditions: sa.ColumnElement[bool]) -> dict[str, int]:
     counted = sa.select(status.label("status"), sa.func.count().label("number"))
     return {row.status: row.number for row in await tx.execute(counted.where(*conditions).group_by(status))}
+
+
+async def has_more_than(tx: Tx, scope: Scope, number: int) -> bool:
+    """Whether a scope sees more certificates than so many; looks at no more than that."""
+    some = sa.select(schema.certificates.c.id).where(certificates.in_scope(scope)).limit(number + 1).subquery()
+    return int(await tx.scalar(sa.select(sa.func.count()).select_from(some))) > number
+
+
+async def by_status_up_to(tx: Tx, scope: Scope, most: int) -> dict[str, Total]:
+    """How many certificates read so, each status counted up to `most` and no further: a tab that says so costs the same
+    in an inventory of any size.
+    """
+    c, visible = schema.certificates.c, certificates.in_scope(scope)
+    parts = []
+    for status in CertificateStatus:
+        some = sa.select(c.id).where(visible, c.status == status).limit(most + 1).subquery()
+        parts.append(sa.select(sa.func.count()).select_from(some).scalar_subquery().label(status.name))
+    found = (await tx.execute(sa.select(*parts))).one()
+    return {
+        str(status): Total(min(number, most), estimated=number > most)
+        for status, number in zip(CertificateStatus, found, strict=True)
+    }
 
 
 def _counted(*conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:

@@ -107,8 +107,13 @@ class Tx:
         return None if row is None else as_struct(kind, row)
 
     async def all(self, kind: type[StructT], statement: sa.Executable) -> list[StructT]:
-        """All rows as structs."""
-        return [as_struct(kind, row) for row in (await self.execute(statement)).mappings()]
+        """All rows as structs; columns are found once for all of them, not by name in each row."""
+        found = await self.execute(statement)
+        names = tuple(found.keys())
+        if len(set(names)) != len(names):
+            raise ValueError(f"two columns of one name: {names}")
+        places = [(name, names.index(name)) for name in kind.__struct_fields__]
+        return [kind(**{name: row[place] for name, place in places}) for row in found.all()]
 
     async def rows(self, sql: str, *values: Any) -> Sequence[Sequence[Any]]:
         """All rows of the dialect's own SQL as the driver gives them: for whoever reads millions."""

@@ -55,7 +55,6 @@ from certctl.web import (
 )
 from certctl.web.acts import gone
 from certctl.web.configure import pages as configure
-from certctl.web.counted import Counted
 from certctl.web.guard import guard
 from certctl.web.refusals import page_of
 from certctl.web.request import WebRequest
@@ -126,7 +125,7 @@ def create_pages(state: AppState | None) -> Litestar:
         openapi_config=None,
         logging_config=None,
         request_max_body_size=None,  # the edge counts
-        state=State({"door": state, "counted": Counted()}),
+        state=State({"door": state}),
     )
 
 

@@ -15,9 +15,10 @@ from certctl.core.scope import Scope
 from certctl.core.status import CertificateStatus
 from certctl.core.target import AgentRecord, TargetRecord
 from certctl.doors.paging import read_list_query, read_query
-from certctl.store import truths, views
+from certctl.store import labels, stats, truths
 from certctl.store.listings import CERTIFICATES
-from certctl.store.lists import Found, Slice, read_list
+from certctl.store.lists import MOST_COUNTED, Found, Total, read_list
+from certctl.store.stats import Summary
 from certctl.store.tx import Tx
 from certctl.web import bulk
 from certctl.web.axis import around, day_ticks
@@ -33,7 +34,7 @@ SIZE = 50
 # parameters of the page itself, not of the list
 _OWN = frozenset({"done"})
 _SHOWN_STATUSES = ",".join(str(each) for each in CertificateStatus if each != CertificateStatus.ARCHIVED)
-_ATTENTION = f"{CertificateStatus.FAILED},{CertificateStatus.EXPIRED}"
+_ATTENTION = (CertificateStatus.FAILED, CertificateStatus.EXPIRED)
 _KINDS: Mapping[str, type[Struct]] = {
     "issuer_id": IssuerRecord,
     "team_id": Team,
@@ -94,10 +95,10 @@ async def show(request: WebRequest) -> Response[str]:
     )
     axis = around(now, 60, 120)
     async with request.ctx.database.read() as tx:
-        found = await read_list(tx, request.visible, CERTIFICATES, asked.asked)
+        found = await read_list(tx, request.visible, CERTIFICATES, asked.asked, request.door.totals)
         gathered = await gather(tx, request.visible, found.data, now)
         names = await names_of(tx, request.visible, found.data)
-        tabs = await _views(tx, request.visible, given, now)
+        tabs = await _views(request, tx, request.visible, given, now)
         chips = await _chips(tx, request.visible, given)
         choices = await _choices(tx, request.visible)
     following = request.door.cursors.write(found.last, asked.bound_to) if found.last else ""
@@ -171,28 +172,45 @@ def _pager(given: Mapping[str, Sequence[str]], found: Found[Certificate], follow
     )
 
 
-async def _views(tx: Tx, scope: Scope, given: Mapping[str, Sequence[str]], now: datetime) -> list[View]:
-    counts = {row.status: row.number for row in await views.certificates_by_status(tx, scope)}
-    archived = counts.get(CertificateStatus.ARCHIVED, 0)
-    failing = counts.get(CertificateStatus.FAILED, 0) + counts.get(CertificateStatus.EXPIRED, 0)
+async def _views(
+    request: WebRequest, tx: Tx, scope: Scope, given: Mapping[str, Sequence[str]], now: datetime
+) -> list[View]:
+    counts = await stats.by_status_up_to(tx, scope, MOST_COUNTED)
+    kept = [each for each in CertificateStatus if each != CertificateStatus.ARCHIVED]
+    everything = await _whole_summary(request) if any(total.estimated for total in counts.values()) else None
     soon = (now + timedelta(days=14)).strftime("%Y-%m-%dT00:00:00Z")
     in_use = ",".join(
         str(each) for each in CertificateStatus if each not in {CertificateStatus.ARCHIVED, CertificateStatus.REVOKED}
     )
     listed: list[tuple[str, dict[str, str], str]] = [
-        (_("All"), {}, number(sum(counts.values()) - archived)),
-        (_("Need someone"), {"status": _ATTENTION}, number(failing)),
+        (_("All"), {}, number(everything.total_certificates) if everything else _at_least(counts, *kept)),
+        (_("Need someone"), {"status": ",".join(_ATTENTION)}, _at_least(counts, *_ATTENTION)),
         (_("End within 14 days"), {"status": in_use, "expires_before": soon}, ""),
-        (_("Renewing"), {"status": "RenewalInProgress"}, number(counts.get("RenewalInProgress", 0))),
-        (_("Nothing issued"), {"status": "Pending"}, number(counts.get("Pending", 0))),
-        (_("Revoked"), {"status": "Revoked"}, number(counts.get("Revoked", 0))),
-        (_("Archived"), {"status": "Archived"}, number(archived)),
+        (_("Renewing"), {"status": "RenewalInProgress"}, _at_least(counts, CertificateStatus.RENEWAL_IN_PROGRESS)),
+        (_("Nothing issued"), {"status": "Pending"}, _at_least(counts, CertificateStatus.PENDING)),
+        (_("Revoked"), {"status": "Revoked"}, _at_least(counts, CertificateStatus.REVOKED)),
+        (_("Archived"), {"status": "Archived"}, _at_least(counts, CertificateStatus.ARCHIVED)),
     ]
     narrowed = {name: values[0] for name, values in given.items() if name not in {"q", "sort", "cursor", "page_size"}}
     return [
         View(text=text, href=address({}, **filters), count=count, current=narrowed == filters)
         for text, filters, count in listed
     ]
+
+
+async def _whole_summary(request: WebRequest) -> Summary | None:
+    """What the navigation counts anyway, where it counts the same certificates."""
+    if not request.may("stats.read") or request.seen_by("stats.read") != request.visible:
+        return None
+    return await request.door.summaries.of(request.ctx, request.visible)
+
+
+def _at_least(counts: Mapping[str, Total], *statuses: CertificateStatus) -> str:
+    """How many read one of these; with a plus when one of them was not counted to its end."""
+    asked = [counts[status] for status in statuses if status in counts]
+    if any(total.estimated for total in asked):
+        return f"{number(MOST_COUNTED)}+"
+    return number(sum(total.number for total in asked))
 
 
 async def _chips(tx: Tx, scope: Scope, given: Mapping[str, Sequence[str]]) -> list[Chip]:
@@ -232,15 +250,9 @@ async def _choices(tx: Tx, scope: Scope) -> dict[str, list[tuple[str, str]]]:
     found: dict[str, list[tuple[str, str]]] = {
         "status": [(str(each), str(each)) for each in CertificateStatus],
     }
-    kinds: dict[str, type[Team | IssuerRecord | Profile]] = {
-        "team_id": Team,
-        "issuer_id": IssuerRecord,
-        "profile_id": Profile,
-    }
-    for name, kind in kinds.items():
-        page = await views.record_page(tx, scope, kind, Slice(limit=200))
-        found[name] = [(row.id, row.name) for row in page.data]
-    return found
+    kinds = {"team_id": Team, "issuer_id": IssuerRecord, "profile_id": Profile}
+    offered = await labels.first(tx, scope, list(kinds.values()), 200)
+    return found | {name: [(label.id, label.name) for label in offered[kind]] for name, kind in kinds.items()}
 
 
 HANDLERS = (show,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -16,6 +17,8 @@ from certctl.core.scope import Scope
 from certctl.core.status import LIVE_JOB, AgentStatus, DeploymentStatus
 from certctl.core.target import AgentRecord
 from certctl.doors import feed
+from certctl.doors.state import AppState
+from certctl.lifecycle.context import Context
 from certctl.store import stats, truths
 from certctl.store.listings import AGENTS, JOBS
 from certctl.store.lists import Asked, read_list
@@ -39,6 +42,8 @@ AHEAD = 14
 _SHOWN = 8
 _WEEKS = 13
 _FEW = 6
+# so many certificates are counted before anybody asks; of fewer the count is quick
+_LARGE = 5_000
 
 
 class Break(Struct, frozen=True, kw_only=True):
@@ -92,13 +97,7 @@ async def show(request: WebRequest) -> Response[str]:
     refresh = None
     if request.may("cert.read"):
         scope, summary = request.seen_by("cert.read"), await _summary(request)
-        key = (scope, language())
-
-        async def count() -> dict[str, Any]:
-            async with request.ctx.database.read() as tx:
-                return await _breaks(tx, scope, request.ctx.now())
-
-        kept, refresh = await request.counted.soon(request.ctx, key, count)
+        kept, refresh = await request.counted.soon(request.ctx, (scope, language()), _counts(request.ctx, scope))
         parts |= {"stale": refresh is not None, "summary": summary}
         parts |= kept.value | {"as_of": kept.as_of} if kept is not None else {"verdict": _counting()}
     async with request.ctx.database.read() as tx:
@@ -111,6 +110,26 @@ async def show(request: WebRequest) -> Response[str]:
     return await render(
         request, "overview.html", background=BackgroundTask(refresh) if refresh else None, days=AHEAD, **parts
     )
+
+
+async def count_ahead(state: AppState) -> None:
+    """Count for who sees the whole tenant, in English, before the first of them asks: on an inventory that is large the
+    first overview after a start waits for nobody.
+    """
+    ctx = state.ctx
+    async with ctx.database.read() as tx:
+        if not await stats.has_more_than(tx, ctx.scope, _LARGE):
+            return
+    await state.summaries.of(ctx, ctx.scope)
+    await state.counted.ahead(ctx, (ctx.scope, "en"), _counts(ctx, ctx.scope))
+
+
+def _counts(ctx: Context, scope: Scope) -> Callable[[], Awaitable[dict[str, Any]]]:
+    async def count() -> dict[str, Any]:
+        async with ctx.database.read() as tx:
+            return await _breaks(tx, scope, ctx.now())
+
+    return count
 
 
 async def _summary(request: WebRequest) -> Summary | None:

@@ -78,10 +78,8 @@ def shown(text: str) -> str:
 
 def broken(name: str) -> Markup:
     """A name that may break after its dots, isolated from the direction of what stands around it."""
-    parts = shown(name).split(".")
-    head, rest = parts[:_MOST_BREAKS], parts[_MOST_BREAKS:]
-    text = Markup(".<wbr>").join(escape(part) for part in head)
-    return Markup("<bdi>") + text + (Markup(".") + escape(".".join(rest)) if rest else Markup("")) + Markup("</bdi>")
+    # no escape has a dot: the first dots of the text are the first dots of what it is escaped to
+    return Markup(f"<bdi>{str(escape(shown(name))).replace('.', '.<wbr>', _MOST_BREAKS - 1)}</bdi>")  # noqa: S704
 
 
 async def render(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 from urllib.parse import parse_qsl
 
 from litestar import Request
@@ -13,10 +13,10 @@ from msgspec import Struct
 from certctl.core.errors import Malformed, UnsupportedMediaType, Violation
 from certctl.core.scope import Scope
 from certctl.doors.cookies import CSRF_COOKIE, CSRF_HEADER, check_csrf
+from certctl.doors.counted import Counted
 from certctl.doors.edge import headers_of
 from certctl.doors.identity import Caller
 from certctl.doors.known import Known
-from certctl.web.counted import Counted
 from certctl.web.guard import PERMISSION
 
 CSRF_FIELD = "csrf"
@@ -64,7 +64,7 @@ class WebRequest(Request[Any, Any, State], Known):
     @property
     def counted(self) -> Counted:
         """What takes long to count, as it was counted last."""
-        return cast("Counted", self.app.state.counted)
+        return self.door.counted
 
     @property
     def is_part(self) -> bool:

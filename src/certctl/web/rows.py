@@ -13,7 +13,7 @@ from certctl.core.scope import Scope
 from certctl.core.status import CertificateStatus
 from certctl.lifecycle.facts import renewal_facts
 from certctl.policy.renewal import renews_at
-from certctl.store import asked, catalogue, truths
+from certctl.store import asked, catalogue, labels, truths
 from certctl.store.truths import Leaf
 from certctl.store.tx import Tx
 from certctl.web import marks
@@ -71,16 +71,19 @@ async def gather(tx: Tx, scope: Scope, found: Sequence[Certificate], now: dateti
 
 async def names_of(tx: Tx, scope: Scope, found: Sequence[Certificate]) -> Names:
     """What the certificates' ids stand for; what is gone keeps its id."""
-    policies = {}
-    for policy_id in {each.renewal_policy_id for each in found if each.renewal_policy_id}:
-        policy = await catalogue.find(tx, Scope.whole(scope.tenant_id), RenewalPolicy, id=policy_id)
-        if policy is not None:
-            policies[policy_id] = policy
     whole = Scope.whole(scope.tenant_id)
+    named = await labels.named(
+        tx,
+        {
+            IssuerRecord: (whole, [each.issuer_id for each in found]),
+            Team: (whole, [each.team_id for each in found]),
+        },
+    )
+    policy_ids = tuple(dict.fromkeys(each.renewal_policy_id for each in found if each.renewal_policy_id))
     return Names(
-        issuers=await truths.named(tx, whole, IssuerRecord, [each.issuer_id for each in found]),
-        teams=await truths.named(tx, whole, Team, [each.team_id for each in found]),
-        policies=policies,
+        issuers=named[IssuerRecord],
+        teams=named[Team],
+        policies=await catalogue.many(tx, whole, RenewalPolicy, policy_ids),
     )
 
 

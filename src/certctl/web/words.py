@@ -32,7 +32,7 @@ def speak(accept_language: str) -> None:
 def tell_times_in(cookies: Mapping[str, str]) -> None:
     """Take the time zone that a browser keeps, by its IANA name; UTC for one that this host does not know."""
     name = unquote(cookies.get(ZONE_COOKIE, ""))
-    _ZONE.set(ZoneInfo(name) if name in zones() else UTC)
+    _ZONE.set(ZoneInfo(name) if name and name in zones() else UTC)
 
 
 def zone() -> str:

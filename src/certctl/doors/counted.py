@@ -26,6 +26,8 @@ OLDEST = timedelta(minutes=2)
 QUICK_SECONDS = 0.15
 # how long a page waits for a count that was never made, before it says so and is shown without it
 PATIENCE_SECONDS = 0.25
+# and where there is an older one to show meanwhile, with its time
+PATIENCE_WITH_AN_OLDER_SECONDS = 0.05
 _MOST = 512
 
 Key = tuple[Scope, str]
@@ -56,17 +58,23 @@ class Counted:
         return await self._make(ctx, key, make), None
 
     async def soon(self, ctx: Context, key: Key, make: Make) -> tuple[Kept | None, Later | None]:
-        """The same within `PATIENCE_SECONDS`: what takes longer is shown as it was counted last, however long ago, or
+        """The same within the patience above: what takes longer is shown as it was counted last, however long ago, or
         not at all (None) when it never was, and is counted on once the page is sent.
         """
         found = self._good(ctx, key, make)
         if found is not None:
             return found
         making = asyncio.ensure_future(self._make(ctx, key, make))
-        done, _ = await asyncio.wait({making}, timeout=PATIENCE_SECONDS)
+        patience = PATIENCE_WITH_AN_OLDER_SECONDS if key in self._kept else PATIENCE_SECONDS
+        done, _ = await asyncio.wait({making}, timeout=min(patience, PATIENCE_SECONDS))
         if done:
             return making.result(), None
         return self._kept.get(key), partial(self._rest, making)
+
+    async def ahead(self, ctx: Context, key: Key, make: Make) -> None:
+        """Count before anybody asks, unless somebody has."""
+        if key not in self._kept:
+            await self._make(ctx, key, make)
 
     def _good(self, ctx: Context, key: Key, make: Make) -> tuple[Kept, Later | None] | None:
         """What is young enough to be shown."""

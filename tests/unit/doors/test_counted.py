@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from certctl.core.scope import Reach, Scope
-from certctl.web import counted
-from certctl.web.counted import Counted
+from certctl.doors import counted
+from certctl.doors.counted import Counted
 
 WHOLE = (Scope.whole("t-default"), "en")
 MINE = (Scope.union("t-default", (Reach(teams=("mine",)),)), "en")
@@ -119,3 +119,32 @@ async def test_a_first_count_that_fails_is_told_to_who_waits_and_tried_again(ctx
     with pytest.raises(RuntimeError):
         await kept.soon(ctx, WHOLE, fails)
     assert (await kept.soon(ctx, WHOLE, make))[0].value == 1
+
+
+async def test_what_was_counted_ahead_is_there_for_the_first_who_asks(ctx):
+    kept, make = Counted(), counter()
+    await kept.ahead(ctx, WHOLE, make)
+    await kept.ahead(ctx, WHOLE, make)
+    shown, rest = await kept.soon(ctx, WHOLE, make)
+    assert (shown.value, rest) == (1, None)
+    assert (await kept.soon(ctx, MINE, make))[0].value == 2, "for its own scope alone"
+
+
+async def test_an_older_count_is_shown_sooner_than_none(ctx, monkeypatch):
+    monkeypatch.setattr(counted, "PATIENCE_SECONDS", 60)
+    monkeypatch.setattr(counted, "PATIENCE_WITH_AN_OLDER_SECONDS", 0)
+    monkeypatch.setattr(counted, "QUICK_SECONDS", -1.0)
+    kept, make, gate = Counted(), counter(), asyncio.Event()
+    await kept.ahead(ctx, WHOLE, make)
+    first = ctx.clock.moment
+
+    async def slowly():
+        await gate.wait()
+        return await make()
+
+    ctx.clock.moment += counted.OLDEST
+    shown, rest = await kept.soon(ctx, WHOLE, slowly)
+    assert (shown.value, shown.as_of) == (1, first)
+    gate.set()
+    await rest()
+    assert (await kept.soon(ctx, WHOLE, slowly))[0].value == 2

@@ -129,6 +129,16 @@ def _open_solver(config: Any, services: Mapping[str, Any]) -> Solver:
             **watching,
         )
         return cast("Solver", script.ScriptSolver(hooks, services["dial_policy"]))
+    if config.dns_provider:
+        lexicon = import_module("certctl.connectors.solvers.lexicon")
+        account = lexicon.Account(
+            provider=config.dns_provider,
+            options=config.dns_provider_options,
+            secrets=config.dns_provider_secrets,
+            zone=config.dns_zone,
+            **watching,
+        )
+        return cast("Solver", lexicon.LexiconSolver(account, services["dial_policy"]))
     rfc2136 = import_module("certctl.connectors.solvers.rfc2136")
     zone = rfc2136.Zone(
         server=config.dns_server,

@@ -66,7 +66,7 @@ class Zones:
 
     async def _authoritative(self, target: dns.name.Name, primary: Server | None) -> list[Server]:
         """The servers of the zone that `target` lies in, as its primary says, or else the resolver."""
-        zone = await self.zone_at(primary, target) if primary else await self._zone_above(target)
+        zone = await self.zone_at(primary, target) if primary else await self.zone_above(target)
         if zone is None:
             raise Misconfigured(f"no zone is found that {target} lies in; see dns_resolver")
         if primary:
@@ -88,7 +88,8 @@ class Zones:
             candidate = candidate.parent()
         return None
 
-    async def _zone_above(self, target: dns.name.Name) -> dns.name.Name | None:
+    async def zone_above(self, target: dns.name.Name) -> dns.name.Name | None:
+        """The zone that `target` lies in, as the resolver says; None when it finds none."""
         candidate = target
         while candidate != dns.name.root:
             if await self.look_up(candidate, "SOA"):

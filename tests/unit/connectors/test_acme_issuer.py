@@ -74,6 +74,7 @@ def test_secrets_are_declared_and_never_read_back_from_the_schema():
             "eab_hmac",
             "tsig_secret",
             "dns_script_environment",
+            "dns_provider_secrets",
         )
     )
     assert issuer_secrets("local") == ()

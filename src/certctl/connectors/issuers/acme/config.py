@@ -7,9 +7,11 @@ from typing import Annotated, Literal
 import msgspec
 
 from certctl.connectors.base.config import no_secret
+from certctl.core.dns_providers import PROVIDERS, options_of, provider_of
 from certctl.core.secret import Secret
 
 _Text = Annotated[str, msgspec.Meta(max_length=500)]
+_Provider = Annotated[str, msgspec.Meta(max_length=40, extra_json_schema={"enum": ["", *PROVIDERS]})]
 
 
 class AcmeConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,7 +21,8 @@ class AcmeConfig(msgspec.Struct, frozen=True, kw_only=True):
     holds the key, or `challenge_agent_id`: it writes into `challenge_webroot`, or opens `challenge_port` itself (0: 80,
     or 443 for tls-alpn-01). `dns_server` is the primary (`host:port`) that takes updates (RFC 2136) of `dns_zone`
     (empty: found), signed with the TSIG key; `dns_present_script` instead has programs of this server's host put the
-    record, with `dns_script_environment`. `propagation_servers` are asked before the CA is (empty: the zone's own);
+    record, with `dns_script_environment`; `dns_provider` has a provider's API do it, by what
+    core/dns_providers says that it takes. `propagation_servers` are asked before the CA is (empty: the zone's own);
     `dns_resolver` follows CNAMEs (empty: this host's). `precheck`: CAA records and addresses are looked at before a CA
     that names itself for CAA is asked.
     """
@@ -46,6 +49,9 @@ class AcmeConfig(msgspec.Struct, frozen=True, kw_only=True):
     dns_present_script: _Text = ""
     dns_cleanup_script: _Text = ""
     dns_script_environment: Secret = msgspec.field(default_factory=no_secret)
+    dns_provider: _Provider = ""
+    dns_provider_options: Annotated[dict[str, _Text], msgspec.Meta(max_length=20)] = {}
+    dns_provider_secrets: Secret = msgspec.field(default_factory=no_secret)
     dns_resolver: _Text = ""
     precheck: bool = True
     propagation_servers: Annotated[list[str], msgspec.Meta(max_length=20)] = []
@@ -71,7 +77,12 @@ class AcmeConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("challenge_webroot goes with http-01, and without challenge_port")
 
     def _check_dns(self) -> None:
-        if self.dns_present_script and self.dns_server:
-            raise ValueError("dns_present_script and dns_server are two ways of dns-01: choose one")
-        if not self.dns_present_script and not (self.dns_server and self.tsig_name and self.tsig_secret):
-            raise ValueError("dns-01 needs dns_server, tsig_name and tsig_secret, or dns_present_script")
+        ways = [name for name in ("dns_server", "dns_present_script", "dns_provider") if getattr(self, name)]
+        if len(ways) > 1:
+            raise ValueError(f"{' and '.join(ways)} are {len(ways)} ways of dns-01: choose one")
+        if self.dns_provider:
+            options_of(provider_of(self.dns_provider), self.dns_provider_options, self.dns_provider_secrets.reveal())
+        elif not self.dns_present_script and not (self.dns_server and self.tsig_name and self.tsig_secret):
+            raise ValueError(
+                "dns-01 needs dns_server, tsig_name and tsig_secret, or dns_provider, or dns_present_script"
+            )

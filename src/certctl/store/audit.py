@@ -58,10 +58,8 @@ async def append_events(tx: Tx, scope: Scope, rows: Sequence[dict[str, Any]]) ->
     if tx.dialect != "postgresql":
         await tx.execute(sa.insert(events).values(transaction_id=0), owned)
         return
-    told: list[tuple[Any, ...]] = [
-        tuple((row | {"details": json.dumps(row["details"])})[name] for name in _FIELDS) for row in owned
-    ]
-    await tx.write(_APPEND, told)
+    told = [row | {"details": json.dumps(row["details"])} for row in owned]
+    await tx.write(_APPEND, [tuple(row[name] for name in _FIELDS) for row in told])
 
 
 async def events_after(tx: Tx, scope: Scope, after: tuple[int, int], limit: int) -> list[EventRow]:

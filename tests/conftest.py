@@ -31,6 +31,15 @@ def database_url(request, tmp_path) -> str:
     return server.new_database()
 
 
+def pytest_collection_finish(session):
+    """Tests that share a costly fixture run in one worker: a pytest that does not hear of it says so at once."""
+    if getattr(session.config.option, "loadgroup", False):
+        marked = [item for item in session.items if item.get_closest_marker("xdist_group")]
+        deaf = [item.nodeid for item in marked if "@" not in item.nodeid]
+        if deaf:
+            raise pytest.UsageError(f"xdist_group is not heard by this pytest: {deaf[0]} and {len(deaf) - 1} more")
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """Under CI a missing peer is a failure, never a skip."""

@@ -27,6 +27,7 @@ from certctl.pki.csr import build_csr, csr_pem
 from certctl.pki.keys import generate_private_key
 from peers.fleet import fleet
 
+pytestmark = pytest.mark.xdist_group("cli")
 EVIL = '=HYPERLINK("https://evil.example","x")'
 
 

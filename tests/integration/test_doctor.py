@@ -20,6 +20,7 @@ from peers.fleet import Fleet, fleet
 from peers.nginx import make_pair
 from peers.ports import free_port
 
+pytestmark = pytest.mark.xdist_group("doctor")
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("CERTCTL_")}
 
 

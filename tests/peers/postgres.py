@@ -141,7 +141,8 @@ def postgres(
             _wait(server)
             yield server
         finally:
-            server.process.send_signal(signal.SIGINT)
+            # nobody will read it again: at once, without a checkpoint over hundreds of databases
+            server.process.send_signal(signal.SIGQUIT)
             try:
                 server.process.wait(20)
             except subprocess.TimeoutExpired:

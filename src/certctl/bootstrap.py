@@ -220,6 +220,7 @@ def _context(
         patience=Patience(
             lease=settings.lease,
             agent_silence=settings.agent_silence,
+            crl_pause=settings.crl_longest_pause,
             responder_validity=settings.ocsp_responder_validity,
             responder_grace=settings.ocsp_responder_grace,
             notification_retry=settings.alerts.retry_interval,

@@ -23,7 +23,7 @@ from certctl.authority.ocsp import Responder, SerialStatus, answer
 from certctl.authority.signer import IssuingCA
 from certctl.authority.tbs import certificate_of, join, write_tbs
 from certctl.pki.algorithms import KeyAlgorithm
-from certctl.protocols.pki import CrlDocument, OcspDocument, PkiApp
+from certctl.protocols.pki import CrlDocument, OcspDocument, PkiApp, etag_of
 from made_ca import MadeCA, make_ca
 
 # An octet of zeros in front in DER, the high bit set, the longest, the shortest, zeros behind.
@@ -63,7 +63,7 @@ class Facts:
             if status.revoked_at is not None and ca is self.ca.issuing
         ]
         crl_der = await make_crl(ca, entries, self.number, now, now + timedelta(days=1), self.ca.signer)
-        return CrlDocument(crl_der, now, now + timedelta(days=1), self.number)
+        return CrlDocument(crl_der, now, now + timedelta(days=1), self.number, etag_of(crl_der))
 
     async def ocsp(self, ca_or_issuer_id: str, request_der: bytes) -> OcspDocument | None:
         self._break()

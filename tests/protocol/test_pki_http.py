@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
 import httpx
 import pytest
 import structlog
+from cryptography import x509
 from cryptography.x509.ocsp import OCSPCertStatus, OCSPResponse, OCSPResponseStatus, load_der_ocsp_response
+from hypothesis import given
+from hypothesis import strategies as st
 
 from certctl.core.errors import Conflict, Temporary
 from certctl.pki.algorithms import KeyAlgorithm
 from certctl.pki.certs import read_certificate
+from certctl.protocols.pki import CrlDocument, documents
+from certctl.protocols.pki.documents import Document
 from certctl.wire import ocsp
 from protocol.pki_server import GOOD_SERIALS, Facts, make_facts, serve
 
@@ -78,6 +84,95 @@ async def test_crl_etag_is_that_of_its_bytes(
     assert (await http.get("crl/ca-int", headers={"if-none-match": etag})).status_code == 304
     document = await Facts.crl(facts, "ca-root")
     assert (await http.get("crl/ca-int", headers={"if-none-match": etag})).status_code == 200
+
+
+@pytest.fixture
+async def fixed(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> CrlDocument:
+    """One CRL, the same however often it is asked for."""
+    document = await facts.crl("ca-int")
+
+    async def crl(name: str):
+        return document
+
+    monkeypatch.setattr(facts, "crl", crl)
+    return document
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "end"),
+    [
+        ("bytes=0-0", 0, 1),
+        ("bytes=10-", 10, None),
+        ("BYTES = 3-7", 3, 8),
+        ("bytes=-5", -5, None),
+        ("bytes=-9999999999", 0, None),
+        ("bytes=2-9999999999", 2, None),
+    ],
+)
+async def test_a_range_of_a_crl(fixed: CrlDocument, http: httpx.AsyncClient, asked: str, first: int, end: int | None):
+    got = await http.get("crl/ca-int", headers={"range": asked})
+    part = fixed.der[first:end]
+    begin = fixed.der.index(part)
+    assert (got.status_code, got.content) == (206, part)
+    assert got.headers["content-range"] == f"bytes {begin}-{begin + len(part) - 1}/{len(fixed.der)}"
+    assert (got.headers["etag"], got.headers["content-type"]) == (fixed.etag, "application/pkix-crl")
+
+
+@pytest.mark.parametrize(
+    "asked", ["bytes=5-3", "bytes=-", "bytes=0-1,3-4", "lines=1-2", "bytes=x-", "bytes=0-99999999999"]
+)
+async def test_a_range_that_is_none_is_passed_over(fixed: CrlDocument, http: httpx.AsyncClient, asked: str):
+    got = await http.get("crl/ca-int", headers={"range": asked})
+    assert (got.status_code, got.content, got.headers["accept-ranges"]) == (200, fixed.der, "bytes")
+
+
+@pytest.mark.parametrize("asked", ["bytes=9999999-", "bytes=-0"])
+async def test_a_range_beyond_the_end(fixed: CrlDocument, http: httpx.AsyncClient, asked: str):
+    got = await http.get("crl/ca-int", headers={"range": asked})
+    assert (got.status_code, got.content) == (416, b"")
+    assert got.headers["content-range"] == f"bytes */{len(fixed.der)}"
+
+
+async def test_a_download_goes_on_only_with_the_same_crl(fixed: CrlDocument, http: httpx.AsyncClient):
+    modified = (await http.get("crl/ca-int")).headers["last-modified"]
+    for same in (fixed.etag, modified):
+        got = await http.get("crl/ca-int", headers={"range": "bytes=7-", "if-range": same})
+        assert (got.status_code, got.content) == (206, fixed.der[7:])
+    for other in ('"other"', f"W/{fixed.etag}", "Thu, 01 Jan 1970 00:00:00 GMT", "nonsense"):
+        got = await http.get("crl/ca-int", headers={"range": "bytes=7-", "if-range": other})
+        assert (got.status_code, got.content) == (200, fixed.der)
+
+
+async def test_a_crl_that_was_not_modified(fixed: CrlDocument, http: httpx.AsyncClient):
+    modified = (await http.get("crl/ca-int")).headers["last-modified"]
+    for headers, status in (
+        ({"if-modified-since": modified}, 304),
+        ({"if-modified-since": "Thu, 01 Jan 1970 00:00:00 GMT"}, 200),
+        ({"if-modified-since": "yesterday"}, 200),
+        ({"if-modified-since": modified, "if-none-match": '"other"'}, 200),
+        ({"range": "bytes=0-1", "if-none-match": fixed.etag}, 304),
+    ):
+        assert (await http.get("crl/ca-int", headers=headers)).status_code == status, headers
+    head = await http.head("crl/ca-int", headers={"range": "bytes=0-1"})
+    assert (head.status_code, head.headers["content-length"]) == (200, str(len(fixed.der)))
+
+
+@given(headers=st.dictionaries(st.sampled_from(["range", "if-range", "if-none-match", "if-modified-since"]), st.text()))
+def test_no_header_takes_a_document_apart(headers: dict[str, str]):
+    whole = Document(bytes(range(100)), "application/pkix-crl", '"tag"', datetime(2026, 11, 27, tzinfo=UTC))
+    reply = documents.serve("GET", headers, whole)
+    assert reply.status in {200, 206, 304, 416}
+    assert reply.body in whole.body
+
+
+async def test_a_long_body_is_sent_in_parts_and_whole(
+    facts: Facts, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("certctl.protocols.pki._PART", 7)
+    got = await http.get("crl/ca-int")
+    assert len(got.content) > 70
+    assert x509.load_der_x509_crl(got.content).next_update_utc is not None
+    assert got.headers["content-length"] == str(len(got.content))
 
 
 @pytest.mark.parametrize(

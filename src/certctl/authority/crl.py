@@ -1,8 +1,8 @@
 """Certificate revocation lists of the built-in CA (RFC 5280 5): complete, version 2, one entry a serial number.
 
-Written as DER by hand, as the library's builder is slow: a list of 100,000 must not keep a CA waiting. The result is
-read back and verified with the CA's key by that library before it is returned. Delta lists and removeFromCRL are not
-supported. Must never leave out a serial number it was given.
+Written as DER by hand, as the library's builder is slow: entries are encoded once, when they are first told, and a list
+of a million is joined from them. The result is read back and verified with the CA's key by that library before it is
+returned. Must never leave out a serial number it was given.
 """
 
 from __future__ import annotations
@@ -57,6 +57,21 @@ def reason_code(reason: str) -> int | None:
     return code or None
 
 
+class CrlTimes(Struct, frozen=True):
+    """Which CRL of its CA it is, and when it and the next are made; times are aware, on whole seconds."""
+
+    number: int
+    this_update: datetime
+    next_update: datetime
+
+    def check(self) -> None:
+        """Raises Malformed for times or numbers that cannot be."""
+        if whole_second(self.next_update) <= whole_second(self.this_update):
+            raise Malformed("a CRL's next update lies after this update")
+        if not 0 <= self.number < 1 << _MAX_NUMBER_BITS:
+            raise Malformed("a CRL number has at most 20 octets and no sign")
+
+
 async def make_crl(
     ca: IssuingCA,
     entries: Iterable[RevokedEntry],
@@ -70,16 +85,24 @@ async def make_crl(
     Of several entries for one serial, the earliest date and the latest reason are told. Raises Malformed for times,
     numbers or reasons that cannot be, TrustError when what the signer returned does not verify.
     """
-    if whole_second(next_update) <= whole_second(this_update):
-        raise Malformed("a CRL's next update lies after this update")
-    if not 0 <= number < 1 << _MAX_NUMBER_BITS:
-        raise Malformed("a CRL number has at most 20 octets and no sign")
     merged = _merge(entries)
-    # In a thread: a long list would hold up everything else that the event loop serves.
-    tbs_der = await asyncio.to_thread(_write_tbs, ca, merged, number, this_update, next_update)
+    encoded = [encode_entry(entry) for entry in merged]
+    return await sign_crl(ca, encoded, len(merged), CrlTimes(number, this_update, next_update), signer)
+
+
+async def sign_crl(ca: IssuingCA, entries_der: list[bytes], size: int, times: CrlTimes, signer: Signer) -> bytes:
+    """The CRL (DER) of `ca` with `size` entries that were encoded before, joined as they stand in `entries_der`.
+
+    That list is emptied on the way, as a million entries are 40 MB. Raises Malformed for times or numbers that cannot
+    be, TrustError when what the signer returned does not verify.
+    """
+    times.check()
+    # In threads: a long list would hold up everything else that the event loop serves.
+    tbs_der = await asyncio.to_thread(_write_tbs, ca, entries_der, times)
     signature = await signer.sign(ca.key_ref, ca.signature_algorithm, tbs_der)
-    crl_der = der.assemble_certificate(tbs_der, ca.signature_algorithm, signature)
-    await asyncio.to_thread(_verify, ca, crl_der, number, len(merged))
+    crl_der = await asyncio.to_thread(der.assemble_certificate, tbs_der, ca.signature_algorithm, signature)
+    del tbs_der
+    await asyncio.to_thread(_verify, ca, crl_der, times.number, size)
     return crl_der
 
 
@@ -98,27 +121,31 @@ def _merge(entries: Iterable[RevokedEntry]) -> list[RevokedEntry]:
     ]
 
 
-def _write_tbs(
-    ca: IssuingCA, entries: list[RevokedEntry], number: int, this_update: datetime, next_update: datetime
-) -> bytes:
+def _write_tbs(ca: IssuingCA, entries_der: list[bytes], times: CrlTimes) -> bytes:
     issuer = certificate_of(ca)
     identifier = der.sequence(der.implicit(0, issuer_key_identifier(issuer)))
     extensions = der.sequence(
-        der.extension(_AUTHORITY_KEY_IDENTIFIER, identifier), der.extension(_CRL_NUMBER, der.integer(number))
+        der.extension(_AUTHORITY_KEY_IDENTIFIER, identifier), der.extension(_CRL_NUMBER, der.integer(times.number))
     )
-    return der.sequence(
-        der.integer(1),  # v2
-        der.algorithm_identifier(ca.signature_algorithm),
-        issuer.subject.public_bytes(),
-        der.time(this_update),
-        der.time(next_update),
-        # RFC 5280 5.1.2.6: absent, not empty, when nothing is revoked.
-        der.sequence(*map(_write_entry, entries)) if entries else b"",
-        der.explicit(0, extensions),
+    # RFC 5280 5.1.2.6: absent, not empty, when nothing is revoked.
+    length = sum(map(len, entries_der))
+    listed = (der.header(der.SEQUENCE, length), *entries_der) if length else ()
+    entries_der.clear()
+    return der.long_sequence(
+        (
+            der.integer(1),  # v2
+            der.algorithm_identifier(ca.signature_algorithm),
+            issuer.subject.public_bytes(),
+            der.time(times.this_update),
+            der.time(times.next_update),
+            *listed,
+            der.explicit(0, extensions),
+        )
     )
 
 
-def _write_entry(entry: RevokedEntry) -> bytes:
+def encode_entry(entry: RevokedEntry) -> bytes:
+    """One entry as it stands in a CRL (RFC 5280 5.1). Raises Malformed for a reason that is none."""
     return der.sequence(der.integer(entry.serial_number), der.time(entry.revoked_at), _entry_extensions(entry.reason))
 
 

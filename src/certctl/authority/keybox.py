@@ -19,6 +19,8 @@ from certctl.pki.algorithms import SIGNATURE_OF, KeyAlgorithm, SignatureAlgorith
 from certctl.pki.keys import PrivateKey, generate_private_key, load_private_key, private_key_pem, spki_der
 from certctl.pki.seal import Sealer
 
+# what takes longer to hash than to hand to a thread
+_LONG = 1 << 20
 MAX_OPEN_KEYS = 256
 
 
@@ -56,6 +58,8 @@ class DatabaseSigner:
         if isinstance(key, rsa.RSAPrivateKey):
             # A raw RSA signature takes up to milliseconds and lets the GIL go; the event loop must not wait for it.
             return await asyncio.to_thread(key.sign, tbs, padding.PKCS1v15(), hashes.SHA256())
+        if len(tbs) > _LONG:
+            return await asyncio.to_thread(_sign_curve, key, algorithm, tbs)
         return _sign_curve(key, algorithm, tbs)
 
     async def public_key(self, key_ref: str) -> bytes:

@@ -35,6 +35,8 @@ log = structlog.get_logger(__name__)
 
 MOST_IDS = 10_000
 _CHUNK = 50
+# written in a few statements: a tenth of a second
+_CHUNK_TO_REVOKE = 250
 _LONGEST_TOGETHER = 1.0  # seconds
 _NO_FENCE = 0
 _PURGED_AT_ONCE = 5000
@@ -175,7 +177,7 @@ async def work(ctx: Context, batch: Batch, scope: Scope, may_go_on: Callable[[],
     try:
         while may_go_on():
             async with ctx.database.read() as tx:
-                waiting = await batches.pending_items(tx, ctx.scope, batch, _CHUNK)
+                waiting = await batches.pending_items(tx, ctx.scope, batch, _chunk(batch))
                 now = await batches.batch(tx, ctx.scope, batch.id)
             if not waiting:
                 await _finish(ctx, batch, BatchStatus.COMPLETED, EventType.BATCH_COMPLETED)
@@ -185,8 +187,9 @@ async def work(ctx: Context, batch: Batch, scope: Scope, may_go_on: Callable[[],
                 await _finish(ctx, batch, BatchStatus.HALTED, EventType.BATCH_HALTED, reason)
                 return
             if not batch.dry_run:
-                waiting = await _run_together(ctx, batch, waiting, scope, may_go_on)
-            room = _CHUNK if batch.max_failures is None else batch.max_failures - now.failed + 1
+                waiting = await _revoke_own(ctx, batch, waiting, scope)
+                waiting = await _run_together(ctx, batch, waiting[:_CHUNK], scope, may_go_on) if waiting else []
+            room = len(waiting) if batch.max_failures is None else batch.max_failures - now.failed + 1
             for item in waiting[:room]:
                 if not may_go_on():
                     break
@@ -250,6 +253,34 @@ async def _run_together(
         log.info("batch_items_run_singly", batch_id=batch.id, items=len(tried), error=str(error))
         return tried
     return []
+
+
+async def _revoke_own(ctx: Context, batch: Batch, items: Sequence[BatchItem], scope: Scope) -> list[BatchItem]:
+    """Revoke and record, in one transaction of a few statements, those of these items that our own CA has signed.
+    Returns the others: nothing in them has kept these.
+    """
+    if batch.action != BatchAction.REVOKE or batch.dry_run:
+        return list(items)
+    named = [item.certificate_id for item in items]
+    reason = str(batch.wanted.get("reason", ""))
+    try:
+        async with ctx.database.begin("batch.items") as tx:
+            await batches.hold(tx, ctx.scope, batch, ctx.now() + ctx.patience.lease)
+            made = await revoke.trigger_own(tx, ctx, scope, batch.actor, named, reason)
+            ended = [(item, made[item.certificate_id].id) for item in items if item.certificate_id in made]
+            if ended:
+                await batches.end_items_done(tx, ctx.scope, ended, ctx.now())
+    except StaleFence:
+        raise
+    except Exception as error:
+        # as in `_run_together`: each of them meets it by itself
+        log.info("batch_items_run_singly", batch_id=batch.id, items=len(items), error=str(error))
+        return list(items)
+    return [item for item in items if item.certificate_id not in made]
+
+
+def _chunk(batch: Batch) -> int:
+    return _CHUNK_TO_REVOKE if batch.action == BatchAction.REVOKE else _CHUNK
 
 
 async def _run_item(ctx: Context, batch: Batch, item: BatchItem, scope: Scope) -> None:

@@ -33,28 +33,34 @@ async def append_dated(tx: Tx, scope: Scope, dated: Sequence[tuple[datetime, Eve
 
 async def notify(tx: Tx, scope: Scope, now: datetime, notice: Notice) -> bool:
     """Put a notice in the outbox once by its dedup key; the worker routes it to channels (`lifecycle.notify`)."""
-    return await audit.insert_notice(
-        tx,
-        scope,
-        {
-            "id": new_id("notif"),
-            "type": notice.type,
-            "certificate_id": notice.certificate_id,
-            "severity": notice.severity,
-            "message": notice.message,
-            "dedup_key": notice.dedup_key,
-            "channel": "",
-            "recipient": "",
-            "subject": notice.subject,
-            "html": notice.html,
-            "incident": notice.incident,
-            "action": RESOLVE if notice.resolves else "",
-            "status": NotificationStatus.PENDING,
-            "next_retry_at": now,
-            "queued_at": now,
-            "created_at": now,
-        },
-    )
+    return await audit.insert_notice(tx, scope, _outbox_row(notice, now))
+
+
+async def notify_all(tx: Tx, scope: Scope, now: datetime, notices: Sequence[Notice]) -> None:
+    """`notify` for many at once."""
+    if notices:
+        await audit.insert_notices(tx, scope, [_outbox_row(notice, now) for notice in notices])
+
+
+def _outbox_row(notice: Notice, now: datetime) -> dict[str, Any]:
+    return {
+        "id": new_id("notif"),
+        "type": notice.type,
+        "certificate_id": notice.certificate_id,
+        "severity": notice.severity,
+        "message": notice.message,
+        "dedup_key": notice.dedup_key,
+        "channel": "",
+        "recipient": "",
+        "subject": notice.subject,
+        "html": notice.html,
+        "incident": notice.incident,
+        "action": RESOLVE if notice.resolves else "",
+        "status": NotificationStatus.PENDING,
+        "next_retry_at": now,
+        "queued_at": now,
+        "created_at": now,
+    }
 
 
 async def newest(tx: Tx, scope: Scope) -> tuple[int, int]:

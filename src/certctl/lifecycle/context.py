@@ -38,6 +38,8 @@ class Patience:
     lease: timedelta = timedelta(seconds=30)
     agent_silence: timedelta = timedelta(minutes=5)
     crl_validity: timedelta = timedelta(hours=24)
+    # what was revoked is on the CRL after so long, and as soon as it is written, however long that CRL is
+    crl_pause: timedelta = timedelta(minutes=1)
     ocsp_validity: timedelta = timedelta(hours=1)
     responder_validity: timedelta = timedelta(days=30)
     responder_grace: timedelta = timedelta(days=7)

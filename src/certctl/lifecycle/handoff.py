@@ -298,6 +298,29 @@ async def revocation(tx: Tx, ctx: Context, certificate: Certificate, *, actor: A
     return job
 
 
+async def revoked(tx: Tx, ctx: Context, certificate_ids: Sequence[str], *, actor: Actor, reason: str) -> dict[str, Job]:
+    """Write the jobs of revocations of which nobody has to be told: complete as the facts are, by certificate."""
+    now = ctx.now()
+    made = {
+        certificate_id: _job(
+            ctx,
+            now,
+            type=JobType.REVOCATION,
+            certificate_id=certificate_id,
+            idempotency_key=f"revoke/{certificate_id}/{new_id('cycle')}",
+            body={"reason": reason},
+            requested_by=actor.id,
+            max_attempts=1,
+            status=JobStatus.COMPLETED,
+            started_at=now,
+            completed_at=now,
+        )
+        for certificate_id in certificate_ids
+    }
+    await jobs.insert_ended(tx, ctx.scope, list(made.values()))
+    return made
+
+
 async def holder_targets(tx: Tx, ctx: Context, certificate: Certificate, holder_id: str) -> list[TargetRecord]:
     """The targets of a certificate that one key holder serves."""
     targets = await certificates.targets_of(tx, ctx.scope, certificate.id)

@@ -1,22 +1,23 @@
 """publish: CRLs and OCSP answers, always spoken from the facts of revocation as they are committed.
 
-A CRL is made anew when a revocation is not in it yet or its next update nears; its number grows by one in the database.
+A revocation is encoded once, for the CRL that tells it first (ADR 35). A CRL joins what is encoded; it is made anew
+when a revocation is not in it yet, the longer it is the less often, or its next update nears. Its number grows.
 OCSP is signed by a delegated responder, made anew before it ends. RFC 5280 5, RFC 6960.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
 
-from certctl.authority.crl import RevokedEntry, make_crl
+from certctl.authority.crl import CrlTimes, RevokedEntry, encode_entry, sign_crl
 from certctl.authority.hierarchy import make_ocsp_responder
 from certctl.authority.ocsp import Responder, SerialStatus, Statuses, answer
 from certctl.authority.signer import IssuingCA, SealedKey
 from certctl.core.catalogue import CaCertificate
-from certctl.core.errors import NotFound, Temporary
+from certctl.core.errors import CertctlError, NotFound, Temporary
 from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
 from certctl.core.job import Step
@@ -25,23 +26,59 @@ from certctl.ledger import append
 from certctl.lifecycle.context import Context
 from certctl.pki.algorithms import KeyAlgorithm
 from certctl.pki.fingerprints import serial_hex, serial_int
-from certctl.policy.revocation import parse_reason
-from certctl.store import authority, jobs
+from certctl.policy.revocation import MADE_AT_ONCE, crl_pause, parse_reason
+from certctl.store import authority, crl, jobs
 from certctl.store.authority import CrlRecord, ResponderRecord
+from certctl.store.crl import CrlHead, Numbers
 from certctl.telemetry import points
 
 # each lost race is another process's CRL, and one that was begun after we asked tells what we need
 _ATTEMPTS = 20
+# what is encoded in one transaction: some tenths of a second, for which others wait who revoke under SQLite
+_LISTED_AT_ONCE = 2_000
+_NEVER = datetime(9999, 12, 31, tzinfo=UTC)
+# a chunk that no CRL tells any more is kept until no client can have a CRL that does
+_FORGOTTEN_AFTER = 3
 
 
 async def run(ctx: Context, claimed: Sequence[Step]) -> None:
-    """Bring the CRLs of every CA generation up to date, then end the jobs that asked for it."""
-    for ca in await signing_cas(ctx):
-        await current_crl(ctx, ca.id)
+    """Bring the CRLs of every CA generation up to date, as far as they may be made now, then end the jobs that asked
+    for it.
+    """
+    await list_revoked(ctx)
     async with ctx.database.begin("publish") as tx:
         for step in claimed:
             await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, ctx.now())
             await jobs.move_job(tx, ctx.scope, step.job_id, JobStatus.COMPLETED, ctx.now(), last_error="")
+
+
+async def list_revoked(ctx: Context) -> int:
+    """Encode what was revoked since the last look, and make the CRLs anew that tell less and stand long enough.
+
+    Returns how many were made. What is committed and not told yet is found by the database, whoever died before.
+    """
+    async with ctx.database.read() as tx:
+        behind = await crl.behind(tx, ctx.scope)
+    made, failed = 0, None
+    for ca_id in behind:
+        try:
+            made += await _list_revoked_by(ctx, ca_id)
+        except CertctlError as error:  # a key that does not open keeps no other CA waiting
+            failed = failed or error
+    if failed is not None:
+        raise failed
+    return made
+
+
+async def _list_revoked_by(ctx: Context, ca_certificate_id: str) -> bool:
+    async with ctx.database.read() as tx:
+        found = await crl.state(tx, ctx.scope, ca_certificate_id)
+    if found.head is not None:
+        stands_until = found.head.created_at + crl_pause(found.listed_total, ctx.patience.crl_pause)
+        if ctx.now() < stands_until:
+            await _encode(ctx, ca_certificate_id)
+            return False
+    return await _make_crl(ctx, ca_certificate_id) is not None
 
 
 async def tick(ctx: Context) -> int:
@@ -74,48 +111,89 @@ async def current_crl(ctx: Context, ca_certificate_id: str) -> CrlRecord:
 
     What is revoked meanwhile may be in the next one: whoever asks while others revoke must not race them for ever.
     """
-    async with ctx.database.read() as tx:
-        count = await authority.revoked_count(tx, ctx.scope, ca_certificate_id)
     for _ in range(_ATTEMPTS):
         async with ctx.database.read() as tx:
-            latest = await authority.latest_crl(tx, ctx.scope, ca_certificate_id)
-        soon = ctx.now() + ctx.patience.crl_validity / 4
-        # revocations are never taken back, so a CRL that counts as many tells all of them
-        if latest is not None and latest.revoked_count >= count and latest.next_update > soon:
+            found = await crl.state(tx, ctx.scope, ca_certificate_id)
+            latest = None
+            if found.head is not None and not found.is_behind and not _ends_soon(ctx, found.head):
+                latest = await authority.latest_crl(tx, ctx.scope, ca_certificate_id)
+        latest = latest or await _make_crl(ctx, ca_certificate_id)
+        if latest is not None:
             return latest
-        made = await _make_crl(ctx, ca_certificate_id, latest)
-        if made is not None:
-            return made
     raise Temporary("other processes keep publishing this CRL; ask again")
 
 
-async def _make_crl(ctx: Context, ca_certificate_id: str, latest: CrlRecord | None) -> CrlRecord | None:
-    """Sign and store the next number; None when another process took it first.
+async def crl_to_give(ctx: Context, ca_certificate_id: str) -> CrlHead | None:
+    """The CRL that a relying party is given: a short one tells all that was revoked until now, a long one what had been
+    when it was made (`list_revoked` makes the next). None: it has to be made first, by `current_crl`.
+    """
+    async with ctx.database.read() as tx:
+        found = await crl.state(tx, ctx.scope, ca_certificate_id)
+    if found.head is None or _ends_soon(ctx, found.head):
+        return None
+    return None if found.is_behind and found.listed_total <= MADE_AT_ONCE else found.head
+
+
+def _ends_soon(ctx: Context, head: CrlHead) -> bool:
+    return head.next_update <= ctx.now() + ctx.patience.crl_validity / 4
+
+
+async def _encode(ctx: Context, ca_certificate_id: str) -> Numbers:
+    """Encode all that is revoked and told by no CRL; a CRL of the number that is given back tells it, and one of a
+    greater one.
+    """
+    while True:
+        async with ctx.database.begin("publish.list") as tx:
+            taken = await crl.take_number(tx, ctx.scope, ca_certificate_id)
+            waiting = await crl.unlisted(tx, ctx.scope, ca_certificate_id, _LISTED_AT_ONCE)
+            if waiting:
+                for batch in _in_batches(waiting):
+                    await crl.write_chunks(tx, ctx.scope, ca_certificate_id, batch)
+                await crl.mark_listed(tx, ctx.scope, taken, ca_certificate_id, [one.id for one in waiting])
+        if len(waiting) < _LISTED_AT_ONCE:
+            return taken.with_more(len(waiting))
+
+
+def _in_batches(waiting: Iterable[crl.Unlisted]) -> list[crl.Batch]:
+    """Encoded and put together by the day after which they need to be told no more."""
+    of_day: dict[datetime, list[bytes]] = {}
+    for one in waiting:
+        entry = RevokedEntry(serial_int(one.serial_number), one.revoked_at, parse_reason(one.reason))
+        # a CA's own certificate is no version: it stays
+        ends_on = _NEVER if one.not_after is None else _next_midnight(one.not_after)
+        of_day.setdefault(ends_on, []).append(encode_entry(entry))
+    return [crl.Batch(shard=0, ends_on=ends_on, entries_der=entries) for ends_on, entries in of_day.items()]
+
+
+def _next_midnight(moment: datetime) -> datetime:
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+
+
+async def _make_crl(ctx: Context, ca_certificate_id: str) -> CrlRecord | None:
+    """Sign and store a next number, from all that is encoded; None when another process took it first.
 
     What is revoked stands on one CRL at least that was made after its end, as CRLs are made anew before they end
     (RFC 5280 3.3).
     """
+    taken = await _encode(ctx, ca_certificate_id)
     now = ctx.now().replace(microsecond=0)
+    validity = ctx.patience.crl_validity
     async with ctx.database.read() as tx:
-        # counted first: what is revoked between the two statements is told, and only not counted yet
-        count = await authority.revoked_count(tx, ctx.scope, ca_certificate_id)
-        ended_after = now - ctx.patience.crl_validity
-        revoked = await authority.revoked_serials(tx, ctx.scope, ca_certificate_id, ended_after)
+        chunks = [chunk async for chunk in crl.chunks(tx, ctx.scope, ca_certificate_id, now - validity)]
     ca = await issuing_ca(ctx, ca_certificate_id)
-    entries = [RevokedEntry(serial_int(row.serial_number), row.revoked_at, parse_reason(row.reason)) for row in revoked]
-    number = latest.number + 1 if latest else 1
-    next_update = now + ctx.patience.crl_validity
+    size, entries_der = sum(chunk.size for chunk in chunks), [chunk.entries_der for chunk in chunks]
+    chunks.clear()
     points.reach("publish.crl.signing")
-    der = await make_crl(ca, entries, number, now, next_update, ctx.signer)
+    der = await sign_crl(ca, entries_der, size, CrlTimes(taken.number, now, now + validity), ctx.signer)
     points.reach("publish.crl.signed")
     record = CrlRecord(
         tenant_id=ctx.scope.tenant_id,
         id=new_id("crl"),
         ca_certificate_id=ca_certificate_id,
-        number=number,
+        number=taken.number,
         this_update=now,
-        next_update=next_update,
-        revoked_count=count,
+        next_update=now + validity,
+        revoked_count=taken.listed_total,
         crl_der=der,
         created_at=ctx.now(),
     )
@@ -123,14 +201,14 @@ async def _make_crl(ctx: Context, ca_certificate_id: str, latest: CrlRecord | No
         if not await authority.insert_crl(tx, ctx.scope, record):
             return None
         # the one before may be being read
-        await authority.forget_crls(tx, ctx.scope, ca_certificate_id, number - 1)
-        details = {"number": number, "revoked": len(entries)}
+        await authority.forget_crls(tx, ctx.scope, ca_certificate_id, taken.number)
+        await crl.forget_chunks(tx, ctx.scope, ca_certificate_id, now - _FORGOTTEN_AFTER * validity)
         event = Event(
             type=EventType.CRL_PUBLISHED,
             subject_type="ca_certificate",
             subject_id=ca_certificate_id,
             actor=ctx.actor,
-            details=details,
+            details={"number": taken.number, "revoked": size},
         )
         await append(tx, ctx.scope, ctx.now(), event)
     return record

@@ -1,14 +1,15 @@
 """revoke: the fact is written at once and OCSP and CRL speak of it; the CA is told after, until it has confirmed.
 
 A certificate's every version that could still be trusted is revoked, or one named version. With `replace`, each key
-holder is asked for a new key in the same transaction. Hands on to itself (tell the CA), then to publish.
+holder is asked for a new key in the same transaction. Hands on to itself (tell the CA), then to publish. Of our own CA
+there is nobody to tell: what it signed is revoked whole, by the hundred, in one transaction (`trigger_own`, ADR 35).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from certctl.connectors.base.issuer import Revocation, Revokes
+from certctl.connectors.base.issuer import Revocation, Revokes, RevokesHere
 from certctl.core.actor import Actor, ActorType
 from certctl.core.catalogue import IssuerRecord
 from certctl.core.certificate import CLIENT_HOLDER, EXTERNAL_HOLDER, Certificate, RevocationRecord, Version
@@ -18,12 +19,13 @@ from certctl.core.ids import new_id
 from certctl.core.job import Job, Step
 from certctl.core.scope import Scope
 from certctl.core.status import CertificateStatus, JobStatus, JobType, StepKind, StepStatus, VersionStatus
-from certctl.ledger import append, notify
+from certctl.ledger import append, notify_all
 from certctl.lifecycle import handoff, settle, standing
 from certctl.lifecycle.context import Context
 from certctl.pki.fingerprints import serial_int
 from certctl.policy.revocation import parse_reason
 from certctl.store import catalogue, certificates, jobs
+from certctl.store.certificates import OwnVersion
 from certctl.store.tx import Tx
 from certctl.telemetry import points, tracing
 
@@ -61,6 +63,10 @@ async def trigger_in(
 ) -> Job:
     """`trigger` in the caller's transaction. With `once` revoking again is a Conflict that says so."""
     parsed = parse_reason(reason or "unspecified")
+    if not replace and not version_id:
+        own = await trigger_own(tx, ctx, scope, actor, [certificate_id], str(parsed))
+        if certificate_id in own:
+            return own[certificate_id]
     certificate = await certificates.certificate(tx, scope, certificate_id, lock=True)
     chosen = await _versions(tx, ctx, certificate, version_id)
     if not replace and not version_id:
@@ -90,6 +96,38 @@ async def trigger_in(
     return job
 
 
+async def trigger_own(
+    tx: Tx, ctx: Context, scope: Scope, actor: Actor, certificate_ids: Sequence[str], reason: str
+) -> dict[str, Job]:
+    """Revoke those of these certificates that our own CA alone has signed and for which nothing is under way, in a few
+    statements however many they are. The jobs that say so are complete: by certificate.
+
+    Of the others nothing is written, and nothing is told: `trigger_in` does, one by one.
+    """
+    parsed = str(parse_reason(reason or "unspecified"))
+    now = ctx.now()
+    found = await certificates.lock_revocable(tx, scope, certificate_ids)
+    chosen = await certificates.own_versions(tx, ctx.scope, [one.id for one in found], now)
+    ours = await _issuers_of_ours(tx, ctx, {version.issuer_id for of_it in chosen.values() for version in of_it})
+    revoked = {one.id: one for one in found if one.id in chosen and {v.issuer_id for v in chosen[one.id]} <= ours}
+    if not revoked:
+        return {}
+    facts = [_fact(ctx, one.id, version, actor, parsed) for one in revoked.values() for version in chosen[one.id]]
+    await certificates.mark_all_revoked(tx, ctx.scope, facts, now)
+    await append(tx, ctx.scope, now, *(_told(fact, actor) for fact in facts))
+    await notify_all(tx, ctx.scope, now, [_notice(revoked[fact.certificate_id].name, fact) for fact in facts])
+    return await handoff.revoked(tx, ctx, list(revoked), actor=actor, reason=parsed)
+
+
+async def _issuers_of_ours(tx: Tx, ctx: Context, issuer_ids: Collection[str]) -> set[str]:
+    ours: set[str] = set()
+    for issuer_id in issuer_ids:
+        record = await catalogue.as_first_seen(tx, ctx.scope, IssuerRecord, issuer_id)
+        if isinstance(await ctx.open_issuer(record), RevokesHere):
+            ours.add(issuer_id)
+    return ours
+
+
 async def _versions(tx: Tx, ctx: Context, certificate: Certificate, version_id: str) -> list[Version]:
     known = await certificates.versions_of(tx, ctx.scope, certificate.id)
     if version_id:
@@ -113,39 +151,51 @@ async def _stop_issuing(tx: Tx, ctx: Context, certificate: Certificate) -> None:
 
 async def _revoke(tx: Tx, ctx: Context, certificate: Certificate, version: Version, actor: Actor, reason: str) -> bool:
     now = ctx.now()
-    fact = RevocationRecord(
+    fact = _fact(ctx, certificate.id, version, actor, reason)
+    if not await certificates.mark_revoked(tx, ctx.scope, fact):
+        return False
+    await append(tx, ctx.scope, now, _told(fact, actor))
+    await notify_all(tx, ctx.scope, now, [_notice(certificate.name, fact)])
+    return True
+
+
+def _fact(
+    ctx: Context, certificate_id: str, version: Version | OwnVersion, actor: Actor, reason: str
+) -> RevocationRecord:
+    own = isinstance(version, OwnVersion)
+    return RevocationRecord(
         tenant_id=ctx.scope.tenant_id,
         id=new_id("rev"),
-        certificate_id=certificate.id,
+        certificate_id=certificate_id,
         version_id=version.id,
         issuer_id=version.issuer_id,
         ca_certificate_id=version.ca_certificate_id,
         serial_number=version.serial_number,
         reason=reason,
         revoked_by=actor.id,
-        revoked_at=now,
-        issuer_notified=False,
+        revoked_at=ctx.now(),
+        issuer_notified=own,
     )
-    if not await certificates.mark_revoked(tx, ctx.scope, fact):
-        return False
-    details = {"version_id": version.id, "serial_number": version.serial_number, "reason": reason}
-    event = Event(
+
+
+def _told(fact: RevocationRecord, actor: Actor) -> Event:
+    return Event(
         type=EventType.CERTIFICATE_REVOKED,
         subject_type="certificate",
-        subject_id=certificate.id,
+        subject_id=fact.certificate_id,
         actor=actor,
-        details=details,
+        details={"version_id": fact.version_id, "serial_number": fact.serial_number, "reason": fact.reason},
     )
-    await append(tx, ctx.scope, now, event)
-    notice = Notice(
+
+
+def _notice(name: str, fact: RevocationRecord) -> Notice:
+    return Notice(
         type="Revocation",
-        certificate_id=certificate.id,
+        certificate_id=fact.certificate_id,
         severity="critical",
-        message=f"{certificate.name} ({version.serial_number}) was revoked: {reason}",
-        dedup_key=f"revoked/{version.id}",
+        message=f"{name} ({fact.serial_number}) was revoked: {fact.reason}",
+        dedup_key=f"revoked/{fact.version_id}",
     )
-    await notify(tx, ctx.scope, now, notice)
-    return True
 
 
 async def _replace(tx: Tx, ctx: Context, certificate: Certificate, revoked: Sequence[Version], actor: Actor) -> None:

@@ -8,7 +8,7 @@ Whatever the bytes, it raises nothing but Malformed. Must never guess: what is n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -41,13 +41,22 @@ _LAST_UTC_TIME_YEAR = 2049  # RFC 5280 4.1.2.5.1: two-digit years are 1950 to 20
 _FIRST_UTC_TIME_YEAR = 1950
 
 
-def element(tag: int, content: bytes) -> bytes:
-    """One element from its identifier octet and content (X.690 8.1, 10.1)."""
-    length = len(content)
+def header(tag: int, length: int) -> bytes:
+    """Identifier and length octets of an element whose content has `length` octets (X.690 8.1, 10.1)."""
     if length < 0x80:
-        return bytes((tag, length)) + content
+        return bytes((tag, length))
     octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
-    return bytes((tag, 0x80 | len(octets))) + octets + content
+    return bytes((tag, 0x80 | len(octets))) + octets
+
+
+def element(tag: int, content: bytes) -> bytes:
+    """One element from its identifier octet and content."""
+    return header(tag, len(content)) + content
+
+
+def long_sequence(parts: Sequence[bytes]) -> bytes:
+    """`sequence` of many megabytes: its parts are copied once."""
+    return b"".join((header(SEQUENCE, sum(map(len, parts))), *parts))
 
 
 def sequence(*parts: bytes) -> bytes:
@@ -193,7 +202,7 @@ def algorithm_identifier(algorithm: SignatureAlgorithm) -> bytes:
 
 def assemble_certificate(tbs_der: bytes, signature_algorithm: SignatureAlgorithm, signature: bytes) -> bytes:
     """Certificate or CertificateList from what was signed and its signature (RFC 5280 4.1, 5.1)."""
-    return sequence(tbs_der, algorithm_identifier(signature_algorithm), bit_string(signature))
+    return long_sequence((tbs_der, algorithm_identifier(signature_algorithm), bit_string(signature)))
 
 
 class Element(NamedTuple):

@@ -68,6 +68,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     awaiting_csr_timeout: timedelta
     job_timeout_interval: timedelta
     crl_generation_interval: timedelta
+    crl_longest_pause: timedelta
     ocsp_responder_validity: timedelta
     ocsp_responder_grace: timedelta
     audit_verify_interval: timedelta
@@ -203,6 +204,13 @@ SECTIONS: dict[str, dict[str, Variable]] = {
         ),
         "crl_generation_interval": duration(
             "CERTCTL_CRL_GENERATION_INTERVAL", "how often a CRL is made although nothing changed", "1h", shortest="1s"
+        ),
+        "crl_longest_pause": duration(
+            "CERTCTL_CRL_LONGEST_PAUSE",
+            "how long at most a long CRL stands before the next one tells what was revoked since; short ones tell it at"
+            " once",
+            "1m",
+            shortest="1s",
         ),
         "ocsp_responder_validity": duration(
             "CERTCTL_OCSP_RESPONDER_VALIDITY", "life of an OCSP responder certificate", "720h", shortest="1h"

@@ -154,6 +154,12 @@ async def is_of_this_cluster(tx: Tx, position: tuple[int, int]) -> bool:
     return bool(await tx.scalar(sa.select(sa.literal(position[0]) < sa.text(_NOT_BEGUN))))
 
 
+async def insert_notices(tx: Tx, scope: Scope, rows: Sequence[dict[str, Any]]) -> None:
+    """Write outbox rows, each once by its dedup key."""
+    owned = [row | {"tenant_id": scope.tenant_id} for row in rows]
+    await tx.execute(tx.insert(notifications).on_conflict_do_nothing(), owned)
+
+
 async def insert_notice(tx: Tx, scope: Scope, row: dict[str, Any]) -> bool:
     """Write an outbox row once by its dedup key; False when it was there."""
     inserted = await tx.execute(

@@ -301,9 +301,12 @@ async def latest_crl(tx: Tx, scope: Scope, ca_certificate_id: str) -> CrlRecord 
     )
 
 
-async def forget_crls(tx: Tx, scope: Scope, ca_certificate_id: str, before: int) -> None:
-    """Remove the CRLs of a CA generation whose number is below `before`."""
+async def forget_crls(tx: Tx, scope: Scope, ca_certificate_id: str, number: int) -> None:
+    """Remove the CRLs of a CA generation below `number`, but for the one before it."""
     mine = sa.and_(crls.c.tenant_id == scope.tenant_id, crls.c.ca_certificate_id == ca_certificate_id)
+    older = crls.alias()
+    same = sa.and_(older.c.tenant_id == scope.tenant_id, older.c.ca_certificate_id == ca_certificate_id)
+    before = sa.select(sa.func.max(older.c.number)).where(same, older.c.number < number).scalar_subquery()
     await tx.execute(sa.delete(crls).where(mine, crls.c.number < before))
 
 
@@ -313,31 +316,6 @@ async def insert_crl(tx: Tx, scope: Scope, record: CrlRecord) -> bool:
     del scope
     inserted = await tx.execute(tx.insert(crls).values(row).on_conflict_do_nothing())
     return inserted.rowcount == 1
-
-
-async def revoked_count(tx: Tx, scope: Scope, ca_certificate_id: str) -> int:
-    """How many serials of a CA generation are revoked: whether its newest CRL tells all."""
-    return int(
-        await tx.scalar(
-            sa.select(sa.func.count())
-            .select_from(revocations)
-            .where(revocations.c.tenant_id == scope.tenant_id, revocations.c.ca_certificate_id == ca_certificate_id)
-        )
-    )
-
-
-async def revoked_serials(tx: Tx, scope: Scope, ca_certificate_id: str, ended_after: datetime) -> list[RevokedSerial]:
-    """Every revoked serial of a CA generation, but for certificates that had ended by `ended_after`."""
-    c = revocations.c
-    its_version = sa.and_(versions.c.tenant_id == c.tenant_id, versions.c.id == c.version_id)
-    return await tx.all(
-        RevokedSerial,
-        sa.select(c.serial_number, c.reason, c.revoked_at)
-        .select_from(revocations.outerjoin(versions, its_version))
-        .where(c.tenant_id == scope.tenant_id, c.ca_certificate_id == ca_certificate_id)
-        # a CA's own certificate is no version
-        .where(sa.or_(versions.c.id.is_(None), versions.c.not_after > ended_after)),
-    )
 
 
 async def revoke_ca(tx: Tx, scope: Scope, record: RevocationRecord) -> bool:

@@ -6,6 +6,7 @@ A selection of any size never passes through this process: the database writes t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -247,6 +248,28 @@ async def end_item(tx: Tx, scope: Scope, item: BatchItem, status: ItemStatus, no
         sa.update(batches)
         .where(batches.c.tenant_id == item.tenant_id, batches.c.id == item.batch_id)
         .values({counter: counter + 1, batches.c.updated_at: now})
+    )
+
+
+async def end_items_done(tx: Tx, scope: Scope, ended: Sequence[tuple[BatchItem, str]], now: datetime) -> None:
+    """`end_item` for many items of one batch that are done, each with the id of its job."""
+    first, i = ended[0][0], batch_items.c
+    mine = sa.and_(i.tenant_id == scope.tenant_id, i.batch_id == first.batch_id, i.status == ItemStatus.PENDING)
+    waiting = await tx.scalar(
+        sa.select(sa.func.count()).select_from(batch_items).where(mine, i.seq.in_([item.seq for item, _ in ended]))
+    )
+    if waiting != len(ended):
+        raise StaleFence("some of these items have their results already")
+    await tx.execute(
+        sa.update(batch_items)
+        .where(mine, i.seq == sa.bindparam("item_seq"))
+        .values(status=ItemStatus.DONE, ended_at=now, job_ids=sa.bindparam("jobs_of_it", type_=i.job_ids.type)),
+        [{"item_seq": item.seq, "jobs_of_it": [job_id]} for item, job_id in ended],
+    )
+    await tx.execute(
+        sa.update(batches)
+        .where(batches.c.tenant_id == scope.tenant_id, batches.c.id == first.batch_id)
+        .values(done=batches.c.done + len(ended), updated_at=now)
     )
 
 

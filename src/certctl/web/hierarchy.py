@@ -21,7 +21,9 @@ from certctl.core.catalogue import CaCertificate, IssuerRecord
 from certctl.core.errors import CallerError, Conflict
 from certctl.pki.algorithms import KeyAlgorithm
 from certctl.store import authority, catalogue
-from certctl.store.authority import CaDependencies, CrlRecord
+from certctl.store import crl as crls
+from certctl.store.authority import CaDependencies
+from certctl.store.crl import CrlHead
 from certctl.store.tx import Tx
 from certctl.web.acts import act, going
 from certctl.web.axis import Axis, Life, date_ticks, life
@@ -48,7 +50,7 @@ class Node(Struct, frozen=True, kw_only=True):
     depth: int
     mark: Mark
     life: Life
-    crl: CrlRecord | None
+    crl: CrlHead | None
     crl_mark: Mark
     needed: CaDependencies
     parent: str
@@ -113,7 +115,7 @@ async def _node(
     revoked: Container[str],
 ) -> Node:
     now = axis.now
-    crl = await authority.latest_crl(tx, request.ctx.scope, ca.id)
+    crl = (await crls.state(tx, request.ctx.scope, ca.id)).head
     mark = mark_of(ca, now, issues=_issues(ca, found), revoked=ca.id in revoked)
     parent = next((each.name or each.subject for each in found if each.id == ca.parent_id), "")
     return Node(
@@ -152,7 +154,7 @@ def mark_of(ca: CaCertificate, now: datetime, *, issues: bool, revoked: bool = F
     return Mark("unk", "s-ok", _("Root") if ca.kind == "root" else _("Active"))
 
 
-def crl_mark(crl: CrlRecord | None, now: datetime) -> Mark:
+def crl_mark(crl: CrlHead | None, now: datetime) -> Mark:
     """How its revocation list stands: what clients can fetch now."""
     if crl is None:
         return Mark("unk", "s-none", _("No CRL"))

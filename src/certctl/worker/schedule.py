@@ -50,6 +50,7 @@ def standard_ticks(
     suggesting: timedelta = timedelta(seconds=30),
     telling: timedelta = timedelta(seconds=1),
     lapsing: timedelta = timedelta(minutes=1),
+    listing: timedelta = timedelta(seconds=1),
 ) -> tuple[Tick, ...]:
     """The ticks of a control plane."""
     return (
@@ -60,6 +61,7 @@ def standard_ticks(
         Tick("lapse", lapsing, lapse.tick),
         Tick("observe", agent_health, observe.tick),
         Tick("publish", crl, publish.tick),
+        Tick("crl", listing, publish.list_revoked),
         Tick("count", counting, _fold_counters),
         Tick("policies", policies, _evaluate_all),
         Tick("hierarchy", hierarchies, hierarchy.finish),

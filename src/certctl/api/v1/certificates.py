@@ -191,7 +191,8 @@ async def revoke_certificate(
         version_id=wanted.version_id,
         replace=wanted.replace,
     )
-    await drive(request.door, [job.id])
+    if job.completed_at is None:
+        await drive(request.door, [job.id])
     if wanted.replace:
         await drive_pending(request.door, certificate_id)
     return StatusAnswer(status="revoked", job_id=job.id)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -108,6 +108,13 @@ class Revokes(Protocol):
     async def revoke(self, revocation: Revocation) -> None:
         """Revoke; revoking twice is once."""
         ...
+
+
+@runtime_checkable
+class RevokesHere(Protocol):
+    """An issuer whose CRL and OCSP speak from our own facts: once they are committed there is nobody to tell."""
+
+    revokes_here: Literal[True]
 
 
 @runtime_checkable

@@ -11,8 +11,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Awaitable, Callable, MutableMapping
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -32,6 +31,7 @@ from certctl.core.ids import check_id
 from certctl.pki.certs import read_certificate
 from certctl.pki.fingerprints import serial_hex, serial_int
 from certctl.protocols.pki.answers import Kept, KeptAnswers, Reply
+from certctl.protocols.pki.documents import Document, http_date, serve
 from certctl.telemetry import metrics
 from certctl.telemetry.logging import get_logger
 from certctl.telemetry.tally import Tally
@@ -40,6 +40,7 @@ from certctl.wire.ocsp import CertId, OcspRequest, ResponseStatus
 
 PREFIX = "/.well-known/pki/"
 MAX_CACHE_AGE = timedelta(hours=1)
+_PART = 1 << 18
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -47,12 +48,18 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class CrlDocument(Struct, frozen=True):
-    """A signed CRL and what it says of its own time."""
+    """A signed CRL, what it says of its own time, and its entity tag: tens of megabytes are hashed once."""
 
     der: bytes
     this_update: datetime
     next_update: datetime
     number: int
+    etag: str
+
+
+def etag_of(body: bytes) -> str:
+    """A strong entity tag (RFC 9110 8.8.3)."""
+    return f'"{hashlib.sha256(body).hexdigest()}"'
 
 
 class OcspDocument(Struct, frozen=True):
@@ -155,15 +162,15 @@ class PkiApp:
 
     async def _crl(self, request: _Request) -> Reply:
         _allow(request, "GET, HEAD")
-        document = await self._facts.crl(request.id)
-        if document is None:
+        found = await self._facts.crl(request.id)
+        if found is None:
             raise NotFound("no CRL of that name")
         headers = (
-            ("cache-control", self._cache_control(document.next_update)),
-            ("last-modified", _http_date(document.this_update)),
-            ("expires", _http_date(document.next_update)),
+            ("cache-control", self._cache_control(found.next_update)),
+            ("expires", http_date(found.next_update)),
         )
-        return _with_etag(request, Reply(200, "application/pkix-crl", document.der, headers))
+        document = Document(found.der, "application/pkix-crl", found.etag, found.this_update, headers)
+        return serve(request.method, request.headers, document)
 
     async def _ca_certificate(self, request: _Request) -> Reply:
         _allow(request, "GET, HEAD")
@@ -218,7 +225,7 @@ class PkiApp:
         else:
             headers = (
                 ("cache-control", self._cache_control(document.cacheable_until)),
-                ("expires", _http_date(document.cacheable_until)),
+                ("expires", http_date(document.cacheable_until)),
             )
             reply = _with_etag(request, Reply(200, ocsp.RESPONSE_TYPE, document.der, headers))
         serial = _only_known(asked, labels)
@@ -320,12 +327,8 @@ def _only_known(asked: OcspRequest | None, labels: tuple[str, ...]) -> str:
 
 def _with_etag(request: _Request, reply: Reply) -> Reply:
     """The reply with a strong ETag, or 304 when the client has these bytes already (RFC 9110 13.1.2)."""
-    etag = f'"{hashlib.sha256(reply.body).hexdigest()}"'
-    headers = (*reply.headers, ("etag", etag))
-    wanted = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
-    if request.method in {"GET", "HEAD"} and (etag in wanted or "*" in wanted):
-        return Reply(304, "", b"", headers)
-    return Reply(reply.status, reply.content_type, reply.body, headers)
+    document = Document(reply.body, reply.content_type, etag_of(reply.body), headers=reply.headers)
+    return serve(request.method, request.headers, document)
 
 
 def _ocsp_error(status: ResponseStatus) -> Reply:
@@ -352,17 +355,17 @@ def _text(status: int, text: str, headers: tuple[tuple[str, str], ...] = ()) -> 
     return Reply(status, "text/plain; charset=utf-8", f"{text}\n".encode(), (*headers, ("cache-control", "no-store")))
 
 
-def _http_date(moment: datetime) -> str:
-    return format_datetime(moment.astimezone(UTC), usegmt=True)
-
-
 async def _send(reply: Reply, send: Send, *, has_body: bool) -> None:
     headers = [*reply.headers, ("x-content-type-options", "nosniff")]
     if reply.status != 304:
         headers += [("content-type", reply.content_type), ("content-length", str(len(reply.body)))]
     encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     await send({"type": "http.response.start", "status": reply.status, "headers": encoded})
-    await send({"type": "http.response.body", "body": reply.body if has_body else b""})
+    body = reply.body if has_body else b""
+    # in parts: a client that reads slowly holds up neither the loop nor another copy of a long CRL
+    for at in range(0, len(body) - _PART, _PART):
+        await send({"type": "http.response.body", "body": body[at : at + _PART], "more_body": True})
+    await send({"type": "http.response.body", "body": body[max(0, (len(body) - 1) // _PART * _PART) :]})
 
 
 async def _live(receive: Receive, send: Send) -> None:

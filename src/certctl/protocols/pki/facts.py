@@ -11,6 +11,7 @@ from certctl.lifecycle.context import Context
 from certctl.lifecycle.publish import Speaker
 from certctl.protocols.pki import CrlDocument, OcspDocument
 from certctl.protocols.pki.answers import LONGEST_USE, KeptStatuses
+from certctl.protocols.pki.crls import KeptCrls
 
 # who answers for a CA is looked up so often; which serials are revoked is known by the watch, or looked up each time
 _KNOWN_SECONDS = 1.0
@@ -29,14 +30,12 @@ class LifecycleFacts:
         self._statuses = statuses
         self._monotonic = monotonic
         self._speakers: dict[str, tuple[float, Speaker]] = {}
+        self._crls = KeptCrls(ctx)
 
     async def crl(self, ca_or_issuer_id: str) -> CrlDocument | None:
         """The current CRL of a CA generation, or of an issuer's current one."""
         ca = await publish.find_ca(self._ctx, ca_or_issuer_id)
-        if ca is None:
-            return None
-        record = await publish.current_crl(self._ctx, ca.id)
-        return CrlDocument(record.crl_der, record.this_update, record.next_update, record.number)
+        return None if ca is None else await self._crls.read(ca.id)
 
     async def ocsp(self, ca_or_issuer_id: str, request_der: bytes) -> OcspDocument | None:
         """A signed answer; not kept by caches outside, so that a revocation shows at once."""

@@ -23,6 +23,8 @@ from certctl.store.schema.authority import (
     ca_certificates,
     ca_intents,
     ca_keys,
+    crl_chunks,
+    crl_numbers,
     crls,
     ocsp_responders,
 )
@@ -128,6 +130,8 @@ __all__ = [
     "certificates",
     "counter_deltas",
     "counter_totals",
+    "crl_chunks",
+    "crl_numbers",
     "crls",
     "deployments",
     "enrolment_tokens",

@@ -8,6 +8,8 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    PrimaryKeyConstraint,
+    Table,
     UniqueConstraint,
 )
 
@@ -86,4 +88,28 @@ crls = c.table(
     Column("crl_der", LargeBinary, nullable=False),
     c.born(),
     UniqueConstraint("tenant_id", "ca_certificate_id", "number"),
+)
+
+# one row a CA generation: the last CRL number that was taken, and what CRLs of which number tell at least
+crl_numbers = Table(
+    "crl_numbers",
+    c.metadata,
+    c.key("tenant_id"),
+    c.key("ca_certificate_id"),
+    Column("number", BigInteger, nullable=False),
+    Column("listed_number", BigInteger, nullable=False, server_default="0"),
+    Column("listed_total", BigInteger, nullable=False, server_default="0"),
+    PrimaryKeyConstraint("tenant_id", "ca_certificate_id"),
+)
+
+# entries of CRLs as they are written, joined; all of a chunk may go from the CRL one CRL after `ends_on`
+crl_chunks = c.table(
+    "crl_chunks",
+    c.reference("ca_certificate_id"),
+    c.count("shard"),
+    c.time("ends_on", nullable=False),
+    c.count("size"),
+    Column("entries_der", LargeBinary, nullable=False),
+    Index("ix_crl_chunks_ca", "tenant_id", "ca_certificate_id", "id"),
+    Index("ix_crl_chunks_open", "tenant_id", "ca_certificate_id", "shard", "ends_on", "size"),
 )

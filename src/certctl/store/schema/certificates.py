@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Index,
     Integer,
@@ -162,7 +163,18 @@ revocations = c.table(
     c.words("revoked_by"),
     c.time("revoked_at", nullable=False),
     c.flag("issuer_notified"),
+    # the first CRL that tells it; NULL until one does
+    Column("listed_number", BigInteger),
+    c.count("crl_shard"),
     UniqueConstraint("tenant_id", "issuer_id", "ca_certificate_id", "serial_number"),
     Index(None, "tenant_id", "ca_certificate_id"),
     Index(None, "tenant_id", "version_id"),
+    Index("ix_certificate_revocations_listed", "tenant_id", "ca_certificate_id", "listed_number"),
+    Index(
+        "ix_certificate_revocations_unlisted",
+        "tenant_id",
+        "ca_certificate_id",
+        sqlite_where=text("listed_number IS NULL AND ca_certificate_id <> ''"),
+        postgresql_where=text("listed_number IS NULL AND ca_certificate_id <> ''"),
+    ),
 )

@@ -7,7 +7,7 @@ intent, and never under another CA generation than the intent names.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -28,6 +28,8 @@ class LocalConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 class LocalIssuer:
     """`cas(None)` is the current CA generation, `cas(id)` a named one; `root_of` gives the root (DER) above one."""
+
+    revokes_here: Literal[True] = True
 
     def __init__(
         self,

@@ -1,0 +1,270 @@
+"""CRLs of many: encoded once, joined, made the less often the longer they are; whole certificates revoked by the hundred.
+
+Each on both databases. The library and `openssl crl` read what was written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import subprocess
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from cryptography import x509
+
+from certctl.core.actor import SYSTEM
+from certctl.core.errors import Malformed
+from certctl.core.scope import Scope
+from certctl.core.status import CertificateStatus, VersionStatus
+from certctl.lifecycle import publish, revoke
+from certctl.policy.revocation import MADE_AT_ONCE, crl_pause
+from certctl.protocols.pki.facts import LifecycleFacts
+from certctl.store import authority, crl, schema
+from integration.api_house import open_api
+
+MANY = 2_600
+SERIAL = 1 << 127
+
+
+@pytest.fixture
+async def api(tmp_path, database_url):
+    async with open_api(tmp_path / "data", database_url) as fresh:
+        yield fresh
+
+
+async def ca_of(api):
+    async with api.house.database.read() as tx:
+        (ca,) = await authority.signing_cas(tx, api.house.ctx.scope)
+    return ca.id
+
+
+async def seed(api, ca_id, count, first=0, status=VersionStatus.REVOKED):
+    """So many revocations (with another status: certificates to be revoked), ending on ten days, in the tables themselves."""
+    now, tenant = api.clock.now(), api.house.ctx.scope.tenant_id
+    numbers = range(first, first + count)
+    own = {"tenant_id": tenant, "issuer_id": "iss-local"}
+    versions = [
+        own
+        | {
+            "id": f"mcv-{n}",
+            "certificate_id": f"mc-{n}",
+            "job_id": f"job-seed-{n}",
+            "holder_id": "client",
+            "ca_certificate_id": ca_id,
+            "serial_number": f"{SERIAL + n:x}",
+            "status": status,
+            "fingerprint_sha256": f"{n:064x}",
+            "not_before": now - timedelta(days=1),
+            "not_after": now + timedelta(days=n % 10 + 1),
+            "leaf_der": b"",
+            "csr_der": b"",
+            "created_at": now,
+        }
+        for n in numbers
+    ]
+    async with api.house.database.begin("seed") as tx:
+        await tx.execute(sa.insert(schema.versions), versions)
+        if status == VersionStatus.REVOKED:
+            facts = [
+                own
+                | {
+                    "id": f"rev-{n}",
+                    "certificate_id": f"mc-{n}",
+                    "version_id": f"mcv-{n}",
+                    "ca_certificate_id": ca_id,
+                    "serial_number": f"{SERIAL + n:x}",
+                    "reason": ("superseded", "unspecified")[n % 2],
+                    "revoked_at": now,
+                    "issuer_notified": True,
+                }
+                for n in numbers
+            ]
+            await tx.execute(sa.insert(schema.revocations), facts)
+        else:
+            told = {"environment": "seeded", "status": "Active", "sans": [], "tags": {}, "created_at": now}
+            held = {"renewal_policy_id": "rp-default", "certificate_profile_id": "prof-default", "updated_at": now}
+            named = [own | told | held | {"id": f"mc-{n}", "name": f"n{n}", "common_name": f"n{n}"} for n in numbers]
+            await tx.execute(sa.insert(schema.certificates), named)
+
+
+def serials_of(crl_der):
+    return {entry.serial_number for entry in x509.load_der_x509_crl(crl_der)}
+
+
+def seeded(numbers):
+    return {SERIAL + n for n in numbers}
+
+
+async def test_a_crl_of_many_is_joined_from_what_was_encoded_once(api, tmp_path):
+    ctx, ca_id = api.house.ctx, await ca_of(api)
+    await seed(api, ca_id, MANY)
+    assert await publish.list_revoked(ctx) == 1
+    made = await publish.current_crl(ctx, ca_id)
+    assert serials_of(made.crl_der) == seeded(range(MANY))
+    assert made.revoked_count == MANY
+    read = x509.load_der_x509_crl(made.crl_der)
+    entry = read.get_revoked_certificate_by_serial_number(SERIAL)
+    assert entry.extensions.get_extension_for_class(x509.CRLReason).value.reason is x509.ReasonFlags.superseded
+    assert entry.revocation_date_utc == api.clock.now()
+    (tmp_path / "long.crl").write_bytes(made.crl_der)
+    (tmp_path / "ca.pem").write_text(await ca_pem(api, ca_id))
+    told = subprocess.run(
+        ["openssl", "crl", "-inform", "DER", "-in", "long.crl", "-CAfile", "ca.pem", "-noout", "-text"],
+        capture_output=True, text=True, timeout=60, cwd=tmp_path, check=True,
+    )  # fmt: skip
+    assert "verify OK" in told.stderr
+    assert told.stdout.count("Serial Number:") == MANY
+    async with api.house.database.read() as tx:
+        chunks = [one async for one in crl.chunks(tx, ctx.scope, ca_id, api.clock.now())]
+        assert not await crl.behind(tx, ctx.scope)
+    assert sum(one.size for one in chunks) == MANY
+    assert max(one.size for one in chunks) <= crl.CHUNK_SIZE
+
+
+async def ca_pem(api, ca_id):
+    async with api.house.database.read() as tx:
+        ca = await authority.ca_certificate(tx, api.house.ctx.scope, ca_id)
+    return ssl.DER_cert_to_PEM_cert(ca.certificate_der)
+
+
+async def test_a_long_crl_stands_for_a_while_and_a_short_one_tells_at_once(api):
+    ctx, ca_id = api.house.ctx, await ca_of(api)
+    facts = LifecycleFacts(ctx)
+    await seed(api, ca_id, 3)
+    short = await facts.crl("iss-local")
+    assert serials_of(short.der) == seeded(range(3)), "nobody but who asked has made it"
+    await seed(api, ca_id, MANY, first=3)
+    assert await publish.list_revoked(ctx) == 1, "what it was before decides how long it stood"
+    long = await facts.crl("iss-local")
+    assert long.number > short.number
+
+    await seed(api, ca_id, 1, first=3 + MANY)
+    assert await publish.list_revoked(ctx) == 0
+    kept = await facts.crl("iss-local")
+    assert kept is await facts.crl(ca_id), "read once, and given again"
+    assert kept.number == long.number
+    assert kept.etag == long.etag
+    api.clock.moment += crl_pause(MANY + 4, ctx.patience.crl_pause)
+    assert await publish.list_revoked(ctx) == 1
+    assert await publish.list_revoked(ctx) == 0
+    fresh = await facts.crl("iss-local")
+    assert serials_of(fresh.der) == seeded(range(MANY + 4))
+    assert fresh.number > long.number
+    api.clock.moment = fresh.next_update - timedelta(hours=1)
+    again = await facts.crl("iss-local")
+    assert again.next_update > fresh.next_update, "no client is given one that is about to end"
+    assert again.number > fresh.number
+
+
+async def test_whoever_dies_after_encoding_leaves_it_to_be_told(api):
+    ctx, ca_id = api.house.ctx, await ca_of(api)
+    await publish.list_revoked(ctx)
+    await seed(api, ca_id, 5)
+    await publish._encode(ctx, ca_id)  # and dead before the CRL is written
+    async with api.house.database.read() as tx:
+        assert await crl.behind(tx, ctx.scope) == [ca_id]
+    assert await publish.list_revoked(ctx) == 1
+    assert serials_of((await publish.current_crl(ctx, ca_id)).crl_der) == seeded(range(5))
+
+
+async def test_makers_at_once_lose_nothing_and_take_no_number_twice(api):
+    ctx, ca_id = api.house.ctx, await ca_of(api)
+
+    async def revoke_and_ask(first):
+        await seed(api, ca_id, 2, first=first)
+        made = await publish.current_crl(ctx, ca_id)
+        assert seeded(range(first, first + 2)) <= serials_of(made.crl_der), "committed before it was asked for"
+        return made.number
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(revoke_and_ask(10 * n) for n in range(5)))
+        last = await publish.current_crl(ctx, ca_id)
+    assert len(serials_of(last.crl_der)) == 10
+    assert last.revoked_count == 10
+
+
+async def test_one_more_revocation_costs_the_same_however_many_there_are(api):
+    ctx, ca_id = api.house.ctx, await ca_of(api)
+    engine, said = api.house.database.engine.sync_engine, []
+
+    def note(_connection, _cursor, statement, *_more):
+        said.append(" ".join(statement.split()))
+
+    counts = []
+    sa.event.listen(engine, "before_cursor_execute", note)
+    try:
+        for first, many in ((0, 10), (20, MANY)):
+            await seed(api, ca_id, many, first=first)
+            await publish._encode(ctx, ca_id)
+            await seed(api, ca_id, 1, first=first + many)
+            said.clear()
+            await publish._encode(ctx, ca_id)
+            counts.append(list(said))
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", note)
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize(
+    ("entries", "seconds"), [(0, 0), (MADE_AT_ONCE, 0), (20_000, 2), (100_000, 10), (1_000_000, 60)]
+)
+def test_the_longer_a_crl_the_longer_it_stands(entries, seconds):
+    assert crl_pause(entries, timedelta(minutes=1)) == timedelta(seconds=seconds)
+
+
+async def test_whole_certificates_of_our_own_ca_are_revoked_in_a_few_statements(api):
+    ctx, ca_id = api.house.ctx, await ca_of(api)
+    await seed(api, ca_id, 30, status=VersionStatus.CURRENT)
+    engine, said = api.house.database.engine.sync_engine, []
+    sa.event.listen(engine, "before_cursor_execute", lambda *seen: said.append(seen[2]))
+    names = [f"mc-{n}" for n in range(30)]
+    async with api.house.database.begin("test") as tx:
+        jobs = await revoke.trigger_own(tx, ctx, ctx.scope, SYSTEM, [*names, "mc-none"], "keyCompromise")
+    assert set(jobs) == set(names)
+    assert len(said) <= 12, said
+    async with api.house.database.read() as tx:
+        for table, where in (
+            (schema.revocations, schema.revocations.c.issuer_notified.is_(True)),
+            (schema.certificates, schema.certificates.c.status == CertificateStatus.REVOKED),
+            (schema.versions, schema.versions.c.status == VersionStatus.REVOKED),
+            (schema.jobs, sa.and_(schema.jobs.c.type == "Revocation", schema.jobs.c.status == "Completed")),
+            (schema.events, schema.events.c.type == "certificate_revoked"),
+            (schema.notifications, schema.notifications.c.type == "Revocation"),
+        ):
+            assert await tx.scalar(sa.select(sa.func.count()).select_from(table).where(where)) == 30, table.name
+    shown = await api.get("/api/v1/certificates/mc-7")
+    assert (shown["status"], shown["revocation_reason"]) == ("Revoked", "keyCompromise")
+    assert (await api.get(f"/api/v1/jobs/{jobs['mc-7'].id}"))["status"] == "Completed"
+    assert serials_of((await LifecycleFacts(ctx).crl(ca_id)).der) == seeded(range(30))
+
+
+async def test_what_cannot_be_revoked_so_is_left_to_the_long_way(api):
+    """Out of scope, ended, of somebody else, or with work under way: nothing is written of it, nothing is told of it."""
+    ctx, ca_id = api.house.ctx, await ca_of(api)
+    await seed(api, ca_id, 6, status=VersionStatus.CURRENT)
+    v, c = schema.versions, schema.certificates
+    async with api.house.database.begin("test") as tx:
+        for number, values in (
+            (0, {"not_after": api.clock.now()}),
+            (1, {"ca_certificate_id": ""}),
+            (2, {"holder_id": "external"}),
+        ):
+            await tx.execute(sa.update(v).where(v.c.id == f"mcv-{number}").values(values))
+        await tx.execute(sa.update(c).where(c.c.id == "mc-3").values(status=CertificateStatus.ARCHIVED))
+        await tx.execute(
+            sa.insert(schema.jobs).values(
+                tenant_id=ctx.scope.tenant_id, id="job-x", type="Deployment", certificate_id="mc-4", status="Running",
+                idempotency_key="x", body={}, scheduled_at=api.clock.now(), created_at=api.clock.now(),
+            )
+        )  # fmt: skip
+    everything = [f"mc-{n}" for n in range(6)]
+    async with api.house.database.begin("test") as tx:
+        nobody = Scope(tenant_id=ctx.scope.tenant_id, reaches=())
+        assert await revoke.trigger_own(tx, ctx, nobody, SYSTEM, everything, "") == {}
+        assert set(await revoke.trigger_own(tx, ctx, ctx.scope, SYSTEM, everything, "")) == {"mc-5"}
+        with pytest.raises(Malformed):
+            await revoke.trigger_own(tx, ctx, ctx.scope, SYSTEM, everything, "because")
+    assert await publish.list_revoked(ctx) == 1
+    assert serials_of((await publish.current_crl(ctx, ca_id)).crl_der) == seeded([5])

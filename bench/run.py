@@ -229,6 +229,7 @@ PARTS = {
     "alerts": "alerts",
     "bulk": "bulk",
     "chaos": "chaos_run",
+    "crl": "crl",
     "identity": "identity",
     "imports": "imports",
     "lists": "lists",

@@ -162,7 +162,7 @@ async def test_whoever_dies_after_encoding_leaves_it_to_be_told(api):
     ctx, ca_id = api.house.ctx, await ca_of(api)
     await publish.list_revoked(ctx)
     await seed(api, ca_id, 5)
-    await publish._encode(ctx, ca_id)  # and dead before the CRL is written
+    await publish.encode_revoked(ctx, ca_id)  # and dead before the CRL is written
     async with api.house.database.read() as tx:
         assert await crl.behind(tx, ctx.scope) == [ca_id]
     assert await publish.list_revoked(ctx) == 1
@@ -197,10 +197,10 @@ async def test_one_more_revocation_costs_the_same_however_many_there_are(api):
     try:
         for first, many in ((0, 10), (20, MANY)):
             await seed(api, ca_id, many, first=first)
-            await publish._encode(ctx, ca_id)
+            await publish.encode_revoked(ctx, ca_id)
             await seed(api, ca_id, 1, first=first + many)
             said.clear()
-            await publish._encode(ctx, ca_id)
+            await publish.encode_revoked(ctx, ca_id)
             counts.append(list(said))
     finally:
         sa.event.remove(engine, "before_cursor_execute", note)

@@ -35,7 +35,7 @@ from certctl.telemetry import points
 # each lost race is another process's CRL, and one that was begun after we asked tells what we need
 _ATTEMPTS = 20
 # what is encoded in one transaction: some tenths of a second, for which others wait who revoke under SQLite
-_LISTED_AT_ONCE = 2_000
+_LISTED_AT_ONCE = 4_000
 _NEVER = datetime(9999, 12, 31, tzinfo=UTC)
 # a chunk that no CRL tells any more is kept until no client can have a CRL that does
 _FORGOTTEN_AFTER = 3
@@ -76,9 +76,9 @@ async def _list_revoked_by(ctx: Context, ca_certificate_id: str) -> bool:
     if found.head is not None:
         stands_until = found.head.created_at + crl_pause(found.listed_total, ctx.patience.crl_pause)
         if ctx.now() < stands_until:
-            await _encode(ctx, ca_certificate_id)
+            await encode_revoked(ctx, ca_certificate_id)
             return False
-    return await _make_crl(ctx, ca_certificate_id) is not None
+    return await make_next_crl(ctx, ca_certificate_id) is not None
 
 
 async def tick(ctx: Context) -> int:
@@ -117,7 +117,7 @@ async def current_crl(ctx: Context, ca_certificate_id: str) -> CrlRecord:
             latest = None
             if found.head is not None and not found.is_behind and not _ends_soon(ctx, found.head):
                 latest = await authority.latest_crl(tx, ctx.scope, ca_certificate_id)
-        latest = latest or await _make_crl(ctx, ca_certificate_id)
+        latest = latest or await make_next_crl(ctx, ca_certificate_id)
         if latest is not None:
             return latest
     raise Temporary("other processes keep publishing this CRL; ask again")
@@ -138,7 +138,7 @@ def _ends_soon(ctx: Context, head: CrlHead) -> bool:
     return head.next_update <= ctx.now() + ctx.patience.crl_validity / 4
 
 
-async def _encode(ctx: Context, ca_certificate_id: str) -> Numbers:
+async def encode_revoked(ctx: Context, ca_certificate_id: str) -> Numbers:
     """Encode all that is revoked and told by no CRL; a CRL of the number that is given back tells it, and one of a
     greater one.
     """
@@ -147,8 +147,7 @@ async def _encode(ctx: Context, ca_certificate_id: str) -> Numbers:
             taken = await crl.take_number(tx, ctx.scope, ca_certificate_id)
             waiting = await crl.unlisted(tx, ctx.scope, ca_certificate_id, _LISTED_AT_ONCE)
             if waiting:
-                for batch in _in_batches(waiting):
-                    await crl.write_chunks(tx, ctx.scope, ca_certificate_id, batch)
+                await crl.write_chunks(tx, ctx.scope, ca_certificate_id, _in_batches(waiting))
                 await crl.mark_listed(tx, ctx.scope, taken, ca_certificate_id, [one.id for one in waiting])
         if len(waiting) < _LISTED_AT_ONCE:
             return taken.with_more(len(waiting))
@@ -169,13 +168,13 @@ def _next_midnight(moment: datetime) -> datetime:
     return moment.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
 
 
-async def _make_crl(ctx: Context, ca_certificate_id: str) -> CrlRecord | None:
+async def make_next_crl(ctx: Context, ca_certificate_id: str) -> CrlRecord | None:
     """Sign and store a next number, from all that is encoded; None when another process took it first.
 
     What is revoked stands on one CRL at least that was made after its end, as CRLs are made anew before they end
     (RFC 5280 3.3).
     """
-    taken = await _encode(ctx, ca_certificate_id)
+    taken = await encode_revoked(ctx, ca_certificate_id)
     now = ctx.now().replace(microsecond=0)
     validity = ctx.patience.crl_validity
     async with ctx.database.read() as tx:

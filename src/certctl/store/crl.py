@@ -146,39 +146,51 @@ async def mark_listed(tx: Tx, scope: Scope, taken: Numbers, ca_certificate_id: s
     )
 
 
-async def write_chunks(tx: Tx, scope: Scope, ca_certificate_id: str, batch: Batch) -> None:
-    """Put encoded entries into the chunk that is not full yet, and into new ones."""
+async def write_chunks(tx: Tx, scope: Scope, ca_certificate_id: str, given: Sequence[Batch]) -> None:
+    """Put encoded entries into the chunks that are not full yet, and into new ones: three statements at most."""
     k = crl_chunks.c
-    mine = sa.and_(
-        k.tenant_id == scope.tenant_id,
-        k.ca_certificate_id == ca_certificate_id,
-        k.shard == batch.shard,
-        k.ends_on == batch.ends_on,
+    open_ones = await tx.execute(
+        sa.select(k.id, k.shard, k.ends_on, k.size, k.entries_der).where(
+            k.tenant_id == scope.tenant_id,
+            k.ca_certificate_id == ca_certificate_id,
+            k.size < CHUNK_SIZE,
+            k.shard.in_(tuple({batch.shard for batch in given})),
+            k.ends_on.in_(tuple({batch.ends_on for batch in given})),
+        )
     )
-    entries = list(batch.entries_der)
-    found = (await tx.execute(sa.select(k.id, k.size, k.entries_der).where(mine, k.size < CHUNK_SIZE).limit(1))).first()
-    if found is not None:
-        room = CHUNK_SIZE - found.size
-        joined = b"".join((found.entries_der, *entries[:room]))
+    found = {(row.shard, row.ends_on): row for row in open_ones}
+    longer: list[dict[str, Any]] = []
+    new: list[dict[str, Any]] = []
+    for batch in given:
+        entries = list(batch.entries_der)
+        last = found.get((batch.shard, batch.ends_on))
+        if last is not None:
+            more = entries[: CHUNK_SIZE - last.size]
+            entries = entries[len(more) :]
+            joined = b"".join((last.entries_der, *more))
+            longer.append({"chunk_id": last.id, "now_size": last.size + len(more), "now_entries": joined})
+        for at in range(0, len(entries), CHUNK_SIZE):
+            part = entries[at : at + CHUNK_SIZE]
+            new.append(
+                {
+                    "tenant_id": scope.tenant_id,
+                    "id": new_id("crlc"),
+                    "ca_certificate_id": ca_certificate_id,
+                    "shard": batch.shard,
+                    "ends_on": batch.ends_on,
+                    "size": len(part),
+                    "entries_der": b"".join(part),
+                }
+            )
+    if longer:
         await tx.execute(
             sa.update(crl_chunks)
-            .where(k.tenant_id == scope.tenant_id, k.id == found.id)
-            .values(entries_der=joined, size=found.size + len(entries[:room]))
+            .where(k.tenant_id == scope.tenant_id, k.id == sa.bindparam("chunk_id"))
+            .values(size=sa.bindparam("now_size"), entries_der=sa.bindparam("now_entries")),
+            longer,
         )
-        entries = entries[room:]
-    for at in range(0, len(entries), CHUNK_SIZE):
-        part = entries[at : at + CHUNK_SIZE]
-        await tx.execute(
-            sa.insert(crl_chunks).values(
-                tenant_id=scope.tenant_id,
-                id=new_id("crlc"),
-                ca_certificate_id=ca_certificate_id,
-                shard=batch.shard,
-                ends_on=batch.ends_on,
-                size=len(part),
-                entries_der=b"".join(part),
-            )
-        )
+    if new:
+        await tx.execute(sa.insert(crl_chunks), new)
 
 
 async def chunks(tx: Tx, scope: Scope, ca_certificate_id: str, ended_after: datetime) -> AsyncIterator[Chunk]:

@@ -47,7 +47,7 @@ _WORDS = {
         "now()",
     ),
     "sqlite": (
-        "(WITH RECURSIVE each(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM each WHERE n < {last}) SELECT n FROM each)",
+        "(WITH RECURSIVE e(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM e WHERE n < {last}) SELECT n FROM e)",
         "'4' || lower(hex(randomblob(16)))",
         "strftime('%Y-%m-%d %H:%M:%f000', 'now', '+' || (n % 90 + 1) || ' days')",
         "strftime('%Y-%m-%d %H:%M:%f000', 'now')",

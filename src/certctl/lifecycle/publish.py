@@ -1,6 +1,6 @@
 """publish: CRLs and OCSP answers, always spoken from the facts of revocation as they are committed.
 
-A revocation is encoded once, for the CRL that tells it first (ADR 35). A CRL joins what is encoded; it is made anew
+A revocation is encoded once, for the CRL that tells it first (ADR 36). A CRL joins what is encoded; it is made anew
 when a revocation is not in it yet, the longer it is the less often, or its next update nears. Its number grows.
 OCSP is signed by a delegated responder, made anew before it ends. RFC 5280 5, RFC 6960.
 """

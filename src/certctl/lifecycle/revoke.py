@@ -2,7 +2,7 @@
 
 A certificate's every version that could still be trusted is revoked, or one named version. With `replace`, each key
 holder is asked for a new key in the same transaction. Hands on to itself (tell the CA), then to publish. Of our own CA
-there is nobody to tell: what it signed is revoked whole, by the hundred, in one transaction (`trigger_own`, ADR 35).
+there is nobody to tell: what it signed is revoked whole, by the hundred, in one transaction (`trigger_own`, ADR 36).
 """
 
 from __future__ import annotations

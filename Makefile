@@ -58,7 +58,7 @@ requirements:  ## compile the pinned requirements anew (needs uv)
 	scripts/compile-requirements
 
 peers:
-	@scripts/install-peers nginx-light apache2 haproxy postfix dovecot-imapd caddy postgresql openssl curl prometheus prometheus-alertmanager iproute2 strace gcc libc6-dev systemd shellcheck dehydrated uacme lego bind9 pdns-server pdns-backend-sqlite3 chromium fonts-dejavu-core
+	@scripts/install-peers nginx-light apache2 haproxy postfix dovecot-imapd caddy postgresql openssl curl rsyslog prometheus prometheus-alertmanager iproute2 strace gcc libc6-dev systemd shellcheck dehydrated uacme lego bind9 pdns-server pdns-backend-sqlite3 chromium fonts-dejavu-core
 	@scripts/build-go-peers
 
 .venv/bin/python:

@@ -113,6 +113,12 @@ STORIES = {
         series("certctl_audit_seal_broken", "0x10 1x60 0x30"),
         {"5m": 0, "15m": 1, "60m": 1, "80m": 0},
     ),
+    # each receiver by itself: one that is down is told while another has everything
+    "CertctlAuditPushBehind": (
+        series("certctl_audit_push_behind_seconds", "2x10 0+60x60 0x30", labels='receiver="syslog"')
+        + series("certctl_audit_push_behind_seconds", "2x100", labels='receiver="http"'),
+        {"20m": 0, "27m": 0, "50m": 1, "80m": 0},
+    ),
     "CertctlNotificationsWaiting": (
         series("certctl_notification_oldest_pending_seconds", "0x10 0+60x60 0x30"),
         {"20m": 0, "27m": 0, "50m": 1, "80m": 0},

@@ -12,17 +12,25 @@ from collections.abc import AsyncIterator
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from certctl.client.pushed import verify_pushed
+from certctl.client.sealed import NotIntact
 from certctl.connectors.http import tls_context
 from certctl.connectors.receivers.http import Http
 from certctl.connectors.receivers.syslog import Syslog
-from certctl.control import audit_push
+from certctl.control import audit, audit_push
 from certctl.core.errors import ConnectorError
 from certctl.core.secret import Secret
 from certctl.ledger import follow
+from certctl.pki.checkpoint import verifier_key
 from certctl.wire.syslog import read_frames, read_message
 from integration.api_house import hours, open_api
 from peers.responders import challenge_certificate
+from peers.rsyslog import rsyslog
 
 TOKEN = "a-token-of-the-receiver"
 
@@ -205,6 +213,109 @@ async def test_http_in_batches_with_a_token_that_nothing_shows(api, monkeypatch,
     assert "path-that-is-secret" not in told
 
 
+async def test_heads_come_behind_what_they_cover_and_the_file_proves_itself(api, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(audit_push, "BATCH", 4)
+    heard, ctx = Heard(), api.house.ctx
+    async with syslog_receiver(heard):
+        receiver = Syslog("127.0.0.1", heard.port, "ca.example")
+        await some(api, 2)
+        await audit_push.push_all(ctx, [receiver])
+        assert await audit_push.push(ctx, receiver) == 0, "nothing is sealed, so there is no head"
+        await audit.seal_all(ctx)
+        heard.mood = "breaks"
+        await audit_push.push_all(ctx, [receiver])
+        assert (await standing(api, receiver)).cursor.head_size == 0
+        heard.mood = "well"
+        for _ in range(3):
+            await some(api, 2)
+            await audit.seal_all(ctx)
+        await some(api, 1)
+        api.clock.moment += hours(1)
+        await audit_push.push_all(ctx, [receiver])
+        assert await audit_push.push_all(ctx, [receiver]) == 0, "a head is told once"
+    log = await log_of(api)
+    assert [each for each in heard.ids if not each.startswith("head-")] == log
+    key = (await audit.read(ctx)).verifier_key
+    lines = [message.encode() + b"\n" for message in heard.messages]
+    found = verify_pushed(lines, key)
+    assert (found.head.size, found.behind) == (len(log) - 1, 1)
+    assert found.heads >= 2
+    assert verify_pushed([*lines[:6], *lines], key) == found, "what came twice is known by its id"
+    (tmp_path / "siem.log").write_bytes(
+        b"".join(b"<110>1 2026-11-26T12:00:00Z h certctl - a - " + each for each in lines)
+    )
+    told = cli("audit", "verify", str(tmp_path / "siem.log"), "--key", key)
+    assert f"intact: the first {found.head.size} events" in told.stdout, told.output
+    assert cli("audit", "verify", str(tmp_path / "siem.log")).exit_code != 0, "no key, nothing to believe"
+    first = next(at for at, each in enumerate(heard.ids) if each.startswith("head-"))
+    for lie, said in lies(lines, first):
+        with pytest.raises(NotIntact, match=said):
+            verify_pushed(lie, key)
+    with pytest.raises(NotIntact, match="none of this log"):
+        verify_pushed(lines, (await another_key()))
+
+
+def lies(lines: list[bytes], first: int):
+    """What may be done to a receiver's file, and what is said of it. `first` is where the first head stands."""
+    later = next(at for at in range(first + 1, len(lines)) if b'"audit_head"' in lines[at])
+    yield lines[1:], "from the log's first event on"
+    yield lines[: first + 1] + lines[first + 2 :], "1 events are missing between the heads"
+    yield [lines[1], lines[0], *lines[2:]], "are not what the signed head tells of"
+    changed = lines[2].replace(b'"actor":"', b'"actor":"not-')
+    yield [*lines[:2], changed, *lines[3:]], "are not what the signed head tells of"
+    yield [*lines[:first], changed, *lines[first:]], "said something else"
+    yield [line for line in lines if b'"audit_head"' not in line], "no signed head"
+    yield [line for at, line in enumerate(lines) if at != first - 1], "never came"
+    forged = lines[later].replace(b'"checkpoint":"certctl', b'"checkpoint":"Certctl')
+    yield [*lines[:later], forged, *lines[later + 1 :]], "none of this log"
+    yield [lines[0].replace(b"{", b'{"id":"x",', 1), *lines[1:]], "not as the server wrote it"
+    yield [b"nonsense\n"], "no entry"
+
+
+async def test_rsyslog_stopped_and_started_has_each_entry_once_in_order(api, tmp_path):
+    ctx, peer = api.house.ctx, rsyslog(tmp_path / "rsyslog")
+    receiver = Syslog("127.0.0.1", peer.port, "ca.example")
+    try:
+        await asyncio.to_thread(peer.start)
+        await some(api, 3)
+        await audit.seal_all(ctx)
+        assert await audit_push.push_all(ctx, [receiver]) > 4
+        await asyncio.to_thread(peer.stop)
+        await api.made("/api/v1/teams", {"name": 'Zo\u00eb \\ "quoted" % #012'})
+        assert await audit_push.push_all(ctx, [receiver]) == 0
+        await audit.seal_all(ctx)
+        api.clock.moment += hours(1)
+        await asyncio.to_thread(peer.start)
+        assert await audit_push.push_all(ctx, [receiver]) == 2
+    finally:
+        await asyncio.to_thread(peer.stop)
+    lines = peer.file.read_bytes().splitlines(keepends=True)
+    ids = [json.loads(line)["id"] for line in lines]
+    assert [each for each in ids if not each.startswith("head-")] == await log_of(api)
+    found = verify_pushed(lines, (await audit.read(ctx)).verifier_key)
+    assert (found.head.size, found.heads, found.behind) == (len(await log_of(api)), 2, 0)
+
+
+async def another_key() -> str:
+    return verifier_key("certctl/audit/other", Ed25519PrivateKey.generate().public_key().public_bytes_raw())
+
+
+def cli(*words: str):
+    from certctl.cli.main import app
+
+    return CliRunner().invoke(app, list(words))
+
+
+@given(
+    st.lists(
+        st.binary(max_size=40) | st.sampled_from([b'{"id":"a"}', b'{"id":', b'{"seal":{}}', b"\xff{", b"[" * 5000])
+    )
+)
+def test_no_bytes_make_the_verifier_of_a_receivers_file_fall(lines):
+    with pytest.raises(NotIntact):
+        verify_pushed(lines, verifier_key("x", b"0" * 32))
+
+
 async def test_how_the_push_stands_is_told_to_those_who_may_read_all(api):
     heard = Heard()
     async with syslog_receiver(heard):
@@ -213,6 +324,12 @@ async def test_how_the_push_stands_is_told_to_those_who_may_read_all(api):
         await audit_push.push_all(api.house.ctx, [receiver])
         await some(api, 1)
         (told,) = (await api.get("/api/v1/audit/push"))["receivers"]
+        page = (await api.call("GET", "/api/v1/metrics/prometheus")).text
+        assert 'certctl_audit_push_waiting_events{receiver="syslog"} 1' in page
+        api.clock.moment += hours(1)
+        await some(api, 1)
+        page = (await api.call("GET", "/api/v1/metrics/prometheus")).text
+        assert 'certctl_audit_push_behind_seconds{receiver="syslog"} 3600' in page
     assert (told["name"], told["address"], told["behind"]) == ("syslog", f"tcp://127.0.0.1:{heard.port}", 1)
     assert told["sent"] == len(heard.ids)
     await api.made("/api/v1/teams", {"id": "red", "name": "red"})

@@ -310,6 +310,18 @@ def test_a_stopped_server_is_good(machine: dict[str, str]) -> None:
     assert found.says("https port", "ok", "free")
 
 
+def test_a_receiver_of_the_audit_log_that_is_behind(machine: dict[str, str], tmp_path: Path) -> None:
+    nobody = machine | {"CERTCTL_AUDIT_SYSLOG_URL": f"tcp://127.0.0.1:{free_port()}"}
+    assert Examination("server", nobody).says("audit push", "ok", "the audit log is with syslog")
+    with sqlite3.connect(tmp_path / "data" / "certctl.db") as database:
+        database.execute("UPDATE audit_events SET created_at = '2026-01-01 00:00:00.000000'")
+    found = Examination("server", nobody)
+    assert found.says(
+        "audit push", "warn", "wait for syslog (tcp://127.0.0.1", "the oldest since 2026-01-01", "nothing was tried"
+    )
+    assert Examination("server", machine).says("audit push", "ok", "pushed nowhere")
+
+
 def test_a_server_never_started(tmp_path: Path) -> None:
     ports = {"CERTCTL_SERVER_PORT": str(free_port()), "CERTCTL_PKI_HTTP_PORT": str(free_port())}
     found = Examination("server", {"CERTCTL_DATA_DIR": str(tmp_path / "new")} | ports)

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from certctl.bootstrap import open_house
 from certctl.connectors.issuers.local import LocalIssuer
+from certctl.connectors.receivers.syslog import Syslog
 from certctl.core.errors import Rejected
 from certctl.lifecycle import observe, renew
 from certctl.store import counters
@@ -255,6 +256,7 @@ async def test_every_declared_fleet_metric_is_told(api):
     await api.made("/api/v1/health-checks", {"endpoint": "169.254.169.254:443"})
     await observe.look(api.house.ctx)
     api.clock.moment += timedelta(seconds=5)
+    object.__setattr__(api.state, "audit_receivers", (Syslog("127.0.0.1", 1, "ca.example"),))
     names = {name for name, _ in await scrape(api)}
     told = {name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count") for name in names}
     declared = {each.name for each in metrics.METRICS if each.place is Place.FLEET}

@@ -122,13 +122,15 @@ def push(json: options.Json = False) -> None:
 @app.command()
 def verify(
     file: Annotated[
-        Path | None, typer.Argument(help="A sealed export; without one the server verifies its log.")
+        Path | None,
+        typer.Argument(help="A sealed export, or a receiver's file; without one the server verifies its log."),
     ] = None,
     key: Annotated[str, typer.Option("--key", help="The log's verifier key, from `certctl audit seal --key`.")] = "",
     head: Annotated[list[Path] | None, typer.Option("--head", help="A head kept from before; again for more.")] = None,
     json: options.Json = False,
 ) -> None:
     """Whether the log is what was sealed; the first bad row is named. A file is checked here, without any server."""
+    from certctl.client.pushed import is_pushed
     from certctl.client.sealed import NotIntact, verify_export
 
     if file is None:
@@ -145,6 +147,11 @@ def verify(
     try:
         older = [each.read_text(encoding="utf-8") for each in head or []]
         with file.open("rb") as lines:
+            if is_pushed(lines.readline()):
+                lines.seek(0)
+                _verify_pushed(lines, key, older)
+                return
+            lines.seek(0)
             found = verify_export(lines, key, older)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageFault(f"the file cannot be read: {error}") from error
@@ -152,6 +159,19 @@ def verify(
     sys.stdout.write(f"intact: events {found.start} to {found.end} of {found.head.size}, under the head of {at}\n")
     if not key:
         sys.stderr.write(f"The key came with the export. Keep it, and name it next time: --key {found.verifier_key}\n")
+
+
+def _verify_pushed(lines: Iterable[bytes], key: str, older: list[str]) -> None:
+    """What a receiver has holds under a key that somebody kept: a file brings none that could be believed."""
+    from certctl.client.pushed import verify_pushed
+
+    if not key:
+        raise UsageFault("a receiver's file needs --key, from `certctl audit seal --key` on the first day")
+    found = verify_pushed(lines, key, older)
+    behind = f"; {found.behind} more came since, which no head covers yet" if found.behind else ""
+    at = f"{found.head.at:%Y-%m-%d %H:%M:%S} UTC"
+    said = f"intact: the first {found.head.size} events, held against {found.heads} heads, the newest of {at}"
+    sys.stdout.write(f"{said}{behind}\n")
 
 
 @app.command()

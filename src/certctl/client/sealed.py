@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from msgspec import Struct
 
-from certctl.client.models.audit import SealedEventView, SealProof, SealTrailer
+from certctl.client.models.audit import AuditEventView, SealedEventView, SealProof, SealTrailer
 from certctl.core.audit import Entry, category_of
 from certctl.core.errors import TrustError
 from certctl.pki import merkle
@@ -94,7 +94,15 @@ def _judge(event: SealedEventView, wanted: int, number: int) -> bytes:
             f"line {number}: event {wanted} of the log is missing here, what stands here is event {event.leaf_index}",
             number,
         )
-    entry = Entry(
+    hashed = merkle.leaf_hash(entry_of(event).as_bytes())
+    if hashed.hex() != event.leaf_hash:
+        raise NotIntact(f"line {number}: event {event.id} (number {wanted} of the log) is not what was sealed", number)
+    return hashed
+
+
+def entry_of(event: AuditEventView) -> Entry:
+    """What is sealed of an event that was exported or pushed."""
+    return Entry(
         id=event.id,
         timestamp=event.timestamp,
         action=event.action,
@@ -106,10 +114,6 @@ def _judge(event: SealedEventView, wanted: int, number: int) -> bytes:
         address=event.address,
         details=event.details,
     )
-    hashed = merkle.leaf_hash(entry.as_bytes())
-    if hashed.hex() != event.leaf_hash:
-        raise NotIntact(f"line {number}: event {event.id} (number {wanted} of the log) is not what was sealed", number)
-    return hashed
 
 
 def _head(trailer: SealProof, verifier_key: str) -> Checkpoint:

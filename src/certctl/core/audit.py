@@ -31,6 +31,10 @@ SEALED_FIELDS = (
 )
 
 
+# a signed tree head, as receivers off the box are told of it: no event of the log, and no name of one
+HEAD = "audit_head"
+
+
 class Category(StrEnum):
     """The reference product's three."""
 
@@ -71,7 +75,7 @@ CONFIG_EVENTS = frozenset(
 
 def category_of(event_type: str) -> Category:
     """Where an event belongs."""
-    if event_type in AUTH_EVENTS:
+    if event_type in AUTH_EVENTS or event_type == HEAD:
         return Category.AUTH
     return Category.CONFIG if event_type in CONFIG_EVENTS else Category.LIFECYCLE
 

@@ -114,7 +114,7 @@ class _Stride(Struct, frozen=True):
 
 async def _walk(tx: Tx, scope: Scope, tree: Tree, verifier: str) -> None:
     """From the first leaf on: events, leaves, stored subtrees and every head there is."""
-    growing = _Growing()
+    growing = merkle.Growing()
     async with contextlib.aclosing(_strides(tx, scope, tree, 0, whole=True)) as strides:
         async for stride in strides:
             # in a thread: who is served by this process must not wait for so many hashes
@@ -183,14 +183,14 @@ async def read_part(tx: Tx, scope: Scope, start: int, end: int) -> Part:
     return Part(hashes, [row[11] for row in rows])
 
 
-def _judge_stride(stride: _Stride, growing: _Growing, verifier: str) -> None:
+def _judge_stride(stride: _Stride, growing: merkle.Growing, verifier: str) -> None:
     hashed = _judge_rows(stride) if stride.pruned is None else stride.pruned
     pending = iter(stride.heads)
     head = next(pending, None)
     for low in range(stride.start, stride.end, FANOUT):
         block = hashed[low - stride.start : low - stride.start + FANOUT]
         if head is not None and head.size < low + len(block):
-            within = _Growing()
+            within = merkle.Growing()
             for each in block:
                 within.append(each)
                 while head is not None and head.size == low + within.size:
@@ -261,21 +261,3 @@ def _judge_head(head: Head, root: bytes, verifier: str) -> None:
         raise Broken(head.size - 1, f"the head of {head.size} entries: {error}") from error
     if (told.size, told.root) != (head.size, root):
         raise Broken(head.size - 1, f"the first {head.size} entries are not those that the signed head tells of")
-
-
-class _Growing:
-    """The roots of the complete subtrees of a growing tree, largest first (RFC 9162 2.1.2)."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self.roots: list[bytes] = []
-
-    def append(self, hashed: bytes) -> None:
-        size, self.size = self.size, self.size + 1
-        while size & 1:
-            hashed = merkle.node_hash(self.roots.pop(), hashed)
-            size >>= 1
-        self.roots.append(hashed)
-
-    def root(self) -> bytes:
-        return merkle.join(self.roots)

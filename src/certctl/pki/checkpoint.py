@@ -88,6 +88,14 @@ def open_checkpoint(note: str, verifier: str) -> Checkpoint:
     raise ValueError(f"the tree head is not signed by {origin}")
 
 
+def read_checkpoint(note: str) -> Checkpoint:
+    """What a note of our own says, its signature unseen. Raises ValueError."""
+    text, separator, _ = note.partition("\n\n")
+    if not separator or len(note) > _LONGEST:
+        raise ValueError("this is no signed tree head")
+    return _read(text + "\n", text.partition("\n")[0])
+
+
 def _told(line: str) -> tuple[str, bytes]:
     dash, name, told = _three(line, " ")
     if dash != "—":

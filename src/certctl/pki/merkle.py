@@ -191,3 +191,23 @@ def _combine(start: int, end: int, low: int, high: int, leaf: Callable[[int], by
     middle = low + _split(high - low)
     left = _combine(start, end, low, middle, leaf, given)
     return node_hash(left, _combine(start, end, middle, high, leaf, given))
+
+
+class Growing:
+    """The roots of the complete subtrees of a growing tree, largest first (RFC 9162 2.1.2)."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.roots: list[bytes] = []
+
+    def append(self, hashed: bytes) -> None:
+        """One more leaf hash."""
+        size, self.size = self.size, self.size + 1
+        while size & 1:
+            hashed = node_hash(self.roots.pop(), hashed)
+            size >>= 1
+        self.roots.append(hashed)
+
+    def root(self) -> bytes:
+        """Of the leaves so far."""
+        return join(self.roots)

@@ -15,13 +15,16 @@ from certctl.store.tx import Tx
 
 
 class Cursor(Struct, frozen=True, kw_only=True):
-    """One receiver: all up to (transaction_id, seq) is there; `sent` counts events, those sent again too."""
+    """One receiver: all up to (transaction_id, seq) is there, and the head of `head_size` events; `sent` counts events,
+    those sent again too.
+    """
 
     tenant_id: str
     name: str
     transaction_id: int
     seq: int
     sent: int
+    head_size: int
     sent_at: datetime | None
     failures: int
     error: str
@@ -51,14 +54,19 @@ async def begin(tx: Tx, scope: Scope, name: str, now: datetime) -> None:
     await tx.execute(tx.insert(receivers).values(row).on_conflict_do_nothing())
 
 
-async def advance(tx: Tx, scope: Scope, before: Cursor, place: tuple[int, int], number: int, now: datetime) -> None:
-    """Move on behind a batch that has arrived. StaleFence when another process moved it meanwhile."""
+async def advance(
+    tx: Tx, scope: Scope, before: Cursor, place: tuple[int, int], head_size: int, number: int, now: datetime
+) -> None:
+    """Move on behind a batch of `number` events that has arrived, and the head with it. StaleFence when another process
+    moved it meanwhile.
+    """
     moved = await tx.execute(
         sa.update(receivers)
         .where(*_as_read(scope, before))
         .values(
             transaction_id=place[0],
             seq=place[1],
+            head_size=head_size,
             sent=receivers.c.sent + number,
             sent_at=now,
             failures=0,
@@ -84,19 +92,30 @@ async def start_over(tx: Tx, scope: Scope) -> None:
     await tx.execute(
         sa.update(receivers)
         .where(receivers.c.tenant_id == scope.tenant_id)
-        .values(transaction_id=0, seq=0, next_try_at=None)
+        .values(transaction_id=0, seq=0, head_size=0, next_try_at=None)
     )
 
 
-async def behind(tx: Tx, scope: Scope, place: tuple[int, int]) -> int:
-    """How many events lie behind a place."""
-    mine = events.c.tenant_id == scope.tenant_id
-    after = (
-        sa.tuple_(events.c.transaction_id, events.c.seq) > sa.tuple_(*map(sa.literal, place))
-        if tx.dialect == "postgresql"
-        else events.c.seq > place[1]
-    )
-    return int(await tx.scalar(sa.select(sa.func.count()).select_from(events).where(mine, after)))
+async def behind(tx: Tx, scope: Scope, place: tuple[int, int], most: int | None = None) -> int:
+    """How many events lie behind a place; at most `most` are counted."""
+    waiting = sa.select(events.c.seq).where(*_behind(tx, scope, place)).limit(most)
+    return int(await tx.scalar(sa.select(sa.func.count()).select_from(waiting.subquery())))
+
+
+async def waits_since(tx: Tx, scope: Scope, place: tuple[int, int]) -> datetime | None:
+    """When the first event behind a place happened; None when there is none."""
+    c = events.c
+    order = (c.transaction_id, c.seq) if tx.dialect == "postgresql" else (c.seq,)
+    first = sa.select(c.created_at).where(*_behind(tx, scope, place)).order_by(*order).limit(1)
+    found: datetime | None = await tx.scalar(first)
+    return found
+
+
+def _behind(tx: Tx, scope: Scope, place: tuple[int, int]) -> list[sa.ColumnElement[bool]]:
+    c = events.c
+    if tx.dialect != "postgresql":
+        return [c.tenant_id == scope.tenant_id, c.seq > place[1]]
+    return [c.tenant_id == scope.tenant_id, sa.tuple_(c.transaction_id, c.seq) > sa.tuple_(*map(sa.literal, place))]
 
 
 def _one(scope: Scope, name: str) -> list[sa.ColumnElement[bool]]:
@@ -108,4 +127,5 @@ def _as_read(scope: Scope, before: Cursor) -> list[sa.ColumnElement[bool]]:
         *_one(scope, before.name),
         receivers.c.transaction_id == before.transaction_id,
         receivers.c.seq == before.seq,
+        receivers.c.head_size == before.head_size,
     ]

@@ -168,6 +168,26 @@ async def heads(tx: Tx, scope: Scope, above: int, limit: int, *, until: int | No
     return await tx.all(Head, chosen.order_by(c.size).limit(limit))
 
 
+async def head_within(tx: Tx, scope: Scope, place: tuple[int, int], above: int) -> tuple[Head, str] | None:
+    """The newest head over more than `above` events that all lie up to `place` in the log, and the id of the last of
+    these events; None when there is none.
+    """
+    found = await tree(tx, scope)
+    if found is None:
+        return None
+    size = found.size
+    if (found.transaction_id, found.seq) > place:  # more is sealed than that: up to which leaf does it reach?
+        index = await leaf_of(tx, scope, place[1])
+        size = 0 if index is None else index + 1
+    c = audit_heads.c
+    newest = sa.select(audit_heads).where(c.tenant_id == scope.tenant_id, c.size <= size, c.size > above)
+    head = await tx.one(Head, newest.order_by(c.size.desc()).limit(1))
+    last = [] if head is None else await leaves(tx, scope, head.size - 1, head.size)
+    if head is None or not last or last[0].event is None:
+        return None
+    return head, last[0].event.id
+
+
 async def leaf_of(tx: Tx, scope: Scope, seq: int) -> int | None:
     """The leaf that seals an event; None when it is not sealed yet."""
     c = audit_leaves.c

@@ -97,6 +97,16 @@ AUDIT_VERIFIED_AT = _gauge(
 AUDIT_BROKEN = _gauge(
     "certctl_audit_seal_broken", "1 while the last finding is that the audit log is not what was sealed"
 )
+AUDIT_PUSH_WAITING = _gauge(
+    "certctl_audit_push_waiting_events",
+    "audit events that a receiver off the box does not have yet; at most 100,000 are counted",
+    "receiver",
+)
+AUDIT_PUSH_BEHIND = _gauge(
+    "certctl_audit_push_behind_seconds",
+    "age of the oldest audit event that a receiver off the box does not have; 0: it has all",
+    "receiver",
+)
 NOTIFICATION_DEAD = _counter("certctl_notification_dead_total", "notifications given up for good")
 NOTIFICATION_OLDEST = _gauge(
     "certctl_notification_oldest_pending_seconds", "how long the oldest notification that was not sent yet has waited"
@@ -237,6 +247,8 @@ METRICS: tuple[Metric, ...] = (
     AUDIT_ROWS,
     AUDIT_VERIFIED_AT,
     AUDIT_BROKEN,
+    AUDIT_PUSH_WAITING,
+    AUDIT_PUSH_BEHIND,
     NOTIFICATION_DEAD,
     NOTIFICATION_OLDEST,
     HEALTH_CHECKS,

@@ -10,6 +10,7 @@ from litestar import Response, get
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
 from certctl.client.models.metrics import Counters, Gauges, MetricsView, Uptime
+from certctl.control import audit_push
 from certctl.core.catalogue import IssuerRecord
 from certctl.core.errors import NotAllowed
 from certctl.core.scope import Scope
@@ -20,6 +21,8 @@ from certctl.store.gauges import Sample
 from certctl.store.tx import Tx
 from certctl.telemetry import exposition, metrics
 from certctl.telemetry.metrics import Kind, Metric, Place
+
+_MOST_WAITING = 100_000
 
 
 @get("/metrics", opt=needs("metrics.read"), summary="The fleet's figures")
@@ -53,10 +56,21 @@ async def show_prometheus(request: ApiRequest) -> Response[bytes]:
         samples = await gauges.fleet(tx, scope, now)
         totals = await counters.totals(tx, scope)
         zeros = await _zeros(tx, scope)
+    samples += await _push(request)
     samples.append(Sample(metrics.UPTIME, _uptime(request, now)))
     counted = [each for each in metrics.METRICS if each.place is Place.FLEET and each.kind is not Kind.GAUGE]
     body = exposition.write([(each.metric, each.value, each.labels) for each in samples], counted, totals, zeros)
     return Response(body, media_type=exposition.CONTENT_TYPE)
+
+
+async def _push(request: ApiRequest) -> list[Sample]:
+    """How far each receiver of the audit log that is configured is behind."""
+    found = []
+    for one in await audit_push.standings(request.ctx, request.door.audit_receivers, _MOST_WAITING):
+        receiver = {"receiver": one.cursor.name}
+        found.append(Sample(metrics.AUDIT_PUSH_WAITING, one.behind, receiver))
+        found.append(Sample(metrics.AUDIT_PUSH_BEHIND, one.waits.total_seconds(), receiver))
+    return found
 
 
 def _whole(request: ApiRequest) -> Scope:

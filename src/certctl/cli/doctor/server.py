@@ -20,9 +20,11 @@ import sqlalchemy as sa
 
 from certctl import settings as settings_module
 from certctl.cli.doctor import Finding, examine, fail, judge_clock, judge_end, ok, tell, warn
+from certctl.connectors.base.receiver import Receiver
 from certctl.connectors.dial import DialPolicy
 from certctl.connectors.http import client as open_client
 from certctl.connectors.probe import probe_tls
+from certctl.connectors.receivers import receivers_of
 from certctl.control.installation import BUILT_IN_ISSUER, check_config_key
 from certctl.core.errors import CertctlError, Misconfigured
 from certctl.core.ids import DEFAULT_TENANT
@@ -33,13 +35,15 @@ from certctl.pki.fingerprints import sha256_hex
 from certctl.pki.keys import public_key_matches
 from certctl.pki.pem import read_certificates
 from certctl.settings import Settings
-from certctl.store import authority, migrate, schema
-from certctl.store.tx import Database
+from certctl.store import audit_receivers, authority, migrate, schema
+from certctl.store.tx import Database, Tx
 
 _SCOPE = Scope.whole(DEFAULT_TENANT)
 _SECRETS = ("config-encryption.key", "bootstrap-token", "tls/server.key")
 _FUTURE = timedelta(seconds=60)
 _LOOK = timedelta(seconds=2)
+_PUSH_LATE = timedelta(minutes=15)
+_NOT_LOOKED = warn("not looked at: the database is not ready", "mend the database first")
 _OWN = DialPolicy(purpose="doctor", allow_private=True, allow_loopback=True)
 
 
@@ -113,7 +117,7 @@ async def check_encryption_key(settings: Settings) -> Finding:
             return lost if made else warn(f"there is no {own} yet", "the first start makes it")
         passphrase = Secret(own.read_text().strip())
     if not await _is_ready(settings):
-        return warn("not looked at: the database is not ready", "mend the database first")
+        return _NOT_LOOKED
     async with _database(settings) as database:
         try:
             known = await check_config_key(database, _SCOPE, passphrase)
@@ -125,7 +129,7 @@ async def check_encryption_key(settings: Settings) -> Finding:
 async def check_clock(settings: Settings) -> Finding:
     """This machine's clock agrees with the database's, and with what was written before."""
     if not await _is_ready(settings):
-        return warn("not looked at: the database is not ready", "mend the database first")
+        return _NOT_LOOKED
     async with _database(settings) as database, database.read() as tx:
         before = datetime.now(UTC)
         if database.dialect == "postgresql":
@@ -189,7 +193,7 @@ def check_own_tls(settings: Settings) -> Finding:
 async def check_ca(settings: Settings) -> list[Finding]:
     """The built-in CA's certificates are good for a while."""
     if not await _is_ready(settings):
-        return [warn("not looked at: the database is not ready", "mend the database first")]
+        return [_NOT_LOOKED]
     async with _database(settings) as database, database.read() as tx:
         known = await authority.ca_certificates_of(tx, _SCOPE, BUILT_IN_ISSUER)
     return [
@@ -203,6 +207,28 @@ async def check_ca(settings: Settings) -> list[Finding]:
         for ca in known
         if ca.state == "active"
     ] or [warn("there is no CA yet", "the first start makes it")]
+
+
+async def check_audit_push(settings: Settings) -> list[Finding]:
+    """Whoever is to have the audit log off the box has it."""
+    receivers = receivers_of(settings.audit)
+    if not receivers or not await _is_ready(settings):
+        return [ok("the audit log is pushed nowhere")] if not receivers else [_NOT_LOOKED]
+    async with _database(settings) as database, database.read() as tx:
+        return [await _pushed(tx, each) for each in receivers]
+
+
+async def _pushed(tx: Tx, receiver: Receiver) -> Finding:
+    cursor = await audit_receivers.read(tx, _SCOPE, receiver.name)
+    place = cursor.place if cursor else (0, 0)
+    since = await audit_receivers.waits_since(tx, _SCOPE, place)
+    told = f"{receiver.name} ({receiver.address})"
+    if since is None or datetime.now(UTC) - since < _PUSH_LATE:
+        return ok(f"the audit log is with {told}")
+    waiting = await audit_receivers.behind(tx, _SCOPE, place, 100_000)
+    why = cursor.error if cursor and cursor.error else "nothing was tried: does the server run?"
+    said = f"{waiting} audit events wait for {told}, the oldest since {since:%Y-%m-%d %H:%M:%S} UTC: {why}"
+    return warn(said, "mend the receiver or the way to it; nothing is lost meanwhile")
 
 
 def check_pki_base_url(settings: Settings) -> Finding:
@@ -275,6 +301,7 @@ CHECKS = (
     check_pki_port,
     check_own_tls,
     check_ca,
+    check_audit_push,
     check_pki_base_url,
 )
 

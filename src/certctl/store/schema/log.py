@@ -179,6 +179,8 @@ audit_receivers = Table(
     Column("transaction_id", BigInteger, nullable=False, server_default="0"),
     Column("seq", BigInteger, nullable=False, server_default="0"),
     Column("sent", BigInteger, nullable=False, server_default="0"),
+    # the size of the last signed head that is there
+    Column("head_size", BigInteger, nullable=False, server_default="0"),
     c.time("sent_at"),
     c.count("failures"),
     c.words("error"),

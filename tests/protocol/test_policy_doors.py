@@ -7,6 +7,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
 from certctl.core.catalogue import IssuerRecord
 from certctl.core.names import parse_names
@@ -15,6 +16,7 @@ from certctl.pki.algorithms import KeyAlgorithm
 from certctl.pki.csr import build_csr, csr_pem
 from certctl.pki.keys import generate_private_key
 from certctl.store import catalogue
+from certctl.wire.jws import encode
 from integration.api_house import hours
 from peers.responders import challenge_certificate
 from protocol.acme_house import csr_for, open_acme
@@ -39,6 +41,7 @@ PROFILE = {
     "names": ({"required_san_patterns": ["*.corp.example"]}, set()),
     "spiffe": ({"spiffe_uri_pattern": "spiffe://corp.example/**"}, {"uri"}),
     "disabled": ({"enabled": False}, set()),
+    "csr attributes": ({"required_csr_attributes": ["challengePassword"]}, set()),
 }
 BLANK = {
     "allowed_key_algorithms": [],
@@ -46,6 +49,7 @@ BLANK = {
     "required_san_patterns": [],
     "spiffe_uri_pattern": "",
     "enabled": True,
+    "required_csr_attributes": [],
 }
 
 
@@ -58,6 +62,16 @@ async def house(tmp_path, database_url):
 def a_csr(name: str) -> str:
     key = generate_private_key(KeyAlgorithm.ECDSA_P256)
     return csr_pem(build_csr(key, name, parse_names([name])))
+
+
+def a_full_csr(name: str) -> bytes:
+    """With a challenge password and an unstructured name (RFC 2985 5.4), as clients of network devices write them; DER."""
+    made = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=True)
+    made = made.add_attribute(x509.ObjectIdentifier("1.2.840.113549.1.9.7"), b"word")
+    made = made.add_attribute(x509.ObjectIdentifier("1.2.840.113549.1.9.2"), b"router 7")
+    signed = made.sign(generate_private_key(KeyAlgorithm.ECDSA_P256), hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.DER)
 
 
 class Doors:
@@ -202,3 +216,29 @@ async def test_each_profile_rule_on_each_door(house):
         assert await doors.versions() == doors.before, name
         back = {field: before.get(field, blank) for field, blank in BLANK.items()}
         assert (await api.call("PUT", "/api/v1/profiles/prof-default", back)).status_code == 200, name
+    await asks_for_attributes(doors)
+
+
+async def asks_for_attributes(doors: Doors) -> None:
+    """What the profile asks a CSR to hold is told where none can, is missed where it lacks, and enough where it is."""
+    api = doors.api
+    wanted = ["challengePassword", "1.2.840.113549.1.9.2", "extensionrequest", "2.5.29.17"]
+    answer = await api.call("PUT", "/api/v1/profiles/prof-default", {"required_csr_attributes": wanted})
+    assert answer.status_code == 200, answer.text
+    for door in (doors.rest, doors.renewal, doors.forced, doors.bulk, doors.claim, doors.reissue, doors.scheduled):
+        assert "wants challengePassword, unstructuredName in the CSR, which agents do not write" in await door(), door
+    for door in (doors.csr, doors.acme_order):
+        assert "the CSR does not hold challengePassword, unstructuredName" in await door(), door
+    assert await doors.versions() == doors.before
+    body = {"csr_pem": csr_pem(a_full_csr("csr.example"))}
+    answer = await api.call("POST", f"{CERTIFICATES}/mc-csr/csr", body)
+    assert answer.is_success, answer.text
+    doors.acme.nonce = ""
+    made = await doors.acme.order("acme-full.example")
+    done = await doors.acme.post(made.json()["finalize"], {"csr": encode(a_full_csr("acme-full.example"))})
+    assert done.json()["status"] == "valid", done.text
+    await doors.settle()
+    assert await doors.versions() == doors.before + 2
+    for bad in ("colour", "1.2.", "9.1"):
+        answer = await api.call("PUT", "/api/v1/profiles/prof-default", {"required_csr_attributes": [bad]})
+        assert "is nothing that a CSR holds" in answer.text

@@ -20,6 +20,7 @@ from certctl.core.revision import Expected
 from certctl.core.scope import Scope
 from certctl.lifecycle.context import Context
 from certctl.lifecycle.facts import profile_facts
+from certctl.pki.csr_attributes import attribute_oid
 from certctl.pki.ekus import eku_oid
 from certctl.policy.approval import needs_approval
 from certctl.policy.issuance import choose_key_algorithm
@@ -137,9 +138,6 @@ def _check(profile: Profile) -> None:
     if named and len(named) < profile.approvals_required:
         message = f"{profile.approvals_required} people must approve, but only {len(named)} are named"
         raise fault("too_few_approvers", message, "approvers")
-    if profile.required_csr_attributes:
-        message = "required_csr_attributes are not judged yet; leave the list empty"
-        raise fault("csr_attributes_not_supported", message, "required_csr_attributes")
     if profile.acme_auth_mode not in _ACME_MODES:
         raise fault("unknown_acme_mode", "acme_auth_mode is trust_authenticated or challenge", "acme_auth_mode")
     if profile.allow_short_lived and not 0 < profile.max_ttl_seconds < _SHORT_LIVED_BELOW:
@@ -150,6 +148,8 @@ def _check(profile: Profile) -> None:
         _named(check_pattern, pattern, f"required_san_patterns[{index}]")
     if profile.spiffe_uri_pattern:
         _named(check_pattern, profile.spiffe_uri_pattern, "spiffe_uri_pattern")
+    for index, name in enumerate(profile.required_csr_attributes):
+        _named(attribute_oid, name, f"required_csr_attributes[{index}]")
     for index, name in enumerate(profile.allowed_ekus):
         _named(eku_oid, name, f"allowed_ekus[{index}]")
 

@@ -48,7 +48,7 @@ async def _approve(tx: Tx, ctx: Context, step: Step, job: Job, rules: Sequence[R
     body = msgspec.convert(job.body, RequestBody)
     profile = await catalogue.get(tx, ctx.scope, Profile, body.profile_id)
     issuer = await catalogue.get(tx, ctx.scope, IssuerRecord, body.issuer_id)
-    violations = judge_request(facts.issuance_facts(body, profile, issuer))
+    violations = judge_request(facts.issuance_facts(body, profile, issuer, of_agent=bool(job.agent_id)))
     if rules:
         certificate = await certificates.certificate(tx, ctx.scope, job.certificate_id)
         found = await compliance.judge_request(tx, ctx, rules, certificate, body)

@@ -36,6 +36,7 @@ def profile_facts(profile: Profile) -> ProfileFacts:
         spiffe_uri_pattern=profile.spiffe_uri_pattern,
         allow_short_lived=profile.allow_short_lived,
         must_staple=profile.must_staple,
+        required_csr_attributes=tuple(profile.required_csr_attributes),
     )
 
 
@@ -57,13 +58,14 @@ def binding(profile: Profile, *, own_tls: bool) -> Profile:
         spiffe_uri_pattern="",
         allow_short_lived=False,
         must_staple=False,
+        required_csr_attributes=[],
     )
 
 
 def issuance_facts(
-    body: RequestBody, profile: Profile, issuer: IssuerRecord, csr: CsrFacts | None = None
+    body: RequestBody, profile: Profile, issuer: IssuerRecord, csr: CsrFacts | None = None, *, of_agent: bool = False
 ) -> IssuanceFacts:
-    """A request, and when it is there its CSR's key, as the rules of issuance see them."""
+    """A request, and when it is there its CSR, as the rules of issuance see them; `of_agent`: an agent makes one."""
     key = csr.key if csr is not None else None
     profile = binding(profile, own_tls=body.own_tls)
     return IssuanceFacts(
@@ -78,7 +80,14 @@ def issuance_facts(
         key_kind=key.kind if key else None,
         key_size_bits=key.size_bits if key else None,
         key_curve=key.curve if key else None,
+        of_agent=of_agent,
+        csr_holds=csr_holds(csr) if csr is not None else None,
     )
+
+
+def csr_holds(csr: CsrFacts) -> frozenset[str]:
+    """The OIDs of a CSR's attributes and of the extensions that it asks for."""
+    return frozenset(csr.attribute_oids + csr.extension_oids)
 
 
 class Dated(Protocol):

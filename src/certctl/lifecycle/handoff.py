@@ -80,7 +80,11 @@ async def request_body(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask)
         extra=ask.extra,
         own_tls=own_tls,
     )
-    await _refuse(tx, ctx, certificate, body, judge_request(facts.issuance_facts(body, profile, issuer)))
+    of_agent = ask.holder_id not in ("", CLIENT_HOLDER)
+    asked = facts.issuance_facts(body, profile, issuer, of_agent=of_agent)
+    if ask.csr_pem:  # refused now rather than by the job
+        asked = msgspec.structs.replace(asked, csr_holds=facts.csr_holds(read_csr(ask.csr_pem)))
+    await _refuse(tx, ctx, certificate, body, judge_request(asked))
     return body
 
 

@@ -26,7 +26,9 @@ _LABELS = ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
 
 
 class CsrFacts(Struct, frozen=True):
-    """What a CSR says, its signature verified. `names` are canonical, in the CSR's order; `ekus` are dotted OIDs."""
+    """What a CSR says, its signature verified. `names` are canonical, in the CSR's order; `ekus` are dotted OIDs,
+    as are `attribute_oids`, and `extension_oids` of what is asked for in the extensionRequest.
+    """
 
     csr_der: bytes
     common_name: str
@@ -36,6 +38,7 @@ class CsrFacts(Struct, frozen=True):
     ekus: tuple[str, ...] = ()
     must_staple: bool = False
     attribute_oids: tuple[str, ...] = ()
+    extension_oids: tuple[str, ...] = ()
 
     @property
     def spki_sha256(self) -> str:
@@ -98,6 +101,7 @@ def read_csr(data: bytes | str) -> CsrFacts:
         ekus=_read_ekus(extensions),
         must_staple=_asks_staple(extensions),
         attribute_oids=attribute_oids,
+        extension_oids=tuple(extension.oid.dotted_string for extension in extensions),
     )
 
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 from certctl.core.errors import Malformed, PolicyDenied, Violation
 from certctl.core.names import Name, NameKind, parse_name
 from certctl.pki.algorithms import KeyAlgorithm
+from certctl.pki.csr_attributes import OF_AGENTS, TLS_FEATURE, attribute_name, attribute_oid
 from certctl.pki.ekus import eku_oid
 from certctl.policy.chain import Rule, judge
 from certctl.policy.patterns import check_pattern, matches
@@ -49,10 +50,14 @@ class ProfileFacts(Struct, frozen=True, kw_only=True):
     spiffe_uri_pattern: str = ""
     allow_short_lived: bool = False
     must_staple: bool = False
+    required_csr_attributes: tuple[str, ...] = ()
 
 
 class IssuanceFacts(Struct, frozen=True, kw_only=True):
-    """A request. The key is absent until its holder has sent a CSR; its curve is empty for RSA and Ed25519."""
+    """A request. The key is absent until its holder has sent a CSR; its curve is empty for RSA and Ed25519.
+
+    `of_agent` says that an agent will make key and CSR; `csr_holds` are the OIDs of what a CSR that is there holds.
+    """
 
     common_name: str
     names: tuple[Name, ...]
@@ -65,6 +70,8 @@ class IssuanceFacts(Struct, frozen=True, kw_only=True):
     key_kind: str | None = None
     key_size_bits: int | None = None
     key_curve: str | None = None
+    of_agent: bool = False
+    csr_holds: frozenset[str] | None = None
 
 
 class _CsrQuestion(Struct, frozen=True):
@@ -259,6 +266,26 @@ def key_is_weak(facts: IssuanceFacts) -> Violation | None:
     return Violation("key_is_weak", message, "key")
 
 
+def csr_lacks_attributes(facts: IssuanceFacts) -> Violation | None:
+    """A CSR holds whatever the profile asks it to, as attribute or as extension; an agent's holds its names alone."""
+    held = facts.csr_holds
+    if held is None:
+        held = OF_AGENTS | ({TLS_FEATURE} if facts.must_staple else set())
+        if not facts.of_agent:
+            return None  # there is no CSR yet, and whoever makes it may well do as is asked
+    lacking = [oid for oid in map(_attribute, facts.profile.required_csr_attributes) if oid not in held]
+    if not lacking:
+        return None
+    told = ", ".join(map(attribute_name, lacking))
+    if facts.csr_holds is None:
+        message = (
+            f"profile {facts.profile.id} wants {told} in the CSR, which agents do not write: send a CSR of your own"
+        )
+    else:
+        message = f"the CSR does not hold {told}, which profile {facts.profile.id} asks for"
+    return Violation("csr_lacks_attributes", message, "csr")
+
+
 def csr_shows_no_key(question: _CsrQuestion) -> Violation | None:
     """A CSR is judged with its key or not at all."""
     return None if question.key_kind else Violation("csr_shows_no_key", "the CSR's key is not known", "csr")
@@ -301,6 +328,7 @@ REQUEST_RULES: tuple[Rule[IssuanceFacts], ...] = (
     key_type_is_outside_the_profile,
     key_is_too_small,
     key_is_weak,
+    csr_lacks_attributes,
 )
 CSR_RULES: tuple[Rule[_CsrQuestion], ...] = (csr_shows_no_key, csr_names_other_names, csr_lacks_names)
 
@@ -333,6 +361,13 @@ def _is_one_of(text: str, names: tuple[Name, ...]) -> bool:
 def _eku(text: str) -> str:
     try:
         return eku_oid(text).dotted_string
+    except Malformed:
+        return text
+
+
+def _attribute(text: str) -> str:
+    try:
+        return attribute_oid(text)
     except Malformed:
         return text
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certctl.core.errors import PolicyDenied
+from certctl.core.errors import Malformed, PolicyDenied
 from certctl.core.names import parse_names
 from certctl.pki.algorithms import KeyAlgorithm
+from certctl.pki.csr_attributes import attribute_name, attribute_oid
 from certctl.policy import issuance
 from certctl.policy.approval import decision_hash
 from certctl.policy.issuance import (
@@ -134,7 +135,7 @@ def test_every_violation_is_told_in_the_order_of_the_rules() -> None:
 
 def test_every_rule_names_its_own_violation() -> None:
     names = [rule.__name__ for rule in (*issuance.REQUEST_RULES, *issuance.CSR_RULES)]
-    assert len(set(names)) == len(names) == 18
+    assert len(set(names)) == len(names) == 19
 
 
 @pytest.mark.parametrize(
@@ -239,3 +240,27 @@ def test_the_decision_hash_is_stable_and_blind_to_order() -> None:
 )
 def test_the_decision_hash_binds_everything_decided(change: dict[str, Any]) -> None:
     assert decision_hash(**DECISION | change) != decision_hash(**DECISION)
+
+
+def test_a_csr_holds_what_the_profile_asks_for() -> None:
+    asks = msgspec.structs.replace(PROFILE, required_csr_attributes=("ChallengePassword", "2.5.29.17"))
+    lacking = ["csr_lacks_attributes"]
+    for more, rules in (
+        ({}, []),  # nobody has made a CSR yet
+        ({"of_agent": True}, lacking),
+        ({"csr_holds": frozenset()}, lacking),
+        ({"csr_holds": frozenset({"1.2.840.113549.1.9.7"})}, lacking),
+        ({"csr_holds": frozenset({"1.2.840.113549.1.9.7", "2.5.29.17", "1.2"})}, []),
+    ):
+        assert [each.rule for each in judge_request(changed(profile=asks, **more))] == rules, more
+    names_alone = msgspec.structs.replace(PROFILE, required_csr_attributes=("extensionRequest", "subjectAltName"))
+    assert judge_request(changed(profile=names_alone, of_agent=True)) == ()
+
+
+@given(st.text() | st.from_regex(r"[0-9.]{1,40}", fullmatch=True))
+def test_any_text_names_an_attribute_or_is_refused(text: str) -> None:
+    try:
+        dotted = attribute_oid(text)
+    except Malformed:
+        return
+    assert attribute_oid(dotted) == dotted == attribute_oid(attribute_name(dotted))

@@ -145,6 +145,14 @@ async def test_silence_and_tarpits_end_in_time_and_hold_up_nobody(api):
         for check in slow:
             assert (await read(api, check))["failure_kind"] == "timed_out"
         assert (await read(api, right))["last_checked_at"]
+        # a fault of ours says nothing about the endpoint, and has a word of its own
+        broken = mock.AsyncMock(side_effect=RuntimeError("a bug"))
+        with mock.patch.object(observe, "probe_tls", broken):
+            await again(api)
+        seen = await read(api, right)
+        assert (seen["status"], seen["failure_kind"]) == ("unknown", "look_failed")
+        assert "certctl's own look broke down" in seen["failure_reason"]
+        assert await told(api) == [], "nobody is paged for it"
 
 
 async def test_thresholds_acknowledgement_and_recovery(api):

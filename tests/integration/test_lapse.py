@@ -115,3 +115,27 @@ async def counted(api) -> str:
     async with api.house.database.begin("test") as tx:
         await counters.fold(tx, api.house.ctx.scope)
     return (await api.call("GET", "/api/v1/metrics/prometheus")).text.replace(".0\n", "\n")
+
+
+async def test_an_edit_that_nobody_decides_is_void(api, monkeypatch):
+    asks, says = await person(api, "alice"), await person(api, "bob")
+    await api.made("/api/v1/profiles", {"id": "prof-two", "name": "two", "requires_approval": True})
+    path = "/api/v1/profiles/prof-two"
+    old = (await api.call("PUT", path, {"requires_approval": False}, key=asks)).json()["pending_approval_id"]
+    api.clock.moment += timedelta(hours=1)
+    young = (await api.call("PUT", path, {"description": "mine"}, key=asks)).json()["pending_approval_id"]
+    api.clock.moment += WEEK - timedelta(minutes=59)
+    await dies_at(api, monkeypatch, "commit.lapse.edit.before")
+    assert (await api.get(f"/api/v1/approvals/{old}"))["state"] == "pending"
+    await dies_at(api, monkeypatch, "commit.lapse.edit.after")
+    assert await lapse.tick(api.house.ctx) == 0, "it is done, and once"
+    ended = await api.get(f"/api/v1/approvals/{old}")
+    assert (ended["state"], ended["decision_note"]) == ("expired", "nobody decided in time")
+    assert [one["approval_id"] for one in await told(api, "approval_expired", "prof-two")] == [old]
+    alerts = (await api.get("/api/v1/notifications?type=ApprovalExpired"))["data"]
+    assert len(alerts) == 1
+    assert "prof-two" in alerts[0]["message"]
+    assert (await api.call("POST", f"/api/v1/approvals/{old}/approve", {}, key=says)).status_code == 409
+    await api.made(f"/api/v1/approvals/{young}/approve", {}, 200, key=says)
+    now = await api.get(path)
+    assert (now["requires_approval"], now["description"]) == (True, "mine")

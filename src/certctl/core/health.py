@@ -19,9 +19,12 @@ class HealthStatus(StrEnum):
 
 
 class FaultKind(StrEnum):
-    """What is wrong at an endpoint, the gravest first; `refused` means that certctl itself may not look there."""
+    """What is wrong at an endpoint, the gravest first. Of the first two nothing is known: `refused` means that certctl
+    may not look there, `look_failed` that its own look broke down.
+    """
 
     REFUSED = "refused"
+    LOOK_FAILED = "look_failed"
     UNREACHABLE = "unreachable"
     TIMED_OUT = "timed_out"
     NO_TLS = "no_tls"

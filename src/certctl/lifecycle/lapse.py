@@ -1,4 +1,5 @@
-"""lapse: what waits has an end. A job that waited too long for people, or for the agent that makes its key, has failed.
+"""lapse: what waits has an end. A job that waited too long for people, or for the agent that makes its key, has failed;
+an edit of a profile that nobody decided about is void.
 
 Its approval reads expired for good, people are told, and certctl itself asks for the same again a day later at the
 earliest. Waiting never turns into issuing; each job ends in a transaction of its own, so a crash leaves it waiting or
@@ -10,10 +11,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from certctl.core.events import Event, EventType
+from certctl.core.approval import Approval
+from certctl.core.errors import Conflict
+from certctl.core.events import Event, EventType, Notice
 from certctl.core.job import Job
 from certctl.core.status import ApprovalState, JobStatus, StepKind, StepStatus
-from certctl.ledger import append
+from certctl.ledger import append, notify
 from certctl.lifecycle import settle
 from certctl.lifecycle.context import Context
 from certctl.store import approvals, certificates, jobs, waiting
@@ -24,14 +27,17 @@ _AT_ONCE = 100
 
 
 async def tick(ctx: Context) -> int:
-    """End what has waited too long; returns how many jobs."""
+    """End what has waited too long; returns how many jobs and edits."""
     now, patience = ctx.now(), ctx.patience
     async with ctx.database.read() as tx:
         undecided = await waiting.for_people(tx, ctx.scope, now - patience.awaiting_approval, _AT_ONCE)
+        edits = await waiting.edits(tx, ctx.scope, now - patience.awaiting_approval, _AT_ONCE)
         unmade = await waiting.for_csr(tx, ctx.scope, now - patience.awaiting_csr, _AT_ONCE)
     ended = 0
     for job_id in undecided:
         ended += await _end_undecided(ctx, job_id)
+    for edit in edits:
+        ended += await _end_edit(ctx, edit)
     for job_id in unmade:
         ended += await _end_unmade(ctx, job_id)
     return ended
@@ -53,6 +59,35 @@ async def _end_undecided(ctx: Context, job_id: str) -> bool:
             await append(tx, ctx.scope, ctx.now(), _event(EventType.APPROVAL_EXPIRED, ctx, job, details))
         await _end(tx, ctx, job, message, "approval_timeout", "approval", at_least=settle.REJECTED_COUNTS)
         return True
+
+
+async def _end_edit(ctx: Context, edit: Approval) -> bool:
+    """Whoever says a word at this moment comes first: the row is as it was read, or nothing is written."""
+    now, note = ctx.now(), "nobody decided in time"
+    try:
+        async with ctx.database.begin("lapse.edit") as tx:
+            await approvals.decide(tx, ctx.scope, edit, ApprovalState.EXPIRED, now, decided_by=ctx.actor.id, note=note)
+            details = {
+                "approval_id": edit.id,
+                "decision_hash": edit.decision_hash,
+                "fields": sorted(edit.payload or {}),
+            }
+            about = {"subject_type": "profile", "subject_id": edit.profile_id}
+            event = Event(type=EventType.APPROVAL_EXPIRED, actor=ctx.actor, details=details, **about)
+            await append(tx, ctx.scope, now, event)
+            waited = _words(ctx.patience.awaiting_approval)
+            notice = Notice(
+                type="ApprovalExpired",
+                certificate_id="",
+                severity="warning",
+                message=f"nobody decided within {waited} about what {edit.requested_by} wants to change of profile "
+                f"{edit.profile_id}: it stays as it is",
+                dedup_key=f"approval/{edit.id}/expired",
+            )
+            await notify(tx, ctx.scope, now, notice)
+    except Conflict:
+        return False
+    return True
 
 
 async def _end_unmade(ctx: Context, job_id: str) -> bool:

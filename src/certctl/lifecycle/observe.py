@@ -175,8 +175,8 @@ async def _look(ctx: Context, check: HealthCheck, anchors: Sequence[RootSet]) ->
         return _Sight(check, took(), fault=Fault(_kind_of(error), error.message))
     except Exception:
         log.exception("look_failed", health_check=check.id)
-        why = "the look failed in a way that nobody foresaw; see the log"
-        return _Sight(check, took(), fault=Fault(FaultKind.REFUSED, why))
+        why = "certctl's own look broke down, which says nothing about the endpoint; see the server's log"
+        return _Sight(check, took(), fault=Fault(FaultKind.LOOK_FAILED, why))
 
 
 def _is_address(name: str) -> bool:

@@ -27,6 +27,9 @@ ALERTED: Mapping[HealthStatus, str] = {
 }
 
 
+UNSEEN = frozenset({FaultKind.REFUSED, FaultKind.LOOK_FAILED})
+
+
 class Fault(Struct, frozen=True):
     """One thing that is wrong, in a word and in a sentence."""
 
@@ -156,11 +159,12 @@ def next_status(
     """The state after one more look, and how many in a row were bad.
 
     Another certificate than the expected one reads so at once; every other fault has to be seen as often as the
-    thresholds say, and until then the state stays what it was. Where certctl may not look nothing is known.
+    thresholds say, and until then the state stays what it was. Where certctl may not, or could not, look nothing is
+    known.
     """
     if fault is None:
         return HealthStatus.HEALTHY, 0
-    if fault is FaultKind.REFUSED:
+    if fault in UNSEEN:
         return HealthStatus.UNKNOWN, 0
     failures += 1
     if fault is FaultKind.WRONG_CERTIFICATE:

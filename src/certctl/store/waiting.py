@@ -1,4 +1,4 @@
-"""Jobs that wait for somebody: for people who decide, or for the agent that makes the key."""
+"""What waits for somebody: jobs for people who decide or for the agent that makes the key, edits for people."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from certctl.core.approval import PROFILE_EDIT, Approval
 from certctl.core.scope import Scope
-from certctl.core.status import JobStatus, StepKind, StepStatus
+from certctl.core.status import ApprovalState, JobStatus, StepKind, StepStatus
 from certctl.store.schema import approvals, jobs, steps
 from certctl.store.tx import Tx
 
@@ -25,6 +26,14 @@ async def for_people(tx: Tx, scope: Scope, before: datetime, limit: int) -> list
         .order_by(since, jobs.c.id)
     )
     return [row.id for row in await tx.execute(statement.limit(limit))]
+
+
+async def edits(tx: Tx, scope: Scope, before: datetime, limit: int) -> list[Approval]:
+    """Edits of profiles that nobody has decided about since `before`, oldest first."""
+    c = approvals.c
+    undecided = (c.kind == PROFILE_EDIT, c.state == ApprovalState.PENDING, c.created_at < before)
+    statement = sa.select(approvals).where(c.tenant_id == scope.tenant_id, *undecided)
+    return await tx.all(Approval, statement.order_by(c.created_at, c.id).limit(limit))
 
 
 async def for_csr(tx: Tx, scope: Scope, before: datetime, limit: int) -> list[str]:

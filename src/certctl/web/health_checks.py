@@ -86,6 +86,7 @@ def fault_of(kind: str) -> str:
     k = FaultKind
     told: dict[str, str] = {
         k.REFUSED: _("certctl may not look there"),
+        k.LOOK_FAILED: _("certctl's own look broke down"),
         k.UNREACHABLE: _("no connection"),
         k.TIMED_OUT: _("no answer in time"),
         k.NO_TLS: _("it speaks no TLS"),

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from certctl.core.health import FaultKind, HealthStatus
 from certctl.core.names import parse_names
-from certctl.policy.health import covers, judge_served, next_status, root_set
+from certctl.policy.health import UNSEEN, covers, judge_served, next_status, root_set
 from peers.tls_sites import DAY, make
 
 NOW = datetime.now(UTC)
-COUNTED = [kind for kind in FaultKind if kind not in (FaultKind.REFUSED, FaultKind.WRONG_CERTIFICATE)]
+COUNTED = [kind for kind in FaultKind if kind not in UNSEEN | {FaultKind.WRONG_CERTIFICATE}]
 
 
 @cache
@@ -103,11 +103,11 @@ def test_the_state_follows_from_looks_and_thresholds(looks, degraded, more):
     for fault in looks:
         before = status
         status, failures = next_status(status, failures, fault, degraded, down)
-        bad = 0 if fault in (None, FaultKind.REFUSED) else bad + 1
+        bad = 0 if fault is None or fault in UNSEEN else bad + 1
         assert failures == bad
         if fault is None:
             assert status is HealthStatus.HEALTHY
-        elif fault is FaultKind.REFUSED:
+        elif fault in UNSEEN:
             assert status is HealthStatus.UNKNOWN
         elif fault is FaultKind.WRONG_CERTIFICATE:
             assert status is HealthStatus.CERT_MISMATCH

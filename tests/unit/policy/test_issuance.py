@@ -252,9 +252,9 @@ def test_a_csr_holds_what_the_profile_asks_for() -> None:
         ({"csr_holds": frozenset({"1.2.840.113549.1.9.7"})}, lacking),
         ({"csr_holds": frozenset({"1.2.840.113549.1.9.7", "2.5.29.17", "1.2"})}, []),
     ):
-        assert [each.rule for each in judge_request(changed(profile=asks, **more))] == rules, more
+        assert [each.rule for each in judge_request(msgspec.structs.replace(GOOD, profile=asks, **more))] == rules, more
     names_alone = msgspec.structs.replace(PROFILE, required_csr_attributes=("extensionRequest", "subjectAltName"))
-    assert judge_request(changed(profile=names_alone, of_agent=True)) == ()
+    assert judge_request(msgspec.structs.replace(GOOD, profile=names_alone, of_agent=True)) == ()
 
 
 @given(st.text() | st.from_regex(r"[0-9.]{1,40}", fullmatch=True))

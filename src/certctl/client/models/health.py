@@ -14,7 +14,8 @@ from certctl.client.models.bounds import Id, Pem, Seconds, Text
 class HealthCheckView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One endpoint that is looked at every so often, and how it was seen last.
 
-    `failure_kind` is one word for what is wrong: refused (certctl may not look there), unreachable, timed_out, no_tls,
+    `failure_kind` is one word for what is wrong: refused (certctl may not look there), look_failed
+    (its own look broke down), unreachable, timed_out, no_tls,
     unreadable_certificate, wrong_certificate, expired, not_yet_valid, wrong_name or untrusted_chain. `trusted_by` says
     by whose roots the chain is trusted: given (`ca_pem`), certctl, system, or issuer (the CA's own, as it gave it).
     `source` is deployment for a check that follows the deployments of `target_id`.

@@ -112,14 +112,15 @@ async def show(request: WebRequest) -> Response[str]:
     )
 
 
-async def count_ahead(state: AppState) -> None:
-    """Count for who sees the whole tenant, in English, before the first of them asks: on an inventory that is large the
-    first overview after a start waits for nobody.
-    """
-    ctx = state.ctx
+async def is_long_to_count(ctx: Context) -> bool:
+    """Whether the inventory is so large that nobody should wait for its first count."""
     async with ctx.database.read() as tx:
-        if not await stats.has_more_than(tx, ctx.scope, _LARGE):
-            return
+        return await stats.has_more_than(tx, ctx.scope, _LARGE)
+
+
+async def count_ahead(state: AppState) -> None:
+    """Count for who sees the whole tenant, in English, before the first of them asks."""
+    ctx = state.ctx
     await state.summaries.of(ctx, ctx.scope)
     await state.counted.ahead(ctx, (ctx.scope, "en"), _counts(ctx, ctx.scope))
 

@@ -1,7 +1,8 @@
 """What a process does for its first pages before anybody asks for them: templates, time zones, the overview's counts.
 
-Runs beside the serving, in small steps, so that no call waits for it. Nothing depends on it: what it has not done yet
-is done by the first page that needs it.
+Of a large inventory alone: elsewhere the first pages are quick, and a start should cost no more than it must. Runs
+beside the serving, in small steps, so that no call waits for it. Nothing depends on it: what it has not done yet is
+done by the first page that needs it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _PAUSE_SECONDS = 0.05
 async def warm(state: AppState) -> None:
     """Make ready what the first pages need; what fails is told and left to them."""
     try:
+        if not await overview.is_long_to_count(state.ctx):
+            return
         for name in _FIRST:
             await asyncio.to_thread(templates().get_template, name)
         await overview.count_ahead(state)

@@ -148,7 +148,7 @@ def _prepare(made: Pebble) -> None:
 def _certificate(folder: Path) -> str:
     """A TLS certificate that signs itself, and its key, for pebble's two ports."""
     key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(dt.UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pebble of a test")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, folder.name)])
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     made = (
         x509.CertificateBuilder()

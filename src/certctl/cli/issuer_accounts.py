@@ -1,4 +1,4 @@
-"""`certctl issuers account|roll-key|resume`: our account at another CA, its budget, what is lost or paused."""
+"""`certctl issuers account|dry-run|roll-key|resume`: our account at another CA, its budget, what is lost or paused."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from certctl.cli import options, output, tables
 from certctl.cli.connection import connect
+from certctl.cli.exits import StageFailed
 from certctl.cli.finding import find_id
 
 Which = Annotated[str, typer.Argument(metavar="ISSUER", help="Id or name of the issuer.")]
@@ -36,6 +37,27 @@ def account(thing: Which, json: options.Json = False) -> None:
         for each in found.pauses
     ]
     tables.print_table(["NAMES", "CERTIFICATE", "FAILURES", "PAUSED AT", "REASON"], rows, "Nothing is paused.")
+
+
+def dry_run(
+    thing: Which,
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="What to have issued there.")],
+    timeout: Annotated[int, typer.Option("--timeout", help="Seconds that it may take.", min=10, max=300)] = 120,
+    json: options.Json = False,
+) -> None:
+    """The same names through the CA's directory for trials, step by step; the certificate is thrown away."""
+    from certctl.client import calls
+
+    with connect() as client:
+        issuer_id = find_id(client, calls.ISSUERS, thing, "issuer")
+        answer = client.dry_run_issuer(issuer_id, names, timeout_seconds=timeout)
+    if json:
+        output.print_data(answer)
+    else:
+        rows = [[one.step, one.outcome, f"{one.seconds:.1f}", one.message] for one in answer.steps]
+        tables.print_table(["STEP", "OUTCOME", "SECONDS", "SAID"], rows, "Nothing was done.")
+    if answer.outcome != "passed":
+        raise StageFailed(f"the dry run failed at {answer.directory_url}")
 
 
 def roll_key(thing: Which, yes: options.Yes = False) -> None:

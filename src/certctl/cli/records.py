@@ -97,6 +97,7 @@ def app_of(kind_name: str) -> typer.Typer:
     if kind_name == "issuers":
         commands.append(("intermediates", "Every CA generation of an issuer.", _intermediates(kind)))
         commands.append(("account", "Its account at the CA, limits, what is lost and paused.", issuer_accounts.account))
+        commands.append(("dry-run", "A whole order where its CA has a place for trials.", issuer_accounts.dry_run))
         commands.append(("roll-key", "Change the key of its account at the CA.", issuer_accounts.roll_key))
         commands.append(("resume", "Ask again for names that the CA refused too often.", issuer_accounts.resume))
     if kind_name == "agent-groups":

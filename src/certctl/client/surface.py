@@ -149,6 +149,7 @@ class Surface:
     test_thing = Sent(calls.test_thing)
     get_issuer_account = Sent(calls.get_issuer_account)
     roll_issuer_key = Sent(calls.roll_issuer_key)
+    dry_run_issuer = Sent(calls.dry_run_issuer)
     resume_issuer = Sent(calls.resume_issuer)
     list_external_keys = Sent(acts.EXTERNAL_KEYS.list)
     create_external_key = Sent(acts.create_external_key)

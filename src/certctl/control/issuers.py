@@ -5,9 +5,11 @@ Configuration is decoded by the connector's own class: unknown fields and wrong 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
-from certctl.connectors.base.issuer import Inspects
+from certctl.connectors.base.issuer import DryRun, Inspects, RunsDry
 from certctl.connectors.registry import ISSUERS, find_entry
 from certctl.control.changes import check_name, fault, note
 from certctl.control.installation import BUILT_IN_ISSUER
@@ -16,15 +18,18 @@ from certctl.control.usage import Sees, check_unused
 from certctl.core.actor import Actor
 from certctl.core.catalogue import IssuerRecord
 from certctl.core.errors import CertctlError, Conflict, Unsupported
-from certctl.core.events import EventType
+from certctl.core.events import Event, EventType
 from certctl.core.ids import check_id, new_id
+from certctl.core.names import Name
 from certctl.core.revision import Expected
 from certctl.core.scope import Scope
+from certctl.ledger import append
 from certctl.lifecycle.context import Context
 from certctl.store import catalogue, schema, sealed
 
 # kinds whose CA is made by the installation itself: a second one would have no CA behind it
 BUILT_IN_KINDS = {"local", "genericca"}
+_MOST_TOLD = 20
 
 
 async def create(ctx: Context, scope: Scope, actor: Actor, wanted: dict[str, Any]) -> IssuerRecord:
@@ -108,6 +113,33 @@ async def test(ctx: Context, scope: Scope, actor: Actor, issuer_id: str) -> str:
         raise
     await _tested(ctx, scope, actor, issuer_id, "success")
     return said
+
+
+async def dry_run(
+    ctx: Context, scope: Scope, actor: Actor, issuer_id: str, names: Sequence[Name], limit: timedelta
+) -> DryRun:
+    """Have names issued where the issuer's CA has a place for trials, and keep nothing of it but that it was done.
+
+    Raises NotFound, and Unsupported where there is no such place.
+    """
+    async with ctx.database.read() as tx:
+        record = await catalogue.get(tx, scope, IssuerRecord, issuer_id)
+    issuer = await ctx.open_issuer(record)
+    if not isinstance(issuer, RunsDry):
+        raise Unsupported(f"a dry run is not supported for an issuer of type {record.type}")
+    ran = await issuer.dry_run(names, ctx.now(), limit)
+    details = {
+        "directory_url": ran.directory_url,
+        "names": [name.value for name in names][:_MOST_TOLD],
+        "passed": ran.passed,
+        "last_step": ran.steps[-1].step if ran.steps else "",
+    }
+    event = Event(
+        type=EventType.ISSUER_DRY_RUN, subject_type="issuer", subject_id=issuer_id, actor=actor, details=details
+    )
+    async with ctx.database.begin("issuer.dry_run") as tx:
+        await append(tx, ctx.scope, ctx.now(), event)
+    return ran
 
 
 async def _tested(ctx: Context, scope: Scope, actor: Actor, issuer_id: str, status: str) -> None:

@@ -49,6 +49,7 @@ class EventType(StrEnum):
     ORDER_LOST = "order_lost"
     ORDERS_PAUSED = "orders_paused"
     ORDERS_RESUMED = "orders_resumed"
+    ISSUER_DRY_RUN = "issuer_dry_run"
     CHALLENGES_SHOWN = "challenges_shown"
     DEPLOYMENT_CREATED = "deployment_jobs_created"
     ROLLBACK_TRIGGERED = "rollback_triggered"

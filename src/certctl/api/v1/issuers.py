@@ -14,6 +14,9 @@ from certctl.api.patching import patched
 from certctl.api.request import ApiRequest
 from certctl.api.shown import given, shown
 from certctl.client.models.issuers import (
+    DryRunAnswer,
+    DryRunBody,
+    DryRunStepView,
     IssuerAccountView,
     IssuerView,
     IssuerWrite,
@@ -28,6 +31,7 @@ from certctl.client.models.targets import TestAnswer
 from certctl.control import ca_accounts, ca_asks, issuers
 from certctl.core.ca_limits import limits_of
 from certctl.core.catalogue import IssuerRecord
+from certctl.core.names import parse_names
 from certctl.core.scope import Scope
 from certctl.store import catalogue, stats
 from certctl.store.listings import ISSUERS
@@ -98,6 +102,24 @@ async def try_issuer(request: ApiRequest, issuer_id: FromPath[str]) -> TestAnswe
     return TestAnswer(status="connection_successful", message=said)
 
 
+@post("/issuers/{issuer_id:str}/dry-run", status_code=200, opt=needs("issuer.edit"), summary="Dry run of an issuer")
+async def dry_run_issuer(request: ApiRequest, issuer_id: FromPath[str], data: JSONBody[DryRunBody]) -> DryRunAnswer:
+    """A whole order at the CA's directory for trials, its certificate thrown away; a step that fails is told in 200.
+
+    Answers when it has ended, at most `timeout_seconds` and a minute for cleaning up later.
+    """
+    ran = await issuers.dry_run(
+        request.ctx,
+        request.visible,
+        request.actor,
+        issuer_id,
+        parse_names(data.names),
+        timedelta(seconds=data.timeout_seconds),
+    )
+    steps = [shown(DryRunStepView, one) for one in ran.steps]
+    return DryRunAnswer(directory_url=ran.directory_url, outcome="passed" if ran.passed else "failed", steps=steps)
+
+
 @get("/issuers/{issuer_id:str}/account", opt=needs("issuer.read"), summary="An issuer's account at its CA")
 async def show_account(request: ApiRequest, issuer_id: FromPath[str]) -> IssuerAccountView:
     """The account, how much of the CA's limits is used, orders that were lost, names that are paused and why."""
@@ -147,6 +169,7 @@ HANDLERS = (
     patched(show_issuer, update_issuer),
     delete_issuer,
     try_issuer,
+    dry_run_issuer,
     show_account,
     roll_account_key,
     resume_orders,

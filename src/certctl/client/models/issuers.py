@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from certctl.client.models.bounds import Id, Text
 
@@ -83,6 +83,32 @@ class ResumedAnswer(Struct, frozen=True, kw_only=True):
     """How many pauses ended; each certificate is asked for anew."""
 
     resumed: int
+
+
+class DryRunBody(Struct, frozen=True, kw_only=True):
+    """Names to have issued at the CA's directory for trials, and how long that may take."""
+
+    names: Annotated[list[Text], Meta(min_length=1, max_length=100)]
+    timeout_seconds: Annotated[int, Meta(ge=10, le=300)] = 120
+
+
+class DryRunStepView(Struct, frozen=True, kw_only=True):
+    """One step: `account`, `precheck`, `order`, `present`, `propagation`, `validation`, `finalize`, `certificate`,
+    `cleanup`; `outcome` is `done` or `failed`.
+    """
+
+    step: str
+    outcome: str
+    message: str
+    seconds: float
+
+
+class DryRunAnswer(Struct, frozen=True, kw_only=True):
+    """How it went at `directory_url`: `outcome` is `passed` when every step was done, else `failed`."""
+
+    directory_url: str
+    outcome: str
+    steps: list[DryRunStepView]
 
 
 class IssuerWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -144,6 +144,32 @@ class SuggestsRenewal(Protocol):
         ...
 
 
+class DryRunStep(Struct, frozen=True):
+    """One step of a dry run: which, `done` or `failed`, what is to be said of it, and how long it took."""
+
+    step: str
+    outcome: str
+    message: str
+    seconds: float
+
+
+class DryRun(Struct, frozen=True, kw_only=True):
+    """How a dry run went at the trial directory `directory_url`: `passed` when every step was done."""
+
+    directory_url: str
+    passed: bool
+    steps: tuple[DryRunStep, ...]
+
+
+@runtime_checkable
+class RunsDry(Protocol):
+    """An issuer whose CA has a place for trials: what it signs there nobody trusts."""
+
+    async def dry_run(self, names: Sequence[Name], now: datetime, limit: timedelta) -> DryRun:
+        """Have `names` issued there, within `limit`, and throw the certificate away. Raises Unsupported."""
+        ...
+
+
 class CaAccount(Struct, frozen=True):
     """An account of ours at a CA. `url` is empty until the CA has named it.
 

@@ -8,21 +8,25 @@ order waits for is looked up at the CA each time; nothing of it is kept here. AD
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
-from datetime import timedelta
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import datetime, timedelta
 
 import httpx
+import msgspec
 
 from certctl.connectors import http
-from certctl.connectors.base.issuer import AccountBook, Issued, Order, Pending, Precheck, Revocation, Suggestion
+from certctl.connectors.base.issuer import AccountBook, DryRun, Issued, Order, Pending, Precheck, Revocation, Suggestion
 from certctl.connectors.base.solver import Solver
 from certctl.connectors.dial import DialPolicy
 from certctl.connectors.issuers.acme.account import known_account, roll_key
 from certctl.connectors.issuers.acme.client import AcmeClient, ask_again_after
 from certctl.connectors.issuers.acme.config import AcmeConfig
+from certctl.connectors.issuers.acme.dry_run import play
 from certctl.connectors.issuers.acme.ordering import advance, certificate_id, place
 from certctl.connectors.issuers.acme.problems import CaRefusal, error_of
-from certctl.core.errors import Misconfigured, Rejected
+from certctl.core.ca_limits import limits_of
+from certctl.core.errors import Misconfigured, Rejected, Unsupported
+from certctl.core.names import Name
 from certctl.pki.keys import load_private_key
 
 __all__ = ["AcmeConfig", "AcmeIssuer"]
@@ -116,6 +120,21 @@ class AcmeIssuer:
         told, after = found
         wait = max(ask_again_after(after, _ARI_DEFAULT, _ARI_LONGEST), _ARI_SHORTEST)
         return Suggestion(told.start, told.end, told.explanation_url[:1000], wait)
+
+    async def dry_run(self, names: Sequence[Name], now: datetime, limit: timedelta) -> DryRun:
+        """A whole order at the CA's directory for trials, by an account of its own there; nothing of it is kept."""
+        url = self._config.staging_directory_url or limits_of(self._config.directory_url).staging_url
+        if not url:
+            raise Unsupported(
+                f"a dry run is not supported for {self._config.directory_url}: no directory for trials is known of it; "
+                "if the CA has one, set staging_directory_url"
+            )
+        if self._config.challenge_by == "agent":
+            raise Unsupported("a dry run is not supported with challenge_by agent: agents answer for jobs alone")
+        config = msgspec.structs.replace(self._config, directory_url=url, staging_directory_url="")
+        trial = AcmeIssuer(config, self._accounts, self._solver, self._precheck, self._policy, self._clients)
+        steps = await play(trial._talk, config, self._solver, self._precheck, names, now, limit)
+        return DryRun(directory_url=url, passed=all(one.outcome == "done" for one in steps), steps=tuple(steps))
 
     async def roll_key(self) -> str:
         """Change the account's key; a change that broke off is brought to its end."""

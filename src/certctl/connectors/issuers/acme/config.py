@@ -17,6 +17,7 @@ _Provider = Annotated[str, msgspec.Meta(max_length=40, extra_json_schema={"enum"
 class AcmeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One account at one CA, and how names are proven to it.
 
+    `staging_directory_url` is the CA's directory for trials (empty: the known one of a public CA).
     `ca_certificates_pem` replaces the system's roots for the CA's own TLS. `challenge_by` an agent is the one that
     holds the key, or `challenge_agent_id`: it writes into `challenge_webroot`, or opens `challenge_port` itself (0: 80,
     or 443 for tls-alpn-01). `dns_server` is the primary (`host:port`) that takes updates (RFC 2136) of `dns_zone`
@@ -28,6 +29,7 @@ class AcmeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     directory_url: Annotated[str, msgspec.Meta(pattern="^https://", max_length=500)]
+    staging_directory_url: Annotated[str, msgspec.Meta(pattern="^(https://.*)?$", max_length=500)] = ""
     email: _Text = ""
     terms_of_service_agreed: bool = False
     eab_kid: _Text = ""
@@ -59,6 +61,8 @@ class AcmeConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse what can never work."""
+        if self.staging_directory_url == self.directory_url:
+            raise ValueError("staging_directory_url is the directory that issues: what is signed there is trusted")
         if bool(self.eab_kid) != bool(self.eab_hmac):
             raise ValueError("eab_kid and eab_hmac belong together")
         if self.challenge_type == "dns-01":

@@ -48,7 +48,7 @@ async def place(
 
     One whose address nobody knows is never finalized: it is left to expire at the CA.
     """
-    identifiers = [_identifier(name) for name in _names(order)]
+    identifiers = identifiers_of(order)
     if order.attempt > 1:
         found = await accounts.order_of(order.order_id)
         if not found and await accounts.is_asking(order.order_id):
@@ -290,6 +290,11 @@ def _is_preferred(chain: Sequence[bytes], common_name: str) -> bool:
 def _is_self_signed(der: bytes) -> bool:
     facts = read_certificate(der)
     return facts.issuer == facts.subject
+
+
+def identifiers_of(order: Order) -> list[dict[str, str]]:
+    """What is ordered, as the CA is told it. Raises Rejected for a name that is neither a DNS name nor an address."""
+    return [_identifier(name) for name in _names(order)]
 
 
 def _names(order: Order) -> list[Name]:

@@ -181,26 +181,69 @@ async def test_a_process_that_dies_goes_on_with_the_same_order(kind, tmp_path, n
         assert ca.count("orders in the db") - ordered == len(places)
 
 
-async def test_a_ca_that_forgets_everything_is_told_again(tmp_path, names):
+# where the CA is killed and started anew, empty, and whether the very request still comes to its certificate
+KILLED_AT = {
+    "acme.ordered": True,
+    "acme.presented": True,
+    "acme.answered": True,
+    "acme.finalizing": False,
+    "acme.finalized": False,
+    "acme.fetched": True,
+}
+
+
+@contextlib.contextmanager
+def forgets(ca: Pebble, at: str) -> Iterator[None]:
+    """It loses its memory the first time that a point is passed."""
+
+    def hook(name: str) -> None:
+        if name == at:
+            points.hook = None
+            ca.kill()
+            ca.start()
+
+    points.hook = hook
+    try:
+        yield
+        assert points.hook is None, f"{at} was passed"
+    finally:
+        points.hook = None
+
+
+async def test_a_ca_killed_at_each_step_and_started_empty(tmp_path, names, monkeypatch):
+    """Nothing finalized: a new order within the request. Finalize sent: lost, counted, shown, and never sent again."""
+    finalized, fetch = [], http.fetch
+
+    async def noted(session: Any, method: str, url: str, **more: Any) -> httpx.Response:
+        if "finalize" in url:
+            finalized.append(url)
+        return await fetch(session, method, url, **more)
+
+    monkeypatch.setattr(http, "fetch", noted)
     with pebble(names.resolver) as ca:
         async with open_ca_house(tmp_path) as house:
             await house.issuer(ca.config(**by_dns(names)))
-            await house.ask("cert-1", f"first.{ZONE}")
-            await house.issued("cert-1")
-            await house.ask("cert-2", f"second.{ZONE}")
-
-            async def placed() -> bool:
-                return len(await house.rows("ca_orders")) == 2
-
-            await house.run(placed, "the second order is placed")
-            ca.kill()
-            await flow.run_claimed(house.api.house.ctx, await flow.claim(house.api.house.ctx, 20))
-            ca.start()
-            job = await house.ended("cert-2")
-            assert job["status"] == "Failed"
-            assert "does not know the order any more" in job["last_error"]
-            await house.ask("cert-3", f"third.{ZONE}")
-            await house.issued("cert-3")
+            await house.api.made("/api/v1/issuers/iss-acme/test", {}, 200)
+            lost = 0
+            for number, (at, comes_through) in enumerate(KILLED_AT.items()):
+                finalized.clear()
+                with forgets(ca, at):
+                    await house.ask(f"cert-{number}", f"step{number}.{ZONE}")
+                    job = await house.ended(f"cert-{number}")
+                assert len(set(finalized)) == 1, (at, "one order is finalized for an intent")
+                versions = await house.api.get(f"/api/v1/certificates/cert-{number}/versions")
+                if not comes_through:
+                    lost += 1
+                    assert job["status"] == "Failed", (at, job)
+                    assert "counted as lost" in job["last_error"], at
+                    await house.ask(f"cert-{number}-again", f"step{number}.{ZONE}", name=f"again {number}")
+                    await house.issued(f"cert-{number}-again")
+                else:
+                    assert job["status"] == "Completed", (at, job)
+                assert versions["total"] == int(comes_through), at
+                told = (await house.api.get("/api/v1/issuers/iss-acme/account"))["lost_orders"]
+                assert [one["certificate_id"] for one in told] == [f"cert-{each}" for each in (4, 3)[2 - lost :]], at
+            assert len(await house.api.events("order_lost")) == lost
             assert len(await house.rows("ca_accounts")) == 1, "the same key registered again"
 
 

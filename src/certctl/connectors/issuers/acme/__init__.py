@@ -22,7 +22,7 @@ from certctl.connectors.issuers.acme.account import known_account, roll_key
 from certctl.connectors.issuers.acme.client import AcmeClient, ask_again_after
 from certctl.connectors.issuers.acme.config import AcmeConfig
 from certctl.connectors.issuers.acme.dry_run import play
-from certctl.connectors.issuers.acme.ordering import advance, certificate_id, place
+from certctl.connectors.issuers.acme.ordering import certificate_id, go_on, place
 from certctl.connectors.issuers.acme.problems import CaRefusal, error_of
 from certctl.core.ca_limits import limits_of
 from certctl.core.errors import Misconfigured, Rejected, Unsupported
@@ -76,7 +76,9 @@ class AcmeIssuer:
         """Bring an order one step further; when the CA has signed, fetch what it signed."""
         try:
             async with self._talk() as client:
-                answer = await advance(client, self._config, self._solver, reference, order)
+                answer = await go_on(
+                    client, self._config, self._accounts, self._precheck, self._solver, reference, order
+                )
         except (Rejected, Misconfigured) as error:
             await self._accounts.end_ask(order.order_id, "refused", error.message)
             raise

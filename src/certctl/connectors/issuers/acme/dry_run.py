@@ -18,7 +18,7 @@ from certctl.connectors.base.issuer import DryRunStep, Issued, LeafRules, Order,
 from certctl.connectors.base.solver import Proof, Solver
 from certctl.connectors.issuers.acme.client import AcmeClient
 from certctl.connectors.issuers.acme.config import AcmeConfig
-from certctl.connectors.issuers.acme.ordering import advance, identifiers_of
+from certctl.connectors.issuers.acme.ordering import OrderForgotten, advance, identifiers_of
 from certctl.core.errors import CertctlError, ConnectorError, TrustError
 from certctl.core.names import Name
 from certctl.pki.algorithms import KeyAlgorithm
@@ -103,6 +103,8 @@ async def play(
         steps.failed(f"not done within {limit.total_seconds():g} s")
     except (ConnectorError, TrustError) as error:
         steps.failed(error.message)
+    except OrderForgotten as forgotten:
+        steps.failed(str(forgotten))
     await _clean(remembering, steps)
     return steps.taken
 

@@ -1,7 +1,8 @@
 """One order's life at the CA (RFC 8555 7.4): placed once, proven, finalized once, fetched.
 
-The reference is the order's address; behind a `#` stands how far proving has come, so that a challenge is not answered
-over and over. Asked again after a crash, each step finds at the CA what was done.
+The reference is the order's address; behind a `#` stands how far it has come, so that a challenge is not answered over
+and over, and it is kept that finalize is about to be sent before it is. Asked again after a crash, each step finds at
+the CA what was done; an order that the CA forgot is placed anew only where finalize was never sent.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
+
+import msgspec
 
 from certctl.connectors.base.issuer import AccountBook, Issued, Order, Pending, Precheck, Prospect
 from certctl.connectors.base.solver import Proof, Solver
@@ -31,7 +34,9 @@ _SOON = timedelta(seconds=1)
 _MOST_AUTHORIZATIONS = 200
 _MOST_CHAIN, _MOST_ALTERNATES = 10, 8
 _OPEN = frozenset({"pending", "ready"})
-_PRESENTED, _ANSWERED = "presented-", "answered"
+_PRESENTED, _ANSWERED, _FINALIZING = "presented-", "answered", "finalizing"
+# how often an order was placed anew stands at the end of the reference
+_ANEW, _MOST_ANEW = "~anew", 3
 _MOST_LOOKED_AT = 50
 _LOOK_AT = {
     True: "see that the zone is the right one and its secondaries follow",
@@ -115,23 +120,69 @@ async def _find(client: AcmeClient, accounts: AccountBook, identifiers: list[dic
     return ""
 
 
+class OrderForgotten(Exception):
+    """The CA does not know the order any more. `finalizing`: it may have signed for it."""
+
+    def __init__(self, *, finalizing: bool) -> None:
+        super().__init__("the CA does not know the order any more")
+        self.finalizing = finalizing
+
+
+async def go_on(
+    client: AcmeClient,
+    config: AcmeConfig,
+    accounts: AccountBook,
+    precheck: Precheck | None,
+    solver: Solver,
+    reference: str,
+    order: Order,
+) -> Issued | Pending:
+    """One step of the order at `reference`; one that the CA forgot is placed anew, unless it was finalized.
+
+    Then it is lost: whether the CA signed nobody can say, so it is counted and the request ends.
+    """
+    stands, mark, number = reference.rpartition(_ANEW)
+    anew = int(number) if mark and number.isdigit() else 0
+    try:
+        answer = await advance(client, config, solver, stands if anew else reference, order)
+    except OrderForgotten as forgotten:
+        if forgotten.finalizing:
+            await accounts.end_ask(order.order_id, "lost", "the CA forgot it after finalize was sent")
+            raise Rejected(
+                "the CA does not know the order any more, and was asked to finalize it: a certificate that it may have "
+                "signed is with nobody, and runs out by itself; the order is counted as lost, a new request orders anew"
+            ) from forgotten
+        if anew >= _MOST_ANEW:
+            raise Rejected(
+                f"the CA has forgotten {anew + 1} orders for this request one after another; nothing was issued for "
+                "them, a new request orders anew"
+            ) from forgotten
+        await accounts.end_ask(order.order_id, "absent", "the CA forgot it before finalize was sent")
+        log.warning("order_placed_anew", order_id=order.order_id, reason="the CA does not know it any more")
+        first = msgspec.structs.replace(order, attempt=1)
+        return Pending(f"{await place(client, config, accounts, precheck, first)}{_ANEW}{anew + 1}", timedelta(0))
+    if anew and isinstance(answer, Pending):
+        return Pending(f"{answer.reference}{_ANEW}{anew}", answer.retry_after)
+    return answer
+
+
 async def advance(
     client: AcmeClient, config: AcmeConfig, solver: Solver, reference: str, order: Order
 ) -> Issued | Pending:
-    """One step of the order at `reference`."""
+    """One step of the order at `reference`. Raises OrderForgotten."""
     url, _, phase = reference.partition("#")
     try:
         told, wait = await client.order(url)
     except CaRefusal as refusal:
         if refusal.problem.status == 404 or refusal.problem.kind == "malformed":
-            raise Rejected(
-                "the CA does not know the order any more; nothing was issued for it, a new request orders anew"
-            ) from refusal
+            raise OrderForgotten(finalizing=phase == _FINALIZING) from refusal
         raise
     if told.status == "pending":
         return await _prove(client, config, solver, told, url, phase, order)
-    if told.status == "ready":
+    if told.status == "ready" and phase != _FINALIZING:
         await _clean(client, solver, told, order)
+        return Pending(f"{url}#{_FINALIZING}", timedelta(0))
+    if told.status == "ready":
         reach("acme.finalizing")
         told, wait = await _finalize(client, told, url, order)
         reach("acme.finalized")
@@ -144,7 +195,7 @@ async def advance(
     if told.status == "invalid":
         await _clean(client, solver, told, order)
         raise await _why_invalid(client, told)
-    return Pending(url, ask_again_after(wait, _SOON))
+    return Pending(f"{url}#{phase}" if phase else url, ask_again_after(wait, _SOON))
 
 
 async def _finalize(

@@ -185,12 +185,12 @@ def roll_issuer_key(issuer_id: str) -> Call[targets.TestAnswer]:
     return Call(method="POST", path=at("issuers", issuer_id, "account", "roll-key"), answer=targets.TestAnswer)
 
 
-def dry_run_issuer(issuer_id: str, names: Sequence[str], *, timeout_seconds: int = 120) -> Call[issuers.DryRunAnswer]:
+def dry_run_issuer(issuer_id: str, names: Sequence[str], *, timeout_seconds: int = 120) -> Call[issuers.TrialAnswer]:
     """The same names through the CA's directory for trials; waits until it has ended."""
-    body = issuers.DryRunBody(names=list(names), timeout_seconds=timeout_seconds)
+    body = issuers.TrialBody(names=list(names), timeout_seconds=timeout_seconds)
     path = at("issuers", issuer_id, "dry-run")
     # what was put to prove names may take a minute to be taken away
-    return Call(method="POST", path=path, answer=issuers.DryRunAnswer, body=body, patience_seconds=timeout_seconds + 90)
+    return Call(method="POST", path=path, answer=issuers.TrialAnswer, body=body, patience_seconds=timeout_seconds + 90)
 
 
 def resume_issuer(issuer_id: str, *, certificate_id: str = "") -> Call[issuers.ResumedAnswer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import inspect
 import re
 import typing
@@ -34,6 +35,8 @@ def sample(annotation, document):
         return msgspec.convert(example, kind)
     if typing.get_origin(kind) is dict:
         return {}
+    if typing.get_origin(kind) is collections.abc.Sequence:
+        return ["x"]
     return {str: "x", int: 1, float: 1.0, bool: True}[kind]
 
 

@@ -14,9 +14,6 @@ from certctl.api.patching import patched
 from certctl.api.request import ApiRequest
 from certctl.api.shown import given, shown
 from certctl.client.models.issuers import (
-    DryRunAnswer,
-    DryRunBody,
-    DryRunStepView,
     IssuerAccountView,
     IssuerView,
     IssuerWrite,
@@ -25,6 +22,9 @@ from certctl.client.models.issuers import (
     PauseView,
     ResumeBody,
     ResumedAnswer,
+    TrialAnswer,
+    TrialBody,
+    TrialStepView,
 )
 from certctl.client.models.page import PageOf
 from certctl.client.models.targets import TestAnswer
@@ -103,7 +103,7 @@ async def try_issuer(request: ApiRequest, issuer_id: FromPath[str]) -> TestAnswe
 
 
 @post("/issuers/{issuer_id:str}/dry-run", status_code=200, opt=needs("issuer.edit"), summary="Dry run of an issuer")
-async def dry_run_issuer(request: ApiRequest, issuer_id: FromPath[str], data: JSONBody[DryRunBody]) -> DryRunAnswer:
+async def dry_run_issuer(request: ApiRequest, issuer_id: FromPath[str], data: JSONBody[TrialBody]) -> TrialAnswer:
     """A whole order at the CA's directory for trials, its certificate thrown away; a step that fails is told in 200.
 
     Answers when it has ended, at most `timeout_seconds` and a minute for cleaning up later.
@@ -116,8 +116,8 @@ async def dry_run_issuer(request: ApiRequest, issuer_id: FromPath[str], data: JS
         parse_names(data.names),
         timedelta(seconds=data.timeout_seconds),
     )
-    steps = [shown(DryRunStepView, one) for one in ran.steps]
-    return DryRunAnswer(directory_url=ran.directory_url, outcome="passed" if ran.passed else "failed", steps=steps)
+    steps = [shown(TrialStepView, one) for one in ran.steps]
+    return TrialAnswer(directory_url=ran.directory_url, outcome="passed" if ran.passed else "failed", steps=steps)
 
 
 @get("/issuers/{issuer_id:str}/account", opt=needs("issuer.read"), summary="An issuer's account at its CA")

@@ -85,14 +85,14 @@ class ResumedAnswer(Struct, frozen=True, kw_only=True):
     resumed: int
 
 
-class DryRunBody(Struct, frozen=True, kw_only=True):
+class TrialBody(Struct, frozen=True, kw_only=True):
     """Names to have issued at the CA's directory for trials, and how long that may take."""
 
     names: Annotated[list[Text], Meta(min_length=1, max_length=100)]
     timeout_seconds: Annotated[int, Meta(ge=10, le=300)] = 120
 
 
-class DryRunStepView(Struct, frozen=True, kw_only=True):
+class TrialStepView(Struct, frozen=True, kw_only=True):
     """One step: `account`, `precheck`, `order`, `present`, `propagation`, `validation`, `finalize`, `certificate`,
     `cleanup`; `outcome` is `done` or `failed`.
     """
@@ -103,12 +103,12 @@ class DryRunStepView(Struct, frozen=True, kw_only=True):
     seconds: float
 
 
-class DryRunAnswer(Struct, frozen=True, kw_only=True):
+class TrialAnswer(Struct, frozen=True, kw_only=True):
     """How it went at `directory_url`: `outcome` is `passed` when every step was done, else `failed`."""
 
     directory_url: str
     outcome: str
-    steps: list[DryRunStepView]
+    steps: list[TrialStepView]
 
 
 class IssuerWrite(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -12,10 +12,10 @@ DEMO_DIR ?= .demo
 TESTS ?= tests
 WORKERS ?= 2
 
-.PHONY: help demo fleet screenshots agent test faults fuzz lint bench format requirements peers clean
+.PHONY: help demo fleet screenshots agent test faults fuzz lint bench bench-report format requirements peers clean
 
 help:  ## what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: .venv/server.done  ## play one certificate's whole life (ONCE=1 plays it and ends)
 	@scripts/install-peers nginx-light || echo "continuing without NGINX: a small TLS endpoint of ours takes its place"
@@ -49,6 +49,9 @@ lint: .venv/dev.done  ## ruff, mypy, import contracts, generated documents, ever
 
 bench: .venv/dev.done peers  ## measure; prints JSON and keeps it under bench/results
 	$(BIN)/python bench/run.py $(BENCH)
+
+bench-report: .venv/bin/python  ## draw docs/operator/scale.md and its charts from bench/results
+	$(BIN)/python bench/report.py
 
 format: .venv/dev.done  ## let ruff format the tree
 	$(BIN)/ruff format .

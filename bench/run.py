@@ -223,6 +223,7 @@ def main() -> int:
 
 # `bench/run.py NAME ...` runs one of these alone, with its own arguments
 PARTS = {
+    "footprint": "footprint",
     "inventory": "inventory",
     "seed": "seed",
     "acme": "acme_flows",

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from certctl.core.ids import new_id
 from certctl.core.scope import Reach, Scope
 from certctl.core.status import AgentStatus, CertificateStatus, JobStatus, JobType, VersionStatus
+from certctl.doors import summaries
 from certctl.store import migrate, schema, stats
 from certctl.store.tx import Database
 from integration.api_house import open_api
@@ -174,6 +175,7 @@ async def test_one_computation_for_many_readers_and_none_older_than_two_seconds(
             return await count(tx, scope, now)
 
         monkeypatch.setattr(stats, "summary", counted)
+        monkeypatch.setattr(summaries, "PATIENCE_SECONDS", 60)
         answers = await asyncio.gather(*(api.get("/api/v1/stats/summary") for _ in range(20)))
         assert len(computed) == 1
         assert all(answer == answers[0] for answer in answers)
@@ -201,6 +203,7 @@ async def test_in_the_second_second_one_counts_and_the_others_are_shown_what_is_
 
         first = await api.get("/api/v1/stats/summary")
         monkeypatch.setattr(stats, "summary", slowly)
+        monkeypatch.setattr(summaries, "PATIENCE_SECONDS", 60)
         api.clock.moment += timedelta(seconds=1.5)
         counts = asyncio.create_task(api.get("/api/v1/stats/summary"))
         await counting.wait()
@@ -212,6 +215,32 @@ async def test_in_the_second_second_one_counts_and_the_others_are_shown_what_is_
         go_on.set()
         assert await waits == await counts
         assert datetime.fromisoformat((await counts)["as_of"]) == api.clock.now() - timedelta(seconds=0.5)
+
+
+async def test_who_has_a_long_count_made_anew_is_shown_what_is_known_and_the_next_what_was_counted(
+    tmp_path, monkeypatch
+):
+    async with open_api(tmp_path / "data") as api:
+        count, go_on, counted = stats.summary, asyncio.Event(), asyncio.Event()
+
+        async def slowly(tx, scope, now):
+            await go_on.wait()
+            try:
+                return await count(tx, scope, now)
+            finally:
+                counted.set()
+
+        first = await api.get("/api/v1/stats/summary")
+        monkeypatch.setattr(stats, "summary", slowly)
+        monkeypatch.setattr(summaries, "PATIENCE_SECONDS", 0)
+        api.clock.moment += timedelta(seconds=1.5)
+        asked_at = api.clock.now()
+        assert await api.get("/api/v1/stats/summary") == first
+        go_on.set()
+        await counted.wait()
+        api.clock.moment += timedelta(seconds=0.6)  # what was shown is too old by now
+        second = await api.get("/api/v1/stats/summary")
+        assert datetime.fromisoformat(second["as_of"]) == asked_at
 
 
 async def test_scopes_share_no_summary(tmp_path):

@@ -1,8 +1,8 @@
 """The summary's counts, computed at most once a second a process and scope, and never shown older than two.
 
-A dashboard open in a hundred browsers costs one computation: who comes in the second second counts anew, while the rest
-are shown what is known; they wait only where nothing is. Must never show one scope what another may see: the
-scope is the key. Bounded: the least lately used scope goes first.
+A dashboard open in a hundred browsers costs one computation: who comes in the second second has it counted anew and
+waits a moment for it, while the rest are shown what is known; they wait only where nothing is. Must never show one
+scope what another may see: the scope is the key. Bounded: the least lately used scope goes first.
 """
 
 from __future__ import annotations
@@ -11,13 +11,19 @@ import asyncio
 from collections import OrderedDict
 from datetime import timedelta
 
+import structlog
+
 from certctl.core.scope import Scope
 from certctl.lifecycle.context import Context
 from certctl.store import stats
 from certctl.store.stats import Summary
 
+log = structlog.get_logger(__name__)
+
 FRESH = timedelta(seconds=1)
 OLDEST = timedelta(seconds=2)
+# how long who has it counted anew waits where there is one to show meanwhile; a million are counted in longer
+PATIENCE_SECONDS = 0.05
 _MOST_SCOPES = 1024
 
 
@@ -27,6 +33,8 @@ class Summaries:
     def __init__(self) -> None:
         self._known: OrderedDict[Scope, Summary] = OrderedDict()
         self._locks: dict[Scope, asyncio.Lock] = {}
+        # an event loop forgets a task that nobody holds
+        self._counting: set[asyncio.Task[Summary]] = set()
 
     async def of(self, ctx: Context, scope: Scope) -> Summary:
         """The counts of a scope, at most two seconds old when this call began."""
@@ -34,6 +42,23 @@ class Summaries:
         known = self._find(scope, ctx, OLDEST if scope in self._locks else FRESH)
         if known is not None:
             return known
+        older = self._find(scope, ctx, OLDEST)
+        if older is None:
+            return await self._count(ctx, scope)
+        counting = asyncio.create_task(self._count(ctx, scope))
+        self._counting.add(counting)
+        counting.add_done_callback(self._counted)
+        done, _ = await asyncio.wait({counting}, timeout=PATIENCE_SECONDS)
+        return counting.result() if done else older
+
+    def _counted(self, task: asyncio.Task[Summary]) -> None:
+        self._counting.discard(task)
+        # told to who waited, or else to nobody: the next who comes counts again
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("summary_not_counted", error=str(error))
+
+    async def _count(self, ctx: Context, scope: Scope) -> Summary:
+        """One counts while the rest wait for what it finds."""
         lock = self._locks.setdefault(scope, asyncio.Lock())
         try:
             async with lock:

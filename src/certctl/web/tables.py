@@ -67,7 +67,7 @@ async def read(
     usual = {"page_size": str(SIZE)} | dict(unless_said or {})
     completed: dict[str, Sequence[str]] = {name: [value] for name, value in usual.items()} | given
     asked: Any = read_list_query(listing, completed, request.door.cursors, tenant_id=scope.tenant_id, fields=[])
-    found: Found[RecordT] = await read_list(tx, scope, listing, asked.asked)
+    found: Found[RecordT] = await read_list(tx, scope, listing, asked.asked, request.door.totals)
     path = request.scope["path"]
     total = number(found.total) + ("+" if found.estimated else "")
     rest = {name: list(values) for name, values in given.items() if name != "cursor"}

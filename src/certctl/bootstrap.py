@@ -183,7 +183,7 @@ def _context(
     addresses = PkiAddresses(settings.pki_base_url)
     services = {
         "cas": partial(_issuing_ca, database, scope),
-        "root_of": partial(_root_of, database, scope),
+        "root_of": partial(_root_of, database, scope, {}),
         "signer": keybox,
         "addresses": addresses,
         "answers": ca_accounts.Answers(lambda: made),
@@ -287,12 +287,14 @@ async def _issuing_ca(database: Database, scope: Scope, ca_certificate_id: str |
         return await authority.issuing_ca(tx, scope, current.id, generations)
 
 
-async def _root_of(database: Database, scope: Scope, ca: IssuingCA) -> bytes:
-    """The self-signed root above a CA generation, DER."""
-    async with database.read() as tx:
-        generations = await authority.ca_certificates_of(tx, scope, BUILT_IN_ISSUER)
-        *_, root = await authority.lineage(tx, scope, ca.ca_certificate_id, generations)
-    return root.certificate_der
+async def _root_of(database: Database, scope: Scope, known: dict[str, bytes], ca: IssuingCA) -> bytes:
+    """The self-signed root above a CA generation, DER. Who signed a generation never changes: it is read once."""
+    if ca.ca_certificate_id not in known:
+        async with database.read() as tx:
+            generations = await authority.ca_certificates_of(tx, scope, BUILT_IN_ISSUER)
+            *_, root = await authority.lineage(tx, scope, ca.ca_certificate_id, generations)
+        known[ca.ca_certificate_id] = root.certificate_der
+    return known[ca.ca_certificate_id]
 
 
 async def _refuse_a_lost_database(settings: Settings, database: Database) -> None:

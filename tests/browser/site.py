@@ -268,6 +268,8 @@ def furnish(site: Site) -> dict[str, str]:
     watched = {"endpoint": "127.0.0.1:1", "certificate_id": ids["shop"], "degraded_threshold": 1, "down_threshold": 1}
     ids["health-checks"] = site.call("POST", "/api/v1/health-checks", watched)["id"]
     ids["roles"] = site.call("POST", "/api/v1/auth/roles", {"name": HOSTILE[:100]})["id"]
+    vouching = {"name": HOSTILE, "profile_id": "prof-default", "allowed_names": ["example.com"]}
+    ids["external-keys"] = site.call("POST", "/api/v1/acme/external-account-keys", vouching)["id"]
     for number in range(6):
         name = f"api-{number:02}.bulk.example.com"
         site.call("POST", "/api/v1/certificates", {"common_name": name, "csr_pem": client_csr(name)})

@@ -42,6 +42,8 @@ async def furnished(api: Api) -> dict[str, str]:
     ids = {"agents": agent.id, "enrol": "edge-1", "issuer_id": "iss-local"}
     for word, body in made.items():
         ids[word] = (await api.made(f"/api/v1/{word}", {"name": HOSTILE} | body))["id"]
+    vouching = {"name": HOSTILE, "profile_id": "prof-default", "allowed_names": ["example.com"]}
+    await api.made("/api/v1/acme/external-account-keys", vouching)
     body = {"common_name": "shop.example.com", "name": HOSTILE, "team_id": ids["teams"], "owner_id": ids["owners"]}
     shop = await api.made("/api/v1/certificates", body | {"target_ids": [ids["targets"]]})
     await agent.serve()

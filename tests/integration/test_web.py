@@ -20,6 +20,7 @@ from certctl.pki.keys import generate_private_key
 from certctl.web import overview
 from certctl.web.app import create_web, page_list, with_web
 from certctl.web.guard import PERMISSION
+from certctl.wire.jws import decode
 from integration.api_house import Api, hours, open_api
 from integration.test_approvals import person
 
@@ -445,6 +446,44 @@ async def test_an_edit_of_a_profile_that_wants_two_people_waits_for_the_second(a
     assert (await api.get(f"/api/v1/profiles/{profile['id']}"))["requires_approval"]
     (waits,) = (await api.get("/api/v1/approvals?state=pending"))["data"]
     assert waits["kind"] == "profile_edit"
+
+
+async def test_an_acme_key_is_made_its_secret_shown_once_and_revoked(api, visitor):
+    new = "/external-keys/new"
+    assert "prof-default" in (await visitor.get(new)).text
+    wrong = await visitor.send(new, {"name": "web", "profile_id": "prof-default", "allowed_names": "a b", "days": "30"})
+    assert wrong.status_code == 400
+    assert 'class="err' in wrong.text or "err" in wrong.text
+    said = {"name": "web team", "profile_id": "prof-default", "allowed_names": "corp.example\n10.0.0.0/8", "days": "30"}
+    made = await visitor.send(new, said)
+    assert (made.status_code, made.headers["cache-control"]) == (200, "no-store"), made.text
+    secret = re.search(r'id="cmd-key">([^<]+)<', made.text)[1]
+    assert len(decode(secret, "secret")) == 32
+    (key,) = (await api.get("/api/v1/acme/external-account-keys"))["data"]
+    assert (key["name"], key["allowed_names"], key["reusable"]) == ("web team", ["corp.example", "10.0.0.0/8"], False)
+    assert key["id"] in made.text
+    assert "/acme/profile/prof-default/directory" in made.text
+    for path in ("/external-keys", f"/external-keys/{key['id']}/delete", "/audit"):
+        assert secret not in (await visitor.get(path)).text
+    assert "web team" in (await visitor.get("/external-keys?q=web")).text
+    away = f"/external-keys/{key['id']}/delete"
+    said = {"once": await visitor.once(away), "typed": "another"}
+    assert (await visitor.send(away, said)).status_code == 400
+    answer = await visitor.send(away, said | {"typed": "web team"})
+    assert answer.headers["location"] == "/external-keys?done=external-key-revoked"
+    assert (await api.get("/api/v1/acme/external-account-keys"))["data"][0]["revoked_at"]
+    assert (await visitor.get("/external-keys/nothing/delete")).status_code == 404
+
+
+async def test_who_may_not_give_a_profile_makes_no_acme_key_for_it_in_the_pages_either(api):
+    await api.made("/api/v1/profiles", {"id": "prof-b", "name": "b"})
+    limited = Visitor(api)
+    await limited.sign_in(await api.key("r-cli", profiles=["prof-b"]))
+    said = {"name": "web", "profile_id": "prof-default", "allowed_names": "", "days": ""}
+    answer = await limited.send("/external-keys/new", said)
+    assert answer.status_code in {400, 403}, answer.text
+    assert (await api.get("/api/v1/acme/external-account-keys"))["data"] == []
+    await limited.http.aclose()
 
 
 async def test_a_page_weighs_less_than_it_may_and_asks_no_other_host(api, visitor):

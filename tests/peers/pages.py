@@ -23,6 +23,7 @@ LISTS: Mapping[str, str] = {
     **{word: f"/api/v1/{word}" for word in ("notification-channels", "teams", "owners", "audit", "batches")},
     "health-checks": "/api/v1/health-checks",
     "keys": "/api/v1/auth/keys",
+    "external-keys": "/api/v1/acme/external-account-keys",
     "roles": "/api/v1/auth/roles",
 }
 

@@ -164,6 +164,19 @@ def test_certbot(world, tmp_path):
         "--no-delete-after-revoke",
     )
     assert world.certificates(wild)[0]["status"] == "Revoked"
+    # by renewal information: not yet due, then what it shows was revoked, and it renews of its own accord
+    name = f"ari.web.{ZONE}"
+    world.run(*certbot, "certonly", *http, "-d", name, "--required-profile", SHORT)
+    live = tmp_path / "config" / "live" / name / "fullchain.pem"
+    first = x509.load_pem_x509_certificates(live.read_bytes())[0]
+    assert first.not_valid_after_utc - first.not_valid_before_utc <= timedelta(days=2, hours=1)
+    renew = [*certbot, "renew", "--cert-name", name, "--no-random-sleep-on-renew"]
+    world.run(*renew)
+    assert x509.load_pem_x509_certificates(live.read_bytes())[0] == first
+    (found,) = world.certificates(name)
+    world.server.did("POST", f"/api/v1/certificates/{found['id']}/revoke", {"reason": "superseded"}, world.key)
+    world.run(*renew)
+    assert x509.load_pem_x509_certificates(live.read_bytes())[0] != first
     world.run(*certbot, "update_account", "-m", "new@example.com")
     world.run(*certbot, "unregister")
 
@@ -304,7 +317,11 @@ def test_the_acme_library(world, monkeypatch):
     net.account = registered
     name, key = f"library.web.{ZONE}", rsa.generate_private_key(public_exponent=65537, key_size=2048)
     csr = csr_pem(build_csr(key, name, parse_names([name]))).encode()
-    order = library.new_order(csr)
+    assert directory.meta.profiles == {PROFILE: "web", SHORT: "two days"}
+    with pytest.raises(messages.Error) as unknown:
+        library.new_order(csr, profile="nothing")
+    assert unknown.value.code == "invalidProfile"
+    order = library.new_order(csr, profile=SHORT)
     with Web(port=world.http_port) as web:
         for proof in order.authorizations:
             way = next(each for each in proof.body.challenges if isinstance(each.chall, challenges.HTTP01))
@@ -316,6 +333,7 @@ def test_the_acme_library(world, monkeypatch):
         done = library.finalize_order(order, deadline, fetch_alternative_chains=True)
     chain = x509.load_pem_x509_certificates(done.fullchain_pem.encode())
     assert chain[0].public_key() == key.public_key()
+    assert chain[0].not_valid_after_utc - chain[0].not_valid_before_utc <= timedelta(days=2, hours=1)
     (longer,) = done.alternative_fullchains_pem
     assert len(x509.load_pem_x509_certificates(longer.encode())) == len(chain) + 1
     moment, _ = library.renewal_time(done.fullchain_pem.encode())

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from datetime import datetime, timedelta
+from unittest import mock
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from certctl.connectors.base.issuer import Pending
+from certctl.connectors.issuers.local import LocalIssuer
+from certctl.lifecycle import flow
+from certctl.protocols.acme import finalizing
 from certctl.protocols.acme.sweeping import sweep
+from certctl.wire.acme import CertificateId
 from certctl.wire.jws import encode
 from protocol.acme_house import BASE, csr_for, jwk_of, new_key, open_acme, problem, sign
 
@@ -198,6 +206,164 @@ async def test_renewal_is_a_version_of_the_same_certificate_and_replaces_once(ho
     moved = (await house.http.get(f"{BASE}/renewal-info/{name}")).json()["suggestedWindow"]
     assert datetime.fromisoformat(moved["end"]) <= house.api.clock.now(), "its window lies behind it: renew at once"
     assert first["certificate"] != second["certificate"]
+
+
+async def test_what_clients_say_beyond_the_rules_is_ignored_and_not_shown(house):
+    client = house.client()
+    said = {"status": "deactivated", "orders": "https://evil.example", "onlyReturnExisting": False, "surprise": [1]}
+    made = await client.register(await house.eab(), **said)
+    assert made.status_code == 201
+    shown = {"status": "valid", "contact": [], "orders": f"{client.kid}/orders", "termsOfServiceAgreed": True}
+    assert made.json() == shown
+    changes = {"status": "revoked", "orders": "https://evil.example", "termsOfServiceAgreed": False, "surprise": {}}
+    for change in (changes, {"status": "valid"}, {"status": "expired"}, {}):
+        answer = await client.post(client.kid, change)
+        assert (answer.status_code, answer.json()) == (200, shown), change
+    absent = await house.client().post("new-account", {"onlyReturnExisting": True}, by_key=True)
+    assert (absent.status_code, problem(absent)) == (400, "accountDoesNotExist")
+
+
+async def test_terms_of_service_are_agreed_to_first(tmp_path):
+    terms = "https://certctl.test/terms"
+    async with open_acme(tmp_path / "data", terms_of_service=terms) as house:
+        assert (await house.http.get(f"{BASE}/directory")).json()["meta"]["termsOfService"] == terms
+        refused = await house.client().register(await house.eab(), termsOfServiceAgreed=False)
+        assert problem(refused) == "userActionRequired"
+        assert f'<{terms}>;rel="terms-of-service"' in refused.headers["link"]
+        assert (await house.client().register(await house.eab())).status_code == 201
+
+
+async def test_what_is_not_offered_is_not_in_the_directory_and_not_there(house):
+    told = (await house.http.get(f"{BASE}/directory")).json()
+    assert set(told) == {"newNonce", "newAccount", "newOrder", "revokeCert", "keyChange", "renewalInfo", "meta"}
+    client = await house.known()
+    identifier = {"identifier": {"type": "dns", "value": "a.example"}}
+    for path in ("new-authz", "newAuthz"):
+        answer = await client.post(path, identifier)
+        assert (answer.status_code, problem(answer)) == (404, "malformed")
+
+
+async def test_tokens_cannot_be_guessed(house):
+    client, tokens = await house.known(), set()
+    for name in "abcdef":
+        proof = (await client.post((await client.order(f"{name}.example")).json()["authorizations"][0])).json()
+        tokens |= {way["token"] for way in proof["challenges"]}
+    assert len(tokens) == 6
+    # RFC 8555 8.3: base64url, at least 128 bits
+    assert all(re.fullmatch("[A-Za-z0-9_-]{22,}", token) for token in tokens)
+
+
+async def test_whoever_controls_every_name_of_a_certificate_may_revoke_it(house):
+    client, other = await house.known(), await house.known()
+    _, pem = await client.issued("a.example", "*.b.example")
+    der = encode(x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER))
+    for names in (["a.example"], ["a.example", "b.example"]):
+        assert (await other.order(*names)).status_code == 201
+        refused = await other.post("revoke-cert", {"certificate": der})
+        assert (refused.status_code, problem(refused)) == (403, "unauthorized"), names
+    assert (await other.order("*.b.example")).status_code == 201
+    assert (await other.post("revoke-cert", {"certificate": der})).status_code == 200
+
+
+async def test_when_a_ca_is_revoked_all_that_it_signed_comes_back_soon_and_not_at_once(tmp_path):
+    said = "https://status.example/why"
+    async with open_acme(tmp_path / "data", ari_explanation_url=said) as house:
+        client = await house.known()
+        leaves = [
+            x509.load_pem_x509_certificate((await client.issued(f"{name}.example"))[1].encode()) for name in "abc"
+        ]
+        addresses = [f"{BASE}/renewal-info/{certificate_id(leaf)}" for leaf in leaves]
+        before = [(await house.http.get(each)).json() for each in addresses]
+        assert all("explanationURL" not in each for each in before)
+        (found,) = (await house.api.get("/api/v1/certificates?q=a.example"))["data"]
+        (version,) = (await house.api.get(f"/api/v1/certificates/{found['id']}/versions"))["data"]
+        body = {"name": "Second", "subject": {"common_name": "Second CA"}}
+        await house.api.made("/api/v1/issuers/iss-local/intermediates", body)
+        told = {"reason": "cACompromise", "confirm": True}
+        ca_id, now = version["ca_certificate_id"], house.api.clock.now()
+        assert (await house.api.call("POST", f"/api/v1/intermediates/{ca_id}/revoke", told)).is_success
+        after = [(await house.http.get(each)).json() for each in addresses]
+        assert {each["explanationURL"] for each in after} == {said}
+        windows = [
+            [datetime.fromisoformat(each["suggestedWindow"][word]) for word in ("start", "end")] for each in after
+        ]
+        # times are told in whole seconds
+        assert all(now - timedelta(seconds=1) <= start < end <= now + timedelta(hours=2) for start, end in windows)
+        assert len({start for start, _ in windows}) == len(leaves), "each has a place of its own"
+        # what replaces one is by the CA that issues now, and renewed when its time comes
+        _, pem = await client.issued("a.example", replaces=certificate_id(leaves[0]))
+        fresh = x509.load_pem_x509_certificate(pem.encode())
+        assert fresh.issuer != leaves[0].issuer
+        shown = (await house.http.get(f"{BASE}/renewal-info/{certificate_id(fresh)}")).json()
+        assert datetime.fromisoformat(shown["suggestedWindow"]["start"]) > now + timedelta(days=1)
+        assert "explanationURL" not in shown
+
+
+def certificate_id(leaf: x509.Certificate) -> str:
+    aki = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    return str(CertificateId(aki, leaf.serial_number))
+
+
+async def test_a_slow_ca_behind_a_profile_makes_an_order_processing_and_then_valid(house):
+    client = await house.known()
+    order = await client.order("slow.example")
+    signs, asked = LocalIssuer.submit, []
+
+    async def submit(issuer, wanted):
+        asked.append(wanted.order_id)
+        return Pending(reference="later", retry_after=timedelta(minutes=10))
+
+    async def collect(issuer, reference, wanted):
+        asked.append(reference)
+        return await signs(issuer, wanted)
+
+    with mock.patch.object(LocalIssuer, "submit", submit), mock.patch.object(LocalIssuer, "collect", collect):
+        waiting = await client.post(order.json()["finalize"], {"csr": csr_for(["slow.example"])})
+        assert (waiting.status_code, waiting.json()["status"]) == (200, "processing")
+        assert int(waiting.headers["retry-after"]) > 0
+        ctx = house.api.house.ctx
+        (found,) = (await house.api.get("/api/v1/certificates?q=slow.example"))["data"]
+        (job,) = (await house.api.get(f"/api/v1/jobs?certificate_id={found['id']}"))["data"]
+        await flow.drive(ctx, job["id"])
+        again = await client.post(order.headers["location"])
+        assert (again.json()["status"], len(asked)) == ("processing", 1), "it is not asked before its time"
+        assert int(again.headers["retry-after"]) > 0
+        house.api.clock.moment += timedelta(minutes=11)
+        client.nonce = ""
+        await flow.drive(ctx, job["id"])
+    done = (await client.post(order.headers["location"])).json()
+    assert (done["status"], asked[1:]) == ("valid", ["later"])
+    chain = await client.post(done["certificate"])
+    assert x509.load_pem_x509_certificate(chain.content).not_valid_after_utc > house.api.clock.now()
+
+
+async def test_finalize_answers_when_its_time_is_up_and_the_ca_is_not_cut_off(house):
+    client = await house.known()
+    order = await client.order("slow.example")
+    signs, go_on, asked = LocalIssuer.submit, asyncio.Event(), []
+
+    async def submit(issuer, wanted):
+        asked.append(wanted.order_id)
+        await go_on.wait()
+        return await signs(issuer, wanted)
+
+    with mock.patch.object(LocalIssuer, "submit", submit):
+        with mock.patch.object(finalizing, "BUDGET", timedelta(milliseconds=300)):
+            waiting = await client.post(order.json()["finalize"], {"csr": csr_for(["slow.example"])})
+        assert (waiting.status_code, waiting.json()["status"]) == (200, "processing")
+        assert int(waiting.headers["retry-after"]) > 0
+        again = await client.post(order.json()["finalize"], {"csr": csr_for(["slow.example"])})
+        assert problem(again) == "orderNotReady"
+        go_on.set()
+        ctx = house.api.house.ctx
+        (found,) = (await house.api.get("/api/v1/certificates?q=slow.example"))["data"]
+        (job,) = (await house.api.get(f"/api/v1/jobs?certificate_id={found['id']}"))["data"]
+        async with asyncio.timeout(60):
+            while (await client.post(order.headers["location"])).json()["status"] != "valid":
+                await flow.drive(ctx, job["id"])
+                await asyncio.sleep(0.02)
+    assert len(asked) == 1
+    assert (await house.api.get(f"/api/v1/certificates/{found['id']}/versions"))["total"] == 1
 
 
 async def test_a_certificate_s_own_key_revokes_it_and_no_other_does(house):

@@ -7,6 +7,8 @@ import json
 import os
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from certctl.core.errors import CertctlError
 from certctl.wire import acme as wire
 from certctl.wire import jws
+from certctl.wire.acme import CertificateId
 from certctl.wire.jws import encode
 from protocol.acme_house import BASE, csr_for, jwk_of, new_key, open_acme, problem, sign
 
@@ -210,7 +213,26 @@ async def test_accounts_do_not_reach_into_one_another(house):
     for url in (one.kid, f"{one.kid}/orders"):
         assert problem(await two.post(url)) == "unauthorized"
     assert problem(await two.post(one.kid, {"status": "deactivated"})) == "unauthorized"
+    # what is of one profile is not there in another's directory, whoever asks, either way
+    _, pem = await one.issued("c.example")
+    leaf = x509.load_pem_x509_certificate(pem.encode())
+    der = encode(leaf.public_bytes(serialization.Encoding.DER))
+    aki = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    name = str(CertificateId(aki, leaf.serial_number))
     other = BASE.replace("prof-default", "prof-b")
+    there = house.client(base=other)
+    assert (await there.register(await house.eab(profile_id="prof-b"))).status_code == 201
+    elsewhere = (await there.order("b.example")).headers["location"]
+    for url in (made.headers["location"], order["authorizations"][0], order["finalize"]):
+        assert (await there.post(url.replace(BASE, other), {"csr": csr_for(["a.example"])})).status_code in {400, 404}
+        assert (await there.post(url.replace(BASE, other))).status_code in {400, 404}
+        # and with its own account at the other's addresses it is nobody
+        assert problem(await there.post(url)) == "accountDoesNotExist"
+    assert problem(await one.post(elsewhere)) == "accountDoesNotExist"
+    assert (await one.post(elsewhere.replace(other, BASE))).status_code == 404
+    assert (await there.post("revoke-cert", {"certificate": der})).status_code == 404
+    assert (await house.http.get(f"{other}/renewal-info/{name}")).status_code == 404
+    assert problem(await there.order("c.example", replaces=name)) == "malformed"
     one.base, one.kid = other, one.kid.replace(BASE, other)
     assert problem(await one.order("a.example")) == "accountDoesNotExist"
 

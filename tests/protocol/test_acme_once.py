@@ -71,6 +71,7 @@ def acme_replicas(tmp_path, postgres_server):
     environ = {
         "CERTCTL_ACME_SERVER_ENABLED": "true",
         "CERTCTL_ACME_SERVER_RATE_LIMIT_CONCURRENT_ORDERS": "0",
+        "CERTCTL_ACME_SERVER_RATE_LIMIT_ORDERS_PER_HOUR": str(ORDERS + 1),
         "CERTCTL_STEP_LEASE": "2s",
         # everybody lives at one address here, and a fast machine calls more often than it may
         "CERTCTL_RATE_LIMIT_ENABLED": "false",
@@ -114,6 +115,11 @@ async def test_replicas_die_while_they_finalize_and_nothing_is_issued_twice_or_l
             one.start()
             first = await stack.enter_async_context(speaking(one, second))
             await _after(one, first, second)
+            # so many an hour wherever they were made: one of them at the first, the others at the second
+            for client in (first, second):
+                full = await client.order("more.example")
+                assert (full.status_code, problem(full)) == (429, "rateLimited")
+                assert int(full.headers["retry-after"]) > 0
         of_acme = (
             "FROM managed_certificates c JOIN certificate_versions v ON v.certificate_id = c.id WHERE c.source = 'ACME'"
         )

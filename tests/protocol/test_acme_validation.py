@@ -20,6 +20,7 @@ from certctl.wire.jws import decode, encode, read_jwk
 from peers.bind import ZONE, Bind, bind
 from peers.ports import free_port
 from peers.responders import Web, challenge_certificate, tls_server
+from peers.wavering import wavering
 from protocol.acme_house import Client, csr_for, jwk_of, open_acme, problem
 
 PATIENCE = 60
@@ -223,6 +224,28 @@ async def test_private_addresses_are_not_dialled_unless_they_are_allowed(tmp_pat
             await client.post(way["url"], {})
             assert await refused(house, client, url) == "connection"
         assert web.asked == []
+
+
+async def test_an_answer_of_dns_that_changes_leads_nowhere_else(tmp_path, names, web):
+    # the same port elsewhere: where a name leads that is resolved once more after it was judged
+    with Web("127.0.0.2", web.port) as elsewhere:
+        async with wavering("127.0.0.1", "127.0.0.2") as dns:
+            chosen = {"http_port": web.port, "resolver": dns.resolver, "allowed_networks": ("127.0.0.1/32",)}
+            async with validating(tmp_path / "a", names, **chosen) as (house, client):
+                _, url, way, content = await challenge(client, "turns.example", "http-01")
+                web.pages[f"/.well-known/acme-challenge/{way['token']}"] = content.encode()
+                await client.post(way["url"], {})
+                assert (await decided(house, client, url))["status"] == "valid"
+                assert dns.asked == ["turns.example"], "it was resolved once, and that address was dialled"
+        async with wavering("127.0.0.2") as dns:
+            chosen["resolver"] = dns.resolver
+            async with validating(tmp_path / "b", names, **chosen) as (house, client):
+                _, url, way, content = await challenge(client, "inside.example", "http-01")
+                elsewhere.pages[f"/.well-known/acme-challenge/{way['token']}"] = content.encode()
+                await client.post(way["url"], {})
+                assert await refused(house, client, url) == "connection"
+                assert len(dns.asked) == MOST_ATTEMPTS
+        assert elsewhere.asked == []
 
 
 async def test_caa_records_are_kept(tmp_path, names):

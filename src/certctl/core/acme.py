@@ -201,6 +201,7 @@ class AcmeRules(Struct, frozen=True, kw_only=True):
     caa_identities: tuple[str, ...] = ()
     ari_enabled: bool = True
     ari_poll_interval: timedelta = timedelta(hours=6)
+    ari_explanation_url: str = ""
     orders_per_hour: int = 100
     concurrent_orders: int = 5
     key_changes_per_hour: int = 5

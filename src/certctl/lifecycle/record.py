@@ -70,7 +70,7 @@ async def _record(tx: Tx, ctx: Context, step: Step, job: Job, order: OrderRecord
     ):
         await certificates.change_certificate(tx, ctx.scope, job.certificate_id, now, **changes)
     refreshed = await standing.refresh(tx, ctx, job.certificate_id)
-    targets = await handoff.holder_targets(tx, ctx, refreshed.certificate, job.holder_id)
+    targets = [target for target in refreshed.targets if target.agent_id == job.holder_id]
     await handoff.deploy_to(
         tx,
         ctx,

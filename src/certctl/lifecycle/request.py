@@ -84,7 +84,8 @@ async def create_in(
     if not written:
         # nobody to issue to yet, but what could never be issued is refused now rather than later
         await _judge(tx, ctx, certificate, actor, "")
-    return (await standing.refresh(tx, ctx, certificate.id)).certificate, written
+    before = None if wanted.target_ids else await standing.of_new(tx, ctx, certificate)
+    return (await standing.refresh(tx, ctx, certificate.id, before)).certificate, written
 
 
 async def judge(tx: Tx, ctx: Context, scope: Scope, actor: Actor, wanted: NewCertificate) -> None:

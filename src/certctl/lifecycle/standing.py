@@ -55,6 +55,7 @@ class Standing(Struct, frozen=True):
     holders: tuple[str, ...]
     unserved: tuple[Unserved, ...]
     suggested: Mapping[str, SuggestionRecord]
+    targets: tuple[TargetRecord, ...] = ()
 
     def holder_is_busy(self, holder_id: str) -> bool:
         """Whether an issuing job of this key holder is under way."""
@@ -94,6 +95,20 @@ async def load(tx: Tx, ctx: Context, certificate: Certificate) -> Standing:
         holders=tuple(holders),
         unserved=await _unserved(tx, ctx, targets, current),
         suggested=await _suggested(tx, ctx, current),
+        targets=tuple(targets),
+    )
+
+
+async def of_new(tx: Tx, ctx: Context, certificate: Certificate) -> Standing:
+    """The standing of a certificate that this transaction has just written, with no target."""
+    return Standing(
+        certificate=certificate,
+        policy=await _policy(tx, ctx, certificate),
+        current={},
+        live=(),
+        holders=(),
+        unserved=(),
+        suggested={},
     )
 
 
@@ -149,6 +164,8 @@ def _watching(certificate: Certificate) -> RenewalPolicy:
 async def _unserved(
     tx: Tx, ctx: Context, targets: Sequence[TargetRecord], current: Mapping[str, Version]
 ) -> tuple[Unserved, ...]:
+    if not targets or not current:
+        return ()
     done = await deployments.deployments_of_versions(tx, ctx.scope, [version.id for version in current.values()])
     found: list[Unserved] = []
     for target in targets:
@@ -215,7 +232,7 @@ def _first_issue_again_at(certificate: Certificate) -> datetime:
 async def refresh(tx: Tx, ctx: Context, certificate_id: str, before: Standing | None = None) -> Standing:
     """Recompute and write what the row says; returns the standing it was computed from.
 
-    `before` is what this transaction loaded under the row's lock, when it has written nothing but jobs since.
+    `before` is what this transaction loaded under the row's lock, or wrote, when it has written nothing but jobs since.
     """
     now = ctx.now()
     if before is None:

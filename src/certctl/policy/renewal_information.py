@@ -1,7 +1,8 @@
 """When a certificate's holder had better renew it (RFC 9773 4.2), for those who renew by themselves. Pure.
 
 A window of a twelfth of its life, ending a sixth of it before its end at the latest, and each certificate has its own
-place in it, so that a fleet issued at once does not come back at once. One that was revoked has its window behind it.
+place in it, so that a fleet issued at once does not come back at once. One that was revoked has its window behind it;
+where a CA above was, all below it are to be issued anew, and each has a place of its own soon after.
 """
 
 from __future__ import annotations
@@ -23,6 +24,12 @@ class Window(Struct, frozen=True):
 
     start: datetime
     end: datetime
+
+
+def replacement_window(seed: str, since: datetime, spread: timedelta) -> Window:
+    """The window of one certificate of many that are to be replaced: it begins within `spread`, and is as long."""
+    start = since + spread * fraction_of(seed)
+    return Window(start, start + spread)
 
 
 def suggested_window(seed: str, not_before: datetime, not_after: datetime, revoked_at: datetime | None) -> Window:

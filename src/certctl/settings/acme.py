@@ -64,6 +64,10 @@ ACME: dict[str, dict[str, Variable]] = {
         "acme_ari_poll_interval": duration(
             "CERTCTL_ACME_SERVER_ARI_POLL_INTERVAL", "how often clients ask for it", "6h", shortest="1m"
         ),
+        "acme_ari_explanation_url": text(
+            "CERTCTL_ACME_SERVER_ARI_EXPLANATION_URL",
+            "where people read why a certificate is to be replaced early; told when one was revoked, or a CA above it",
+        ),
         "acme_orders_per_hour": _limit("CERTCTL_ACME_SERVER_RATE_LIMIT_ORDERS_PER_HOUR", "orders of an account", 100),
         "acme_concurrent_orders": _limit(
             "CERTCTL_ACME_SERVER_RATE_LIMIT_CONCURRENT_ORDERS", "orders of an account that have not ended", 5

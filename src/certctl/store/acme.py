@@ -37,7 +37,7 @@ from certctl.store.schema import acme_challenges as challenges
 from certctl.store.schema import acme_external_keys as external_keys
 from certctl.store.schema import acme_orders as orders
 from certctl.store.schema import acme_spent_nonces as spent_nonces
-from certctl.store.tx import Tx
+from certctl.store.tx import Database, Tx
 
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
 
@@ -57,11 +57,13 @@ def _of(table: sa.Table, scope: Scope) -> sa.ColumnElement[bool]:
     return mine
 
 
-async def spend_nonce(tx: Tx, scope: Scope, nonce: str, expires_at: datetime) -> bool:
-    """Spend a nonce; False when it was spent before, by whichever replica."""
+async def spend_nonce(database: Database, scope: Scope, nonce: str, expires_at: datetime) -> bool:
+    """Spend a nonce, in a transaction of its own; False when it was spent before, by whichever replica."""
     row = {"tenant_id": scope.tenant_id, "nonce": nonce, "expires_at": expires_at}
-    inserted = await tx.execute(tx.insert(spent_nonces).values(row).on_conflict_do_nothing())
-    return inserted.rowcount == 1
+    spent = await database.write_alone(
+        "acme.enter", lambda tx: tx.insert(spent_nonces).values(row).on_conflict_do_nothing()
+    )
+    return spent == 1
 
 
 async def insert(tx: Tx, scope: Scope, *records: msgspec.Struct) -> None:

@@ -119,6 +119,11 @@ async def as_first_seen(tx: Tx, scope: Scope, kind: type[RecordT], record_id: st
     return found
 
 
+def saw(tx: Tx, scope: Scope, record: msgspec.Struct, record_id: str) -> None:
+    """What the caller read a moment ago is what this transaction goes by (`as_first_seen`)."""
+    tx.first_seen[scope, type(record), record_id] = record
+
+
 async def find(tx: Tx, scope: Scope, kind: type[RecordT], **equal: Any) -> RecordT | None:
     """The first record whose columns equal these values, or None."""
     table, _ = TABLES[kind]

@@ -200,6 +200,21 @@ class Database:
         if tx.wakes:
             self.on_wake(frozenset(tx.wakes))
 
+    async def write_alone(self, name: str, statement: Callable[[Tx], sa.Executable]) -> int:
+        """One statement that is a transaction called `name` by itself: nothing to begin, nothing to commit, two round
+        trips fewer. For what needs no event and nobody is woken for. Returns how many rows it wrote.
+        """
+        if self._writer is not None:
+            async with self.begin(name) as tx:
+                return int((await tx.execute(statement(tx))).rowcount)
+        with database_errors():
+            async with self.engine.connect() as connection:
+                alone = await connection.execution_options(isolation_level="AUTOCOMMIT")
+                points.reach(f"commit.{name}.before")
+                written = int((await alone.execute(statement(Tx(alone, self.dialect)))).rowcount)
+        points.reach(f"commit.{name}.after")
+        return written
+
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[Tx]:
         """A reading block: each statement sees what is committed; nothing may be written."""

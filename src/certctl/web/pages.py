@@ -171,6 +171,7 @@ DONE: dict[str, Any] = {
         "It waits for another person: the change is made once it is approved. Until then it is as before."
     ),
     "same": lambda: _("Nothing was changed: it stands there as you sent it."),
+    "external-key-revoked": lambda: _("Revoked. No account is made with it from now on."),
     "key-revoked": lambda: _("Revoked. Whoever calls with it is refused from now on."),
     "ca-made": lambda: _("Made. It stands in the tree below."),
     "orders-resumed": lambda: _("Resumed: the CA is asked again."),

@@ -179,9 +179,8 @@ async def show_or_change(asked: Asked, account_id: str) -> Reply:
     wanted = wire.read(asked.payload, AccountUpdate)
     ctx, now = asked.house.state.ctx, asked.house.state.ctx.now()
     async with ctx.database.begin("acme.account") as tx:
-        if wanted.status is not msgspec.UNSET and wanted.status != AccountStatus.VALID:
-            if wanted.status != AccountStatus.DEACTIVATED:
-                raise Malformed("the status of an account can only be changed to deactivated")
+        # RFC 8555 7.3.2: any other status that is sent is ignored, as are fields that are not known
+        if wanted.status == AccountStatus.DEACTIVATED:
             await acme.move(tx, ctx.scope, AcmeAccount, account.id, AccountStatus.DEACTIVATED, updated_at=now)
             gone = AcmeRefusal(ProblemType.UNAUTHORIZED, "its account was deactivated").document()
             await acme.cancel_orders(tx, ctx.scope, account.id, gone, now)

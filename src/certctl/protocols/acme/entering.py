@@ -1,7 +1,7 @@
 """Who asks (RFC 8555 6): the JWS is read, its key found, its signature judged, its address and nonce checked.
 
-In this order: form, address, key, signature, and last the nonce, so that nobody spends another's. Account and profile
-are read, and the nonce is spent, in one transaction.
+In this order: form, address, key, signature, and last the nonce, so that nobody spends another's. Spending it is one
+statement and its own transaction: of many that bring the same nonce, on whichever replicas, one is let in.
 """
 
 from __future__ import annotations
@@ -97,15 +97,15 @@ async def enter(house: House, scope: HttpScope, place: Place, body: bytes, *, by
     visit = Visit(house.state, address_of(scope))
     await visit.count()
     ctx = house.state.ctx
-    async with ctx.database.begin("acme.enter") as tx:
+    async with ctx.database.read() as tx:
         profile = await profile_of(tx, house, place)
         account, jwk = await _sender(tx, house, place, message)
-        if not jws.verify(message, jwk):
-            raise AcmeRefusal(ProblemType.UNAUTHORIZED, "the signature does not verify with this key", status=401)
-        await _spend(tx, house, message)
-        if account is not None and account.status != AccountStatus.VALID:
-            # RFC 8555 7.3.6
-            raise AcmeRefusal(ProblemType.UNAUTHORIZED, f"this account is {account.status}", status=401)
+    if not jws.verify(message, jwk):
+        raise AcmeRefusal(ProblemType.UNAUTHORIZED, "the signature does not verify with this key", status=401)
+    await _spend(house, message)
+    if account is not None and account.status != AccountStatus.VALID:
+        # RFC 8555 7.3.6
+        raise AcmeRefusal(ProblemType.UNAUTHORIZED, f"this account is {account.status}", status=401)
     if account is not None:
         visit.forget()
         limits = house.state.rules.limits
@@ -159,12 +159,12 @@ def stored_key(account: AcmeAccount) -> Jwk:
     return jws.read_jwk(msgspec.json.decode(account.jwk))
 
 
-async def _spend(tx: Tx, house: House, message: Jws) -> None:
+async def _spend(house: House, message: Jws) -> None:
     ctx, nonce = house.state.ctx, message.header.get("nonce")
     if not isinstance(nonce, str):
         raise AcmeRefusal(ProblemType.BAD_NONCE, "the protected header has no nonce")
     until = house.nonces.until(nonce, ctx.now())
-    if until is None or not await acme.spend_nonce(tx, ctx.scope, nonce, until):
+    if until is None or not await acme.spend_nonce(ctx.database, ctx.scope, nonce, until):
         raise AcmeRefusal(ProblemType.BAD_NONCE, "this nonce was used, has lapsed or is not ours; take the fresh one")
 
 

@@ -7,6 +7,8 @@ process that dies leaves either nothing or an order that is being processed, who
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 import msgspec
@@ -45,6 +47,8 @@ from certctl.wire.problem import AcmeRefusal, ProblemType, Subproblem
 log = get_logger(__name__)
 
 BUDGET = timedelta(seconds=2)
+# what is still being driven when its client has its answer: kept here, or nobody would hold on to it
+_DRIVING: set[asyncio.Task[None]] = set()
 
 
 async def finalize(asked: Asked, order_id: str) -> Reply:
@@ -52,12 +56,23 @@ async def finalize(asked: Asked, order_id: str) -> Reply:
     ctx = flow.driving(asked.house.state.ctx)
     order = await settled(ctx, await own_order(asked, order_id), asked.actor)
     _check_ready(order)
-    order = await _submit(asked, ctx, order, _read(asked, order))
+    order, proofs = await _submit(asked, ctx, order, _read(asked, order))
+    driving = asyncio.create_task(_drive(ctx, order.job_id), name=f"acme-drive-{order.job_id}")
+    _DRIVING.add(driving)
+    driving.add_done_callback(_DRIVING.discard)
+    # a CA that takes its time is not cut off: the order reads `processing`, and its answer is stored when it comes
+    await asyncio.wait({driving}, timeout=BUDGET.total_seconds())
+    return await shown(asked, order, proofs)
+
+
+async def _drive(ctx: Context, job_id: str) -> None:
     try:
-        await flow.drive(ctx, order.job_id, BUDGET)
+        await flow.drive(ctx, job_id, BUDGET)
     except CertctlError as error:
-        log.warning("acme_job_not_driven", job_id=order.job_id, error=error)
-    return await shown(asked, order)
+        log.warning("acme_job_not_driven", job_id=job_id, error=error)
+    except Exception:
+        # nobody may be waiting for it any more; whoever claims its step goes on
+        log.exception("acme_job_not_driven", job_id=job_id)
 
 
 def _check_ready(order: AcmeOrder | None) -> None:
@@ -90,14 +105,17 @@ def _difference(named: set[Name], asked_for: set[Name]) -> str:
     return f"the CSR must name exactly what was ordered: {'; '.join(told)}"[:1000]
 
 
-async def _submit(asked: Asked, ctx: Context, order: AcmeOrder, csr: CsrFacts) -> AcmeOrder:
+async def _submit(
+    asked: Asked, ctx: Context, order: AcmeOrder, csr: CsrFacts
+) -> tuple[AcmeOrder, Sequence[AcmeAuthorization]]:
     lost: AcmeRefusal | None = None
     async with ctx.database.begin("acme.finalize") as tx:
         held = await acme.get(tx, ctx.scope, AcmeOrder, order.id, lock=True)
         _check_ready(held)
         if held is None:
             raise AssertionError("an order that is ready is there")
-        lost = await _unauthorized(tx, asked, held)
+        proofs = await acme.authorizations_of(tx, ctx.scope, order.id)
+        lost = await _unauthorized(tx, asked, held, proofs)
         if lost is not None:
             await fail(tx, ctx, held.id, lost, asked.actor)
         else:
@@ -105,13 +123,14 @@ async def _submit(asked: Asked, ctx: Context, order: AcmeOrder, csr: CsrFacts) -
             held = await _write(tx, asked, ctx, held, csr, external)
     if lost is not None:
         raise lost
-    return held
+    return held, proofs
 
 
-async def _unauthorized(tx: Tx, asked: Asked, order: AcmeOrder) -> AcmeRefusal | None:
+async def _unauthorized(
+    tx: Tx, asked: Asked, order: AcmeOrder, proofs: Sequence[AcmeAuthorization]
+) -> AcmeRefusal | None:
     """Why the order can no longer be finalized: an authorization that was given up or has lapsed."""
     ctx = asked.house.state.ctx
-    proofs = await acme.authorizations_of(tx, ctx.scope, order.id)
     if not all(_holds(proof, asked) for proof in proofs) or len(proofs) != len(order.names):
         return AcmeRefusal(ProblemType.UNAUTHORIZED, "an authorization of this order is no longer valid")
     if trusts(asked):

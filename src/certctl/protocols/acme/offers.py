@@ -27,6 +27,7 @@ async def told(tx: Tx, house: House, own: Profile) -> dict[str, str]:
 async def chosen(tx: Tx, asked: Asked, name: str | None) -> Profile:
     """The profile that an order names; the directory's own when it names none. invalidProfile for any other."""
     if name is None or name == asked.profile.id:
+        catalogue.saw(tx, asked.house.state.ctx.scope, asked.profile, asked.profile.id)
         return asked.profile
     if name in asked.profile.acme_profiles:
         found = await catalogue.find(tx, asked.house.state.ctx.scope, Profile, id=name)

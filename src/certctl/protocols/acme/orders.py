@@ -275,12 +275,13 @@ async def show(asked: Asked, order_id: str) -> Reply:
     return await shown(asked, await own_order(asked, order_id))
 
 
-async def shown(asked: Asked, order: AcmeOrder) -> Reply:
-    """The reply that shows an order as it stands by now."""
+async def shown(asked: Asked, order: AcmeOrder, proofs: Sequence[AcmeAuthorization] | None = None) -> Reply:
+    """The reply that shows an order as it stands by now; `proofs` are its authorizations, where they were just read."""
     ctx = asked.house.state.ctx
     order = await settled(ctx, order, asked.actor)
-    async with ctx.database.read() as tx:
-        proofs = await acme.authorizations_of(tx, ctx.scope, order.id)
+    if proofs is None:
+        async with ctx.database.read() as tx:
+            proofs = await acme.authorizations_of(tx, ctx.scope, order.id)
     wait = RETRY if order.status == OrderState.PROCESSING else None
     address = asked.place.at("order", order.id)
     return json_reply(document(asked, order, proofs), location=address, retry_after=wait)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
 from certctl.core.certificate import Version
 from certctl.core.names import Name
 from certctl.lifecycle.context import Context
 from certctl.pki.certs import read_certificate
 from certctl.pki.fingerprints import serial_hex
-from certctl.policy.renewal_information import suggested_window
+from certctl.policy.renewal_information import replacement_window, suggested_window
 from certctl.protocols.acme import naming
 from certctl.protocols.acme.entering import Asked, House
 from certctl.protocols.acme.exchange import Place, Reply, json_reply
-from certctl.store import acme
+from certctl.store import acme, authority
 from certctl.store.tx import Tx
 from certctl.wire.acme import CertificateId, read_certificate_id, show_time
 from certctl.wire.problem import AcmeRefusal, ProblemType
+
+# over how long all that a revoked CA has signed come back
+_SPREAD = timedelta(hours=1)
 
 
 async def show(house: House, place: Place, text: str) -> Reply:
@@ -30,9 +35,26 @@ async def show(house: House, place: Place, text: str) -> Reply:
         if found is None or order is None or order.profile_id != place.profile_id:
             raise AcmeRefusal(ProblemType.MALFORMED, "no certificate of that name was ordered here", status=404)
         revoked = await acme.revoked_at(tx, ctx.scope, found.id)
-    window = suggested_window(found.serial_number, found.not_before, found.not_after, revoked)
-    told = {"suggestedWindow": {"start": show_time(window.start), "end": show_time(window.end)}}
+        lost = await _ca_revoked_at(tx, ctx, found) if revoked is None else None
+    if lost is not None:
+        window = replacement_window(found.serial_number, lost, _SPREAD)
+    else:
+        window = suggested_window(found.serial_number, found.not_before, found.not_after, revoked)
+    told: dict[str, Any] = {"suggestedWindow": {"start": show_time(window.start), "end": show_time(window.end)}}
+    if house.rules.ari_explanation_url and (revoked or lost):
+        told["explanationURL"] = house.rules.ari_explanation_url
     return json_reply(told, retry_after=house.rules.ari_poll_interval)
+
+
+async def _ca_revoked_at(tx: Tx, ctx: Context, version: Version) -> datetime | None:
+    """When a CA of ours above a version was revoked, the first of them: all below it have to be issued anew."""
+    if not version.ca_certificate_id:
+        return None
+    revoked = await authority.ca_revocations(tx, ctx.scope, version.issuer_id)
+    if not revoked:
+        return None
+    above = await authority.lineage(tx, ctx.scope, version.ca_certificate_id)
+    return min((revoked[ca.id].revoked_at for ca in above if ca.id in revoked), default=None)
 
 
 async def _find(tx: Tx, ctx: Context, wanted: CertificateId) -> Version | None:

@@ -29,5 +29,9 @@ def _groups() -> list[list[tuple[str, str, str]]]:
             (_("Channels"), "/notification-channels", "notification.read"),
         ],
         [(_("Teams"), "/teams", "team.read"), (_("Owners"), "/owners", "owner.read")],
-        [(_("Keys"), "/keys", "auth.key.list"), (_("Roles"), "/roles", "auth.role.list")],
+        [
+            (_("Keys"), "/keys", "auth.key.list"),
+            (_("ACME keys"), "/external-keys", "auth.key.list"),
+            (_("Roles"), "/roles", "auth.role.list"),
+        ],
     ]

@@ -320,7 +320,7 @@ def test_the_acme_library(world, monkeypatch):
     assert directory.meta.profiles == {PROFILE: "web", SHORT: "two days"}
     with pytest.raises(messages.Error) as unknown:
         library.new_order(csr, profile="nothing")
-    assert unknown.value.code == "invalidProfile"
+    assert unknown.value.typ == "urn:ietf:params:acme:error:invalidProfile"
     order = library.new_order(csr, profile=SHORT)
     with Web(port=world.http_port) as web:
         for proof in order.authorizations:

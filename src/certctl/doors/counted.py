@@ -26,8 +26,8 @@ OLDEST = timedelta(minutes=2)
 QUICK_SECONDS = 0.15
 # how long a page waits for a count that was never made, before it says so and is shown without it
 PATIENCE_SECONDS = 0.25
-# and where there is an older one to show meanwhile, with its time
-PATIENCE_WITH_AN_OLDER_SECONDS = 0.05
+# and where there is an older one to show meanwhile, with its time, or where the first count is known to be a long one
+SHORT_PATIENCE_SECONDS = 0.05
 _MOST = 512
 
 Key = tuple[Scope, str]
@@ -49,6 +49,8 @@ class Counted:
     def __init__(self) -> None:
         self._kept: OrderedDict[Key, Kept] = OrderedDict()
         self._locks: dict[Key, asyncio.Lock] = {}
+        # what is being counted before anybody has asked
+        self._ahead: set[Key] = set()
 
     async def of(self, ctx: Context, key: Key, make: Make) -> tuple[Kept, Later | None]:
         """The counts, and what is to be called once the page is sent, when they should be made anew."""
@@ -65,7 +67,8 @@ class Counted:
         if found is not None:
             return found
         making = asyncio.ensure_future(self._make(ctx, key, make))
-        patience = PATIENCE_WITH_AN_OLDER_SECONDS if key in self._kept else PATIENCE_SECONDS
+        hurried = key in self._kept or key in self._ahead
+        patience = SHORT_PATIENCE_SECONDS if hurried else PATIENCE_SECONDS
         done, _ = await asyncio.wait({making}, timeout=min(patience, PATIENCE_SECONDS))
         if done:
             return making.result(), None
@@ -74,7 +77,11 @@ class Counted:
     async def ahead(self, ctx: Context, key: Key, make: Make) -> None:
         """Count before anybody asks, unless somebody has."""
         if key not in self._kept:
-            await self._make(ctx, key, make)
+            self._ahead.add(key)
+            try:
+                await self._make(ctx, key, make)
+            finally:
+                self._ahead.discard(key)
 
     def _good(self, ctx: Context, key: Key, make: Make) -> tuple[Kept, Later | None] | None:
         """What is young enough to be shown."""

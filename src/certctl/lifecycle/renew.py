@@ -40,6 +40,8 @@ async def _look(tx: Tx, ctx: Context, certificate: Certificate) -> None:
     now = ctx.now()
     current = await standing.load(tx, ctx, certificate)
     due = standing.due(current, now)
+    # what was read under the row's lock stands for as long as nothing but jobs is written
+    stands = not due.deploy
     for unserved in due.deploy:
         await handoff.deploy_to(
             tx,
@@ -55,8 +57,9 @@ async def _look(tx: Tx, ctx: Context, certificate: Certificate) -> None:
             await _ask(tx, ctx, certificate, need, ctx.actor)
         except CertctlError as error:
             # the profile no longer allows it, or its issuer is gone: visible on the certificate, tried again later
+            stands = False
             await _cannot(tx, ctx, certificate, error)
-    await standing.refresh(tx, ctx, certificate.id)
+    await standing.refresh(tx, ctx, certificate.id, current if stands else None)
 
 
 async def _ask(

@@ -132,7 +132,7 @@ async def test_what_was_counted_ahead_is_there_for_the_first_who_asks(ctx):
 
 async def test_an_older_count_is_shown_sooner_than_none(ctx, monkeypatch):
     monkeypatch.setattr(counted, "PATIENCE_SECONDS", 60)
-    monkeypatch.setattr(counted, "PATIENCE_WITH_AN_OLDER_SECONDS", 0)
+    monkeypatch.setattr(counted, "SHORT_PATIENCE_SECONDS", 0)
     monkeypatch.setattr(counted, "QUICK_SECONDS", -1.0)
     kept, make, gate = Counted(), counter(), asyncio.Event()
     await kept.ahead(ctx, WHOLE, make)
@@ -148,3 +148,23 @@ async def test_an_older_count_is_shown_sooner_than_none(ctx, monkeypatch):
     gate.set()
     await rest()
     assert (await kept.soon(ctx, WHOLE, slowly))[0].value == 2
+
+
+async def test_what_is_counted_ahead_already_is_not_waited_for_long(ctx, monkeypatch):
+    monkeypatch.setattr(counted, "PATIENCE_SECONDS", 60)
+    monkeypatch.setattr(counted, "SHORT_PATIENCE_SECONDS", 0)
+    kept, make, gate, begun = Counted(), counter(), asyncio.Event(), asyncio.Event()
+
+    async def slowly():
+        begun.set()
+        await gate.wait()
+        return await make()
+
+    ahead = asyncio.create_task(kept.ahead(ctx, WHOLE, slowly))
+    await begun.wait()
+    shown, rest = await kept.soon(ctx, WHOLE, slowly)
+    assert shown is None, "said to be under way rather than waited for"
+    gate.set()
+    await rest()
+    await ahead
+    assert (await kept.soon(ctx, WHOLE, slowly))[0].value == 1, "counted once"

@@ -7,14 +7,16 @@ somebody says that it is mended. Never asks a CA itself.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from msgspec import Struct
 
 from certctl.connectors.base.issuer import Order
 from certctl.control.changes import note
+from certctl.control.registered_domains import domains_of
 from certctl.core.actor import Actor
-from certctl.core.ca_limits import Limit, Per, limits_of
+from certctl.core.ca_limits import Limit, Per, host_of, limits_of
 from certctl.core.catalogue import IssuerRecord
 from certctl.core.errors import CertctlError, Rejected, Temporary
 from certctl.core.events import Event, EventType
@@ -23,6 +25,7 @@ from certctl.core.scope import Scope
 from certctl.ledger import append
 from certctl.lifecycle import renew
 from certctl.lifecycle.context import Context
+from certctl.pki.certs import read_certificate
 from certctl.store import asked, asks, catalogue
 from certctl.store.asks import AskRecord, AskState, PauseRecord
 from certctl.store.tx import Tx
@@ -53,9 +56,14 @@ async def begin(ctx: Context, issuer_id: str, directory_url: str, order: Order, 
                 f"{stands.failures} refusals running; the last: {stands.reason}; mend that, then resume: certctl "
                 f"issuers resume {issuer_id}"
             )
-        if not exempt:
-            for limit in limits_of(directory_url).limits:
+        limits = () if exempt else limits_of(directory_url).limits
+        for limit in limits:
+            if limit.per is not Per.DOMAIN:
                 await _refuse_spent(tx, ctx, issuer_id, names_hash, limit, now)
+        by_domain = [limit for limit in limits if limit.per is Per.DOMAIN]
+        domains = domains_of(order.names) if by_domain and not _renews(order) else frozenset()
+        for limit in by_domain:
+            await _refuse_spent_domain(tx, ctx, host_of(directory_url), domains, limit, now)
         record = AskRecord(
             tenant_id=ctx.scope.tenant_id,
             id=new_id("ask"),
@@ -70,21 +78,41 @@ async def begin(ctx: Context, issuer_id: str, directory_url: str, order: Order, 
             asked_at=now,
         )
         await asks.begin(tx, ctx.scope, record)
+        if domains:
+            await asks.keep_domains(tx, ctx.scope, record.id, host_of(directory_url), domains, now)
 
 
 async def _refuse_spent(tx: Tx, ctx: Context, issuer_id: str, names_hash: str, limit: Limit, now: datetime) -> None:
     of_names = names_hash if limit.per is not Per.ACCOUNT else ""
     since = now - limit.window
     nth = await asks.nth_newest(tx, ctx.scope, issuer_id, of_names, limit.number, since, _COUNTS[limit.per])
-    if nth is None:
-        return
-    free_at = nth + limit.window
+    if nth is not None:
+        raise _spent(limit, "", nth + limit.window, now)
+
+
+async def _refuse_spent_domain(
+    tx: Tx, ctx: Context, ca_host: str, domains: Collection[str], limit: Limit, now: datetime
+) -> None:
+    for domain in sorted(domains):
+        nth = await asks.nth_of_domain(tx, ctx.scope, ca_host, domain, limit.number, now - limit.window)
+        if nth is not None:
+            raise _spent(limit, f" ({domain})", nth + limit.window, now)
+
+
+def _spent(limit: Limit, of: str, free_at: datetime, now: datetime) -> Temporary:
     error = Temporary(
-        f"the CA takes {say(limit)}, and so many there were: asked again at {free_at:%Y-%m-%d %H:%M} UTC",
+        f"the CA takes {say(limit)}{of}, and so many there were: asked again at {free_at:%Y-%m-%d %H:%M} UTC",
         retry_after=free_at - now,
     )
     error.cause = "rate_limited"
-    raise error
+    return error
+
+
+def _renews(order: Order) -> bool:
+    """Whether it is for the very names of the certificate that it takes the place of."""
+    if order.replaces_der is None:
+        return False
+    return set(read_certificate(order.replaces_der).names) == set(order.names)
 
 
 def say(limit: Limit) -> str:
@@ -93,6 +121,7 @@ def say(limit: Limit) -> str:
         Per.ACCOUNT: "new orders of an account",
         Per.NAMES: "certificates for one set of names",
         Per.FAILURES: "failures for one set of names",
+        Per.DOMAIN: "new certificates under one registered domain",
     }[limit.per]
     hours = limit.window / timedelta(hours=1)
     span = f"{hours / 24:g} days" if hours > 24 else f"{hours:g} hours" if hours > 1 else "an hour"

@@ -1,7 +1,8 @@
 """Rate limits that public CAs publish, as data: what is asked of one of them keeps within these before it says no.
 
 By the host of the directory. `per` is what a limit counts: all new orders of an account, those for one exact set of
-names, or failures for one. Where a CA publishes no numbers, there are none here: its 429 and Retry-After are obeyed.
+names, failures for one, or certificates under one registered domain that are no renewals. Where a CA publishes no
+numbers, there are none here: its 429 and Retry-After are obeyed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ class Per(StrEnum):
     ACCOUNT = "account"
     NAMES = "names"
     FAILURES = "failures"
+    DOMAIN = "domain"
 
 
 class Limit(Struct, frozen=True):
@@ -46,10 +48,12 @@ _LETS_ENCRYPT = CaLimits(
         Limit(Per.ACCOUNT, 300, timedelta(hours=3)),
         Limit(Per.NAMES, 5, timedelta(days=7)),
         Limit(Per.FAILURES, 5, timedelta(hours=1)),
+        Limit(Per.DOMAIN, 50, timedelta(days=7)),
     ),
     staging_url="https://acme-staging-v02.api.letsencrypt.org/directory",
-    note="50 certificates a registered domain in 7 days are counted by the CA over all accounts; renewals that name "
-    "what they replace (RFC 9773) count for nothing",
+    note="certificates under a registered domain are counted by the CA over all accounts, here over this "
+    "installation's; renewals of the very same names do not count there, and those that name what they replace "
+    "(RFC 9773) for nothing",
 )
 _GOOGLE = CaLimits(
     source="https://docs.cloud.google.com/certificate-manager/docs/quotas",
@@ -73,8 +77,12 @@ UNKNOWN = CaLimits(source="", as_of="", note="no limits of this CA are known her
 
 def limits_of(directory_url: str) -> CaLimits:
     """What is known of the CA behind a directory."""
+    return BY_HOST.get(host_of(directory_url), UNKNOWN)
+
+
+def host_of(directory_url: str) -> str:
+    """The CA's host; empty for what is no address."""
     try:
-        host = urlsplit(directory_url).hostname or ""
+        return urlsplit(directory_url).hostname or ""
     except ValueError:
-        return UNKNOWN
-    return BY_HOST.get(host, UNKNOWN)
+        return ""

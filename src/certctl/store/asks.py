@@ -6,6 +6,7 @@ knows the address of.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -14,7 +15,7 @@ from msgspec import Struct
 
 from certctl.core.scope import Scope
 from certctl.core.status import OrderStatus
-from certctl.store.schema import ca_asks, ca_orders, ca_pauses, orders
+from certctl.store.schema import ca_ask_domains, ca_asks, ca_orders, ca_pauses, orders
 from certctl.store.tx import Tx
 
 
@@ -107,6 +108,32 @@ async def nth_newest(
     return found
 
 
+async def keep_domains(
+    tx: Tx, scope: Scope, ask_id: str, ca_host: str, domains: Collection[str], now: datetime
+) -> None:
+    """Write under which registered domains the names of an ask lie."""
+    row = {"tenant_id": scope.tenant_id, "ask_id": ask_id, "ca_host": ca_host, "asked_at": now}
+    await tx.execute(sa.insert(ca_ask_domains), [row | {"domain": domain} for domain in sorted(domains)])
+
+
+async def nth_of_domain(
+    tx: Tx, scope: Scope, ca_host: str, domain: str, number: int, since: datetime
+) -> datetime | None:
+    """When the `number`-th newest ask since then under the domain was made, by whichever issuer at that CA."""
+    a, d = ca_asks.c, ca_ask_domains.c
+    statement = (
+        sa.select(d.asked_at)
+        .join(ca_asks, sa.and_(a.tenant_id == d.tenant_id, a.id == d.ask_id))
+        .where(d.tenant_id == scope.tenant_id, d.ca_host == ca_host, d.domain == domain, d.asked_at > since)
+        .where(a.state.in_((*_OPEN, AskState.ISSUED)))
+        .order_by(d.asked_at.desc())
+        .offset(number - 1)
+        .limit(1)
+    )
+    found: datetime | None = await tx.scalar(statement)
+    return found
+
+
 async def used(tx: Tx, scope: Scope, issuer_id: str, since: datetime) -> int:
     """How many orders were placed since then, exempt ones left out."""
     c = ca_asks.c
@@ -183,6 +210,8 @@ async def sweep(tx: Tx, scope: Scope, now: datetime, kept: timedelta) -> int:
     asks_gone = await tx.execute(
         sa.delete(ca_asks).where(a.tenant_id == scope.tenant_id, a.asked_at < before, a.state != AskState.ASKING)
     )
+    d = ca_ask_domains.c
+    await tx.execute(sa.delete(ca_ask_domains).where(d.tenant_id == scope.tenant_id, d.asked_at < before))
     live = sa.select(orders.c.id).where(
         orders.c.tenant_id == scope.tenant_id, orders.c.status.not_in((OrderStatus.RECORDED, OrderStatus.REJECTED))
     )

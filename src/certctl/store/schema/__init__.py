@@ -13,6 +13,7 @@ from certctl.store.schema.acme import (
 from certctl.store.schema.asked import (
     ca_accounts,
     ca_answers,
+    ca_ask_domains,
     ca_asks,
     ca_orders,
     ca_pauses,
@@ -119,6 +120,7 @@ __all__ = [
     "breakglass_setters",
     "ca_accounts",
     "ca_answers",
+    "ca_ask_domains",
     "ca_asks",
     "ca_certificates",
     "ca_intents",

@@ -52,6 +52,20 @@ ca_asks = c.table(
     c.one_of("state", ("asking", "ordered", "issued", "refused", "declined", "lost", "absent")),
 )
 
+# under which registered domains those names lie, at which CA, where it counts by them
+ca_ask_domains = Table(
+    "ca_ask_domains",
+    c.metadata,
+    c.key("tenant_id"),
+    c.key("ask_id"),
+    Column("domain", String(255), nullable=False),
+    Column("ca_host", String(255), nullable=False),
+    c.time("asked_at", nullable=False),
+    PrimaryKeyConstraint("tenant_id", "ask_id", "domain"),
+    Index(None, "tenant_id", "ca_host", "domain", "asked_at"),
+    Index(None, "tenant_id", "asked_at"),
+)
+
 # names for which no more orders are asked until somebody says so
 ca_pauses = Table(
     "ca_pauses",

@@ -6,6 +6,7 @@ And the whole life with an agent and NGINX, names proven over HTTP by this serve
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from certctl.cli import main as cli
+from certctl.cli import output
 from certctl.connectors import http
 from certctl.core.catalogue import IssuerRecord
 from certctl.lifecycle import renew, suggest
@@ -32,6 +35,7 @@ PROFILES = {
     "default": {"description": "as it comes", "validityPeriod": 7_000_000},
     "shortlived": {"description": "six days", "validityPeriod": 518_400},
 }
+ISSUED = "Issued certificate serial"
 EAB = {"eab_kid": EAB_KID, "eab_hmac": encode(EAB_KEY)}
 
 
@@ -167,17 +171,47 @@ async def test_the_ca_says_when_to_renew_and_hears_what_is_replaced(tmp_path, na
         assert first["serial_number"] != newest["serial_number"]
 
 
-def test_one_whole_life_with_agent_and_nginx_names_proven_over_http(tmp_path):
-    """Request, prove, issue, deploy, verify; renew; revoke: pebble asks this server's plain listener for the proof."""
+def certctl(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What a command writes that ends well."""
+    monkeypatch.setenv("CERTCTL_SERVER_URL", fleet.url)
+    monkeypatch.setenv("CERTCTL_API_KEY", fleet.key)
+    monkeypatch.setenv("CERTCTL_SERVER_CA_BUNDLE_PATH", str(fleet.ca_path))
+    monkeypatch.setattr(sys, "argv", ["certctl", *words])
+    output.assume(output.Form.TABLE)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    told = capsys.readouterr()
+    assert (ended.value.code or 0) == 0, told.err
+    return told.out
+
+
+def test_one_whole_life_with_agent_and_nginx_names_proven_over_http(tmp_path, monkeypatch, capsys):
+    """Dry run, request, prove, issue, deploy, verify; renew; put back; a deployment that fails; revoke.
+
+    pebble asks this server's plain listener for the proof, and another one for that of the dry run.
+    """
     site = f"web.{ZONE}"
     with bind() as names:
         fleet = Fleet(tmp_path / "fleet", CERTCTL_ISSUERS_ALLOWED_NETWORKS="127.0.0.0/8")
         fleet.nginx = Nginx(tmp_path / "fleet" / "nginx", site)
-        with pebble(names.resolver, http_port=fleet.pki_port) as ca:
+
+        def run(*words: str) -> str:
+            return certctl(fleet, monkeypatch, capsys, "issuers", *words)
+
+        with (
+            pebble(names.resolver, http_port=fleet.pki_port) as ca,
+            pebble(names.resolver, http_port=fleet.pki_port) as trials,
+        ):
             try:
                 fleet.furnish()
-                issuer = {"id": "iss-acme", "name": "acme", "type": "ACME", "config": ca.config()}
-                fleet.post("/api/v1/issuers", issuer)
+                config = ca.config(
+                    staging_directory_url=trials.directory_url, ca_certificates_pem=ca.trust_pem + trials.trust_pem
+                )
+                fleet.post("/api/v1/issuers", {"id": "iss-acme", "name": "acme", "type": "ACME", "config": config})
+                told = run("dry-run", "acme", site)
+                assert "certificate" in told and "thrown away" in told, told
+                assert (ca.count(ISSUED), trials.count(ISSUED)) == (0, 1)
+
                 body = {"id": "cert-web", "common_name": site, "issuer_id": "iss-acme", "target_ids": [fleet.target_id]}
                 fleet.post("/api/v1/certificates", body)
                 fleet.wait(lambda: fleet.verified("cert-web"), "issued by pebble, deployed, verified", 90)
@@ -185,14 +219,48 @@ def test_one_whole_life_with_agent_and_nginx_names_proven_over_http(tmp_path):
                 assert "Pebble" in read_certificate(read_certificates(first["pem_chain"])[0]).issuer
                 assert fleet.nginx.served() == first["fingerprint_sha256"]
 
+                # the account by the command line: another key, with which everything below is asked
+                account_url = fleet.get("/api/v1/issuers/iss-acme/account")["account_url"]
+                assert account_url in run("account", "acme")
+                assert account_url in run("roll-key", "acme", "--yes")
+                assert "Nothing was paused" in run("resume", "acme")
+
                 fleet.post("/api/v1/certificates/cert-web/renew")
                 fleet.wait(lambda: fleet.verified("cert-web", 2), "renewed, deployed, verified", 90)
                 newest = fleet.get("/api/v1/certificates/cert-web/versions")["data"][0]
                 assert fleet.nginx.served() == newest["fingerprint_sha256"] != first["fingerprint_sha256"]
                 # a finalize is asked for again after a bad nonce, and these are many: what counts is what was signed
-                assert ca.count("Issued certificate serial") == 2, "one certificate an intent"
+                assert ca.count(ISSUED) == 2, "one certificate an intent"
+
+                # a person puts the one before back, and thinks better of it
+                for version in (first, newest):
+                    fleet.post(f"/api/v1/certificates/cert-web/versions/{version['id']}/rollback")
+                    wanted = version["fingerprint_sha256"]
+                    fleet.wait(lambda wanted=wanted: fleet.nginx.served() == wanted, "put back", 90)
+                    fleet.wait(lambda: not live(fleet), "and said so", 90)
+
+                # the next one cannot be deployed: NGINX refuses its whole configuration, and serves what it served
+                sound = fleet.nginx.conf.read_text()
+                fleet.nginx.conf.write_text(f"{sound}\nno_such_directive on;\n")
+                fleet.post("/api/v1/certificates/cert-web/renew")
+                fleet.wait(lambda: failed(fleet), "issued, and its deployment failed", 90)
+                assert "no_such_directive" in str(failed(fleet))
+                assert ca.count(ISSUED) == 3
+                assert fleet.nginx.served() == newest["fingerprint_sha256"], "the old one is what is served"
+                fleet.nginx.conf.write_text(sound)
 
                 fleet.post("/api/v1/certificates/cert-web/revoke", {"reason": "superseded"})
-                fleet.wait(lambda: ca.serial_status(newest["serial_number"]) == "Revoked", "revoked at pebble", 90)
+                last = fleet.get("/api/v1/certificates/cert-web/versions")["data"][0]
+                fleet.wait(lambda: ca.serial_status(last["serial_number"]) == "Revoked", "revoked at pebble", 90)
             finally:
                 fleet.stop()
+
+
+def live(fleet: Fleet) -> list[dict[str, Any]]:
+    """Jobs that have not ended."""
+    return [job for job in fleet.get("/api/v1/jobs")["data"] if job["status"] not in {"Completed", "Failed"}]
+
+
+def failed(fleet: Fleet) -> list[dict[str, Any]]:
+    """Deployments that were tried and failed, or whose job has, as far as the jobs tell."""
+    return [job for job in fleet.get("/api/v1/jobs")["data"] if "no_such_directive" in (job.get("last_error") or "")]

@@ -12,16 +12,19 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from certctl.cli import main as cli
 from certctl.cli import output
 from certctl.connectors import http
+from certctl.control import ca_accounts
 from certctl.core.catalogue import IssuerRecord
 from certctl.lifecycle import renew, suggest
 from certctl.pki.certs import read_certificate
 from certctl.pki.chain import verify_chain
 from certctl.pki.pem import read_certificates
+from certctl.protocols.answering import AnsweringApp
 from certctl.store import catalogue
 from certctl.wire.jws import encode
 from peers.bind import ZONE, Bind, bind
@@ -87,8 +90,13 @@ async def test_from_account_to_revocation(kind, tmp_path, names, ca, request):
 
         await house.run(told, "the CA has revoked it")
         await (await opened(house)).revoke(await _revocation(house, leaf))
+        await ca_accounts.Answers(lambda: house.api.house.ctx).put("a-token", "a-token.print")
 
     async with open_ca_house_again(tmp_path, url) as house:
+        listener = httpx.ASGITransport(AnsweringApp(ca_accounts.Answers(lambda: house.api.house.ctx).get))
+        async with httpx.AsyncClient(transport=listener, base_url="http://web.test") as asks:
+            answer = await asks.get("/.well-known/acme-challenge/a-token")
+        assert (answer.status_code, answer.text) == (200, "a-token.print"), "whichever process is asked answers"
         issuer = await opened(house)
         assert account_url in await issuer.inspect(), "another process finds the same account"
         assert "another key" in await issuer.roll_key()

@@ -137,6 +137,32 @@ async def test_an_approval_covers_what_was_judged(api):
     assert (await api.call("POST", f"/api/v1/approvals/{approval['id']}/reject", key=says)).status_code == 200
 
 
+async def test_an_edit_of_the_certificate_voids_what_waits(api):
+    asks, says = await person(api, "alice"), await person(api, "bob")
+    job, approval = await waiting(api, asks)
+    was = await api.get("/api/v1/certificates/mc-1")
+    await api.made("/api/v1/teams", {"id": "red", "name": "red"})
+    for change, back in (
+        ({"sans": ["mc-1.example", "more.example"]}, {"sans": was["sans"]}),
+        ({"validity_seconds": 86400 * 2}, {"validity_seconds": was.get("validity_seconds")}),
+    ):
+        answer = await api.call("PUT", "/api/v1/certificates/mc-1", change, key=asks)
+        assert answer.status_code == 200, answer.text
+        for path in (f"/api/v1/approvals/{approval['id']}/approve", f"/api/v1/jobs/{job['id']}/approve"):
+            answer = await api.call("POST", path, key=says)
+            assert answer.status_code == 409, answer.text
+            assert "certificate mc-1 was changed" in answer.json()["message"]
+        assert (await api.get(f"/api/v1/jobs/{job['id']}"))["status"] == "AwaitingApproval"
+        answer = await api.call("PATCH", "/api/v1/certificates/mc-1", back, key=asks)
+        assert answer.status_code == 200, answer.text
+    # what a decision does not bind to may change, and what reads as it was judged may be approved
+    answer = await api.call(
+        "PUT", "/api/v1/certificates/mc-1", {"environment": "production", "team_id": "red"}, key=asks
+    )
+    assert answer.status_code == 200, answer.text
+    await api.made(f"/api/v1/approvals/{approval['id']}/approve", {}, 200, key=says)
+
+
 async def test_what_waits_no_more_reads_expired(api):
     asks, says = await person(api, "alice"), await person(api, "bob")
     job, approval = await waiting(api, asks)
@@ -411,11 +437,14 @@ async def test_a_gated_profile_is_not_left_nor_deleted_by_one(api):
     deleted = await api.call("DELETE", "/api/v1/profiles/prof-like", key=asks)
     assert deleted.status_code == 409
     assert "requires_approval" in deleted.json()["message"]
-    # edited while its job waits: what people decide about is what was asked
+    # edited while its job waits: what people decide about is what was asked, and only while it reads so
     edited = await api.call("PUT", "/api/v1/certificates/mc-1", {"sans": ["other.example"]}, key=asks)
     assert edited.status_code == 200, edited.text
     now = await api.get(f"/api/v1/approvals/{approval['id']}")
     assert (now["state"], now["metadata"]["names"]) == ("pending", ["dns:mc-1.example"])
+    assert (await api.call("POST", f"/api/v1/approvals/{approval['id']}/approve", key=says)).status_code == 409
+    back = await api.call("PUT", "/api/v1/certificates/mc-1", {"sans": ["mc-1.example"]}, key=asks)
+    assert back.status_code == 200, back.text
     await api.made(f"/api/v1/approvals/{approval['id']}/approve", {}, 200, key=says)
     async with api.house.database.read() as tx:
         body = (await stored_jobs.jobs_by_id(tx, api.house.ctx.scope, [job["id"]]))[job["id"]].body

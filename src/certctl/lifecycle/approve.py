@@ -240,6 +240,10 @@ async def _check_unchanged(
         message = f"profile {body.profile_id} was changed after this was judged; reject it and let it be asked anew"
         raise Conflict(message)
     certificate = await certificates.certificate(tx, ctx.scope, job.certificate_id)
+    asked_now = handoff.as_it_would_be_asked(body, certificate, profile)
+    if facts.hash_of(asked_now, profile_version=profile.version) != approval.decision_hash:
+        message = f"certificate {certificate.id} was changed after this was judged; reject it and let it be asked anew"
+        raise Conflict(message)
     rules = await compliance.rules_in_force(tx, ctx)
     broken = compliance.blocking(await compliance.judge_request(tx, ctx, rules, certificate, body), body)
     if broken:

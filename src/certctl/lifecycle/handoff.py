@@ -63,11 +63,10 @@ async def request_body(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask)
     known = await catalogue.as_first_seen(tx, ctx.scope, Profile, certificate.certificate_profile_id)
     profile = facts.binding(known, own_tls=own_tls)
     issuer = await catalogue.as_first_seen(tx, ctx.scope, IssuerRecord, certificate.issuer_id)
-    names = [f"{name.kind}:{name.value}" for name in parse_names(certificate.sans)]
     body = RequestBody(
         common_name=certificate.common_name,
-        names=names,
-        validity_seconds=certificate.validity_seconds or profile.max_ttl_seconds or _DEFAULT_VALIDITY,
+        names=_names(certificate),
+        validity_seconds=_validity(certificate, profile),
         ekus=profile.allowed_ekus or ["serverAuth"],
         must_staple=profile.must_staple,
         key_algorithm=str(choose_key_algorithm(facts.profile_facts(profile))),
@@ -86,6 +85,26 @@ async def request_body(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask)
         asked = msgspec.structs.replace(asked, csr_holds=facts.csr_holds(read_csr(ask.csr_pem)))
     await _refuse(tx, ctx, certificate, body, judge_request(asked))
     return body
+
+
+def as_it_would_be_asked(body: RequestBody, certificate: Certificate, profile: Profile) -> RequestBody:
+    """A request, as far as a decision binds to it, by what its certificate says now."""
+    return msgspec.structs.replace(
+        body,
+        common_name=certificate.common_name,
+        names=_names(certificate),
+        validity_seconds=_validity(certificate, profile),
+        profile_id=certificate.certificate_profile_id,
+        issuer_id=certificate.issuer_id,
+    )
+
+
+def _names(certificate: Certificate) -> list[str]:
+    return [f"{name.kind}:{name.value}" for name in parse_names(certificate.sans)]
+
+
+def _validity(certificate: Certificate, profile: Profile) -> int:
+    return certificate.validity_seconds or profile.max_ttl_seconds or _DEFAULT_VALIDITY
 
 
 async def judge(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask) -> None:

@@ -360,12 +360,11 @@ async def test_bulk_and_forced_renewals_wait_for_people_too(api):
     asks, says = await person(api, "alice"), await person(api, "bob")
     _, approval = await waiting(api, asks)
     await api.made(f"/api/v1/approvals/{approval['id']}/reject", {}, 200, key=says)
-    batch = await api.made("/api/v1/certificates/bulk-renew", {"certificate_ids": ["mc-1"]}, 200, key=asks)
+    bulk, patient = "/api/v1/certificates/bulk-renew", {"Prefer": "wait=30"}
+    batch = await api.made(bulk, {"certificate_ids": ["mc-1"]}, 200, key=asks, headers=patient)
     (first,) = [each["job_id"] for each in batch["enqueued_jobs"]]
     await flow.drive(api.house.ctx, first, hours(1))
-    batch = await api.made(
-        "/api/v1/certificates/bulk-renew", {"certificate_ids": ["mc-1"], "force": True}, 200, key=asks
-    )
+    batch = await api.made(bulk, {"certificate_ids": ["mc-1"], "force": True}, 200, key=asks, headers=patient)
     (second,) = [each["job_id"] for each in batch["enqueued_jobs"]]
     await flow.drive(api.house.ctx, second, hours(1))
     found = {row["job_id"]: row for row in (await api.get("/api/v1/approvals"))["data"]}

@@ -96,9 +96,9 @@ async def test_it_is_watched_and_nothing_more(api):
         assert refused.status_code == 409, (act, refused.text)
     assert (await api.call("PUT", path, {"issuer_id": "iss-local"})).status_code == 409
     assert (await api.call("PUT", path, {"environment": "new"})).status_code == 200
-    bulk = await api.made("/api/v1/certificates/bulk-renew", {"source": "import"}, 200)
+    bulk = await api.made("/api/v1/certificates/bulk-renew", {"source": "import"}, 200, headers={"Prefer": "wait=30"})
     assert (bulk["total_matched"], bulk["total_skipped"]) == (1, 1)
-    bulk = await api.made("/api/v1/certificates/bulk-revoke", {"source": "import"}, 200)
+    bulk = await api.made("/api/v1/certificates/bulk-revoke", {"source": "import"}, 200, headers={"Prefer": "wait=30"})
     assert (bulk["total_revoked"], bulk["total_skipped"]) == (0, 1)
     assert (await api.get("/api/v1/jobs"))["total"] == 0
     assert len(await api.events("certificate_imported")) == 1

@@ -76,7 +76,11 @@ async def more(api: Api, word: str, known: dict[str, list[str]]) -> None:
     known["version_id"] = [row["id"] for row in found["data"]]
     key = await api.key("r-operator", teams=known["team_id"])
     body = {"certificate_ids": [certificate], "dry_run": True}
-    known["batch_id"] = [(await api.made("/api/v1/certificates/bulk-renew", body, 200, key=key))["batch_id"]]
+    known["batch_id"] = [
+        (await api.made("/api/v1/certificates/bulk-renew", body, 200, key=key, headers={"Prefer": "wait=30"}))[
+            "batch_id"
+        ]
+    ]
     asks = await person(api, f"human-{word}", "r-operator", teams=known["team_id"])
     wanted = {"team_id": known["team_id"][0], "owner_id": known["owner_id"][0]}
     _, approval = await waiting(api, asks, f"mc-waits-{word}", **wanted)

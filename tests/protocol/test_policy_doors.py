@@ -135,7 +135,7 @@ class Doors:
 
     async def bulk(self) -> str:
         body = {"certificate_ids": ["mc-old"]}
-        answer = await self.api.call("POST", f"{CERTIFICATES}/bulk-renew", body)
+        answer = await self.api.call("POST", f"{CERTIFICATES}/bulk-renew", body, headers={"Prefer": "wait=30"})
         assert answer.json()["total_enqueued"] == 0, answer.text
         return answer.text
 

@@ -28,7 +28,7 @@ from certctl.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 
-_STRIDE = FANOUT * 16
+_STRIDE = FANOUT * 32
 
 
 class Break(Struct, frozen=True):

@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from browser.looking import walk_to
 from browser.site import Host, client_csr
 
 # one control plane and one browser for all of them
@@ -68,10 +69,17 @@ def test_a_certificate_is_requested_and_watched_until_it_is_served_without_a_rel
     page.get_by_role("button", name="Request it").click()
     expect(page.get_by_text("Requested. Each step shows below")).to_be_visible()
     page.evaluate("window.here = true")
+    # somebody reads, a little further down, with the keyboard at a link within the part that changes
+    page.set_viewport_size({"width": 1280, "height": 400})
+    page.get_by_role("link", name="Change", exact=True).focus()
+    page.evaluate("scrollTo(0, 50)")
     host.serve()
     expect(page.locator(".head .st")).to_have_text("Proven", timeout=PATIENT)
     expect(page.locator(".story")).to_contain_text("Seen served, by web-07", timeout=PATIENT)
     assert page.evaluate("window.here"), "the page was not loaded anew"
+    assert page.evaluate("document.activeElement.textContent") == "Change"
+    assert page.evaluate("scrollY") == 50
+    page.set_viewport_size({"width": 1280, "height": 720})
     page.get_by_role("button", name="Renew").click()
     expect(page.locator(".head .st")).to_have_text(re.compile("Renewing"), timeout=PATIENT)
     host.serve()
@@ -231,7 +239,7 @@ def test_many_are_ticked_previewed_and_done_by_keyboard(site, window):
     assert {row["status"] for row in found} == {"Revoked"}
 
 
-def test_a_second_person_approves_by_click(site, window):
+def test_a_second_person_approves_by_click_and_by_keyboard(site, window):
     # another person's key counts as theirs once they gave it a value that nobody else has seen
     body = {"name": "olgas", "role_ids": ["r-cli"], "person": "olga"}
     shown = site.call("POST", "/api/v1/auth/keys", body)["key_value"]
@@ -243,6 +251,17 @@ def test_a_second_person_approves_by_click(site, window):
     page.get_by_role("button", name="Approve").click()
     expect(page.get_by_text("Approved. The work goes on")).to_be_visible()
     wanted = f"/api/v1/certificates/{site.ids['mail.example.com']}"
+    site.until(wanted, lambda found: found["status"] == "Active", "it is issued")
+    # and another one by keyboard
+    page.goto(site.url + "/approvals")
+    page.locator("#main").focus()
+    walk_to(page, "pay.example.net")
+    expect(page.locator("main")).to_contain_text("Two people must agree")
+    page.get_by_label("Reason").focus()
+    page.keyboard.type("by keyboard")
+    page.get_by_role("button", name="Approve").press("Enter")
+    expect(page.get_by_text("Approved. The work goes on")).to_be_visible()
+    wanted = f"/api/v1/certificates/{site.ids['pay.example.net']}"
     site.until(wanted, lambda found: found["status"] == "Active", "it is issued")
 
 

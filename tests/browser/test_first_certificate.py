@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from browser.looking import faults
+from browser.looking import faults, walk_to
 from peers.nginx import Nginx
 
 # one control plane and one browser for all of them
@@ -117,7 +117,86 @@ def test_a_host_gets_its_first_certificate_from_a_real_agent(site, window, nginx
     with page.expect_download() as taken:
         page.get_by_role("button", name=re.compile("Export|Download")).click()
     assert "BEGIN CERTIFICATE" in Path(taken.value.path()).read_text()
+    seen_to_break_and_put_right(site, page, nginx, certificate)
+    renewed_with_others_by_clicks(page, nginx)
+    page.goto(f"{site.url}/certificates/{certificate}")
+    expect(page.locator(".thread")).to_contain_text("Version 4")
+    expect(page.locator(".head .st")).to_have_text("Proven")
+    assert nginx.served() == version(site, certificate, "current")["fingerprint_sha256"]
     watched_until_it_goes(page, nginx)
+
+
+def seen_to_break_and_put_right(site, page, nginx, certificate: str) -> None:
+    """A short life that nobody renews: told on the overview, on its day, as a broken rule; each leads to its cure."""
+    site.call("POST", "/api/v1/renewal-policies", {"name": "by hand", "renewal_window_days": 3, "auto_renew": False})
+    site.call("POST", "/api/v1/owners", {"name": "night watch", "email": "night@example.com"})
+    page.get_by_role("link", name="Change", exact=True).click()
+    page.get_by_label("Renewal policy").select_option(label="by hand")
+    page.get_by_label("Wished life").fill("864000")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("#notes")).to_contain_text("Saved")
+    page.get_by_role("button", name="Renew").click()
+    expect(page.locator(".thread")).to_contain_text("Version 3")
+    expect(page.locator(".head .st")).to_have_text("Proven")
+    # by clicks
+    page.get_by_role("link", name="Overview").click()
+    row = page.locator(".brk tbody tr", has_text=nginx.name)
+    expect(row).to_contain_text("by hand does not renew by itself")
+    expect(page.locator(".verdict h1")).to_contain_text("will break within 14 days")
+    row.get_by_role("link", name=f"Renew {nginx.name}").click()
+    page.wait_for_url(f"**/certificates/{certificate}")
+    page.go_back()
+    day = page.locator(".heat a[aria-label*='cannot renew']")
+    day.click()
+    expect(page.locator("#list .name", has_text=nginx.name)).to_be_visible()
+    page.go_back()
+    page.get_by_text("As a table, by week").click()
+    expect(page.get_by_role("columnheader", name="Most on a day")).to_be_visible()
+    # by keyboard
+    page.get_by_text("As a table, by week").press("Enter")
+    expect(page.get_by_role("columnheader", name="Most on a day")).to_be_hidden()
+    day.press("Enter")
+    page.wait_for_url("**/certificates?expires_after=*")
+    expect(page.locator("#list .name", has_text=nginx.name)).to_be_visible()
+    page.go_back()
+    page.locator("#main").focus()
+    page.keyboard.press("j")
+    expect(page.locator(".brk .name").first).to_be_focused()
+    walk_to(page, nginx.name)
+    page.wait_for_url(f"**/certificates/{certificate}")
+    # what breaks a rule leads to the field where that ends
+    page.keyboard.press("Control+k")
+    page.keyboard.type("> policies")
+    expect(page.locator("#palette [aria-selected=true]")).to_contain_text("Policies")
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="Violations").press("Enter")
+    broken = page.locator("tbody tr", has_text=nginx.name)
+    broken.get_by_role("link", name="Say who owns it").press("Enter")
+    page.wait_for_url("**/edit#f-owner_id")
+    # from the field that the address names, the next stop is the one behind it
+    page.keyboard.press("Tab")
+    page.keyboard.press("Shift+Tab")
+    expect(page.get_by_label("Owner")).to_be_focused()
+    page.keyboard.type("night watch")
+    page.get_by_role("button", name="Save").press("Enter")
+    expect(page.locator("#notes")).to_contain_text("Saved")
+    page.goto(f"{site.url}/violations")
+    # another rule may still be broken
+    expect(page.locator("h1")).to_have_text("Violations")
+    expect(broken.get_by_role("link", name="Say who owns it")).to_have_count(0)
+
+
+def renewed_with_others_by_clicks(page, nginx) -> None:
+    """A batch of one, ticked, previewed and done with nothing but the mouse; the real agent does the work."""
+    page.get_by_role("link", name="Certificates").click()
+    page.get_by_label(f"Select {nginx.name}").click()
+    expect(page.locator("[data-count]")).to_have_text("1")
+    page.locator(".bulk").get_by_role("button", name="Renew…").click()
+    page.get_by_role("button", name="Preview").click()
+    expect(page.get_by_text("Nothing was done yet")).to_be_visible()
+    page.get_by_role("button", name="Do it to 1").click()
+    expect(page.locator(".head .st")).to_have_text("Ended")
+    expect(page.locator("tbody .st.ok")).to_have_count(1)
 
 
 def watched_until_it_goes(page, nginx) -> None:

@@ -34,6 +34,7 @@ class Allowed(Struct, frozen=True, kw_only=True):
 
     renew: bool
     deploy: bool
+    edit: bool
     revoke: bool
     archive: bool
     export: bool
@@ -46,6 +47,7 @@ def allowed(request: WebRequest, facts: Facts) -> Allowed:
     return Allowed(
         renew=alive and request.may("cert.issue") and bool(facts.places) and bool(facts.certificate.issuer_id),
         deploy=alive and request.may("cert.edit") and bool(facts.places) and bool(facts.leaves),
+        edit=alive and request.may("cert.edit"),
         revoke=request.may("cert.revoke") and bool(facts.leaves) and bool(facts.certificate.issuer_id),
         archive=alive and request.may("cert.delete"),
         export=bool(facts.leaves),

@@ -166,6 +166,7 @@ KIND = Kind(
     labels=_labels,
     named=lambda check: check.endpoint,
     settled=_settled,
+    apart=True,
     front=frozenset({"endpoint", "certificate_id", "expected_fingerprint", "check_interval_seconds", "enabled"}),
     given=frozenset({"endpoint", "certificate_id"}),
     choices=_protocols,

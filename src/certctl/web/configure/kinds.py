@@ -87,6 +87,10 @@ class Kind(Struct, frozen=True, kw_only=True):
     labels: Callable[[], Mapping[str, Label]] = dict
     # fields that a link to the empty form may fill in, beside its references
     given: frozenset[str] = frozenset()
+    # how one is read, where the catalogue does not have it
+    load: Callable[[Any, Any, str], Awaitable[Any]] | None = None
+    # one has a page of its own beside its form
+    apart: bool = False
     # fields of one that something else says: not asked in its form
     settled: Callable[[Any], frozenset[str]] = lambda _record: frozenset()
 

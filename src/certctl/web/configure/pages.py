@@ -236,6 +236,8 @@ def seen_version(fields: Fields) -> frozenset[int]:
 
 async def _record(request: WebRequest, kind: Kind, record_id: str) -> Any:
     async with request.ctx.database.read() as tx:
+        if kind.load is not None:
+            return await kind.load(tx, request.visible, record_id)
         return await catalogue.get(tx, request.visible, kind.record, record_id)
 
 

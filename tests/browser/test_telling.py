@@ -103,6 +103,12 @@ def test_a_channel_is_set_up_tried_and_what_did_not_arrive_is_sent_again(site, w
     page.get_by_role("button", name="I have read it").press("Enter")
     expect(page.locator(".head .st")).to_have_text("Read")
     assert [each["certificate_id"] for each in hook.got if each["notification_type"] == "Revocation"][-1] == certificate
+    # the certificate's own story tells it, too
+    page = opened.go(f"/certificates/{certificate}")
+    line = page.locator(".story li", has_text="Told to night watch, and read")
+    expect(line).to_contain_text("was revoked")
+    line.get_by_role("link", name="how it went").press("Enter")
+    expect(page.locator(".head .st")).to_have_text("Read")
     channel = made["id"]
     opened.go(f"/notification-channels/{channel}/delete")
     page.get_by_label("Type the name to confirm").fill("night watch")

@@ -91,7 +91,7 @@ async def _ask_people(tx: Tx, ctx: Context, job: Job, decided: RequestBody, prof
         type="ApprovalRequested",
         certificate_id=job.certificate_id,
         severity="informational",
-        message=f"{job.requested_by} asks for {decided.common_name} under {decided.profile_id}: approve or reject it",
+        message=f"{job.requested_by} asks for {decided.common_name} under {profile.name}: approve or reject it",
         dedup_key=f"approval/{job.id}",
     )
     await notify(tx, ctx.scope, now, notice)

@@ -154,11 +154,12 @@ async def _tell(tx: Tx, ctx: Context, job: Job, version: Version) -> None:
     kinds = [EventType.CERTIFICATE_ISSUED]
     if job.type == JobType.RENEWAL:
         kinds.append(EventType.RENEWAL_JOB_COMPLETED)
+        name = job.body.get("common_name") or job.certificate_id
         notice = Notice(
             type="RenewalSuccess",
             certificate_id=job.certificate_id,
             severity="informational",
-            message=f"{job.certificate_id} was renewed until {version.not_after.isoformat()}",
+            message=f"{name} was renewed until {version.not_after.isoformat()}",
             dedup_key=f"renewed/{version.id}",
         )
         await notify(tx, ctx.scope, now, notice)

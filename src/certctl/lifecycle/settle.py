@@ -123,11 +123,12 @@ async def reject_job(tx: Tx, ctx: Context, job: Job, message: str, *, actor: Act
 
 
 async def _tell(tx: Tx, ctx: Context, job: Job, message: str, now: datetime) -> None:
+    certificate = await certificates.certificate(tx, ctx.scope, job.certificate_id)
     notice = Notice(
         type=_NOTICE_TYPE[JobType(job.type)],
         certificate_id=job.certificate_id,
         severity="warning",
-        message=f"{job.type} of {job.certificate_id} failed: {message}",
+        message=f"{job.type} of {certificate.name} failed: {message}",
         dedup_key=f"job-failed/{job.id}",
         incident=_incident(job),
     )

@@ -30,7 +30,7 @@ from certctl.web.pages import render
 from certctl.web.reasons import cure_of
 from certctl.web.request import WebRequest
 from certctl.web.rows import Names, gather, names_of, planned
-from certctl.web.story import actors, story
+from certctl.web.story import actors, merged, sent, story
 from certctl.web.words import day
 from certctl.web.words import gettext as _
 
@@ -73,6 +73,7 @@ async def show(request: WebRequest, certificate_id: FromPath[str]) -> Response[s
     """The page; `version` and `against` choose what is compared, `events=all` tells more of the story."""
     now, scope = request.ctx.now(), request.visible
     asked = request.query_params
+    most = _MORE_EVENTS if asked.get("events") == "all" else _EVENTS
     async with request.ctx.database.read() as tx:
         certificate = await views.certificate(tx, scope, certificate_id)
         (facts,) = await gather(tx, scope, [certificate], now)
@@ -81,16 +82,17 @@ async def show(request: WebRequest, certificate_id: FromPath[str]) -> Response[s
         shown = await _versions(tx, scope, facts, leaves, total)
         chosen = _chosen(shown, asked.get("version", ""), asked.get("against", ""))
         details = [await _facts_of(tx, scope, certificate_id, each) for each in chosen]
-        events = await ledger.recent(
-            tx, scope, _MORE_EVENTS if asked.get("events") == "all" else _EVENTS + 1, subject_id=certificate_id
-        )
+        events = await ledger.recent(tx, scope, most + 1, subject_id=certificate_id)
         who = await actors(tx, request, events)
+        told = []
+        if request.may("notification.read"):
+            told = await sent(tx, request.seen_by("notification.read"), certificate_id, most + 1)
         watched = []
         if request.may("healthcheck.read"):
             watched = await health_checks.of_certificate(tx, request.seen_by("healthcheck.read"), certificate_id)
     policy = names.policies.get(certificate.renewal_policy_id)
     renews = planned(facts, policy)
-    telling = events if asked.get("events") == "all" else events[:_EVENTS]
+    telling = merged(story(events, {}, who), told, most)
     axis, lanes = _lifeline(facts, shown, renews)
     newest = details[0] if details else None
     return await render(
@@ -111,8 +113,8 @@ async def show(request: WebRequest, certificate_id: FromPath[str]) -> Response[s
         compared=_compared(details),
         fields=fields_of(newest.facts) if newest else [],
         chain=newest.chain if newest else [],
-        story=story(telling, {}, who),
-        more_events=len(events) > len(telling),
+        story=telling,
+        more_events=most == _EVENTS and len(events) + len(told) > len(telling),
         issuer=names.issuers.get(certificate.issuer_id, certificate.issuer_id),
         team=names.teams.get(certificate.team_id, certificate.team_id),
         policy=policy,

@@ -10,9 +10,13 @@ from msgspec import Struct
 
 from certctl.core.actor import ActorType
 from certctl.core.events import EventType as E
+from certctl.core.notification import Channel, Notification, NotificationStatus
+from certctl.core.scope import Scope
 from certctl.core.target import AgentRecord
 from certctl.ledger import EventRow
 from certctl.store import truths
+from certctl.store.act_listings import NOTIFICATIONS
+from certctl.store.lists import Asked, read_list
 from certctl.store.tx import Tx
 from certctl.web.request import WebRequest
 from certctl.web.words import gettext as _
@@ -91,7 +95,11 @@ def _words() -> Mapping[str, tuple[str, str, str]]:
         E.AGENT_RETURNED: ("ok", "i-agent", _("An agent is back")),
         E.POLICY_VIOLATED: ("warn", "s-warn", _("A policy is violated")),
         E.POLICY_CURED: ("ok", "s-ok", _("A policy is kept again")),
-    } | _record_words()
+        **_record_words(),
+        **_words_of_orders(),
+        **_words_of_acme(),
+        **_words_of_telling(),
+    }
 
 
 def _record_words() -> dict[str, tuple[str, str, str]]:
@@ -113,6 +121,56 @@ def _record_words() -> dict[str, tuple[str, str, str]]:
         E.CA_CREATED: ("ok", "i-issuer", _("A CA was made")),
         E.CA_RETIRING: ("warn", "i-issuer", _("A CA issues no more")),
         E.CA_RETIRED: ("unk", "s-none", _("A CA was retired by {who}")),
+        E.CA_REVOKED: ("bad", "s-off", _("A CA was revoked by {who}")),
+        E.CRL_PUBLISHED: ("ok", "i-issuer", _("A CRL was published")),
+        E.BOOTSTRAP_USED: ("unk", "i-key", _("The first administrator came in")),
+        E.CONFIG_KEY_ROTATED: ("unk", "i-key", _("{who} changed the key that seals what is stored")),
+        E.AUDIT_PRUNED: ("unk", "s-none", _("Old entries of the audit log were dropped, their hashes kept")),
+        E.PROFILE_EDIT_REQUESTED: ("warn", "s-wait", _("{who} wants to change a profile: another person decides")),
+        E.PROFILE_EDIT_APPROVED: ("ok", "i-approve", _("The change of a profile was approved by {who}")),
+        E.PROFILE_EDIT_DENIED: ("bad", "s-bad", _("The change of a profile was denied by {who}")),
+        E.POLICY_EVALUATED: ("unk", "i-rules", _("{who} tried a policy against the inventory")),
+    }
+
+
+def _words_of_orders() -> dict[str, tuple[str, str, str]]:
+    """Of what is between us and another CA, and of approvals that need more than one."""
+    return {
+        E.APPROVAL_GIVEN: ("ok", "i-approve", _("{who} approved; another person has to as well")),
+        E.RENEWAL_SUGGESTED: ("unk", "i-issuer", _("The CA said when it would like to be asked again")),
+        E.ORDER_PLACED: ("work", "i-issuer", _("The CA took the order")),
+        E.ORDER_LOST: ("warn", "s-warn", _("The CA does not know the order any more: it is placed anew")),
+        E.ORDERS_PAUSED: ("warn", "s-wait", _("The CA refused it too often: it is not asked until somebody resumes")),
+        E.ORDERS_RESUMED: ("work", "s-work", _("{who} has the CA asked again")),
+        E.CHALLENGES_SHOWN: ("work", "i-key", _("What proves the names is shown to the CA")),
+    }
+
+
+def _words_of_acme() -> dict[str, tuple[str, str, str]]:
+    """Of clients that order through our own ACME server."""
+    return {
+        E.ACME_ACCOUNT_CREATED: ("unk", "i-plus", _("An ACME account was made")),
+        E.ACME_ACCOUNT_UPDATED: ("unk", "i-gear", _("An ACME account changed how it is reached")),
+        E.ACME_ACCOUNT_DEACTIVATED: ("unk", "s-none", _("An ACME account was closed by {who}")),
+        E.ACME_ACCOUNT_KEY_ROLLED: ("unk", "i-key", _("An ACME account has another key")),
+        E.ACME_ORDER_CREATED: ("work", "s-work", _("Ordered through ACME")),
+        E.ACME_ORDER_PROCESSING: ("work", "s-work", _("What was ordered through ACME is being issued")),
+        E.ACME_ORDER_FINALIZED: ("ok", "s-ok", _("What was ordered through ACME is ready")),
+        E.ACME_ORDER_FAILED: ("bad", "s-bad", _("What was ordered through ACME failed")),
+        E.ACME_CHALLENGE_PROCESSING: ("work", "s-work", _("The proof of a name is looked at")),
+        E.ACME_CHALLENGE_COMPLETED: ("ok", "s-ok", _("The proof of a name was looked at")),
+        E.ACME_AUTHORIZATION_DEACTIVATED: ("unk", "s-none", _("The right to a name was given up")),
+    }
+
+
+def _words_of_telling() -> dict[str, tuple[str, str, str]]:
+    """Of what is watched, and of who was told."""
+    return {
+        E.HEALTH_CHANGED: ("warn", "i-found", _("A watched endpoint reads otherwise than before")),
+        E.HEALTH_ACKNOWLEDGED: ("unk", "i-found", _("{who} knows of what is wrong at an endpoint")),
+        E.DIGEST_SENT: ("unk", "i-bell", _("The digest was sent")),
+        E.NOTIFICATION_DEAD: ("bad", "i-bell", _("A notification did not arrive, and was given up")),
+        E.NOTIFICATION_REQUEUED: ("work", "i-bell", _("{who} has a notification sent again")),
     }
 
 
@@ -138,6 +196,42 @@ def story(
 ) -> list[Told]:
     """Many events, as they come."""
     return [told(row, names or {}, who or {}) for row in rows]
+
+
+async def sent(tx: Tx, scope: Scope, certificate_id: str, limit: int) -> list[Told]:
+    """What people were told of a certificate, or should have been: through which channel, and whether it arrived."""
+    by: Any = {"certificate_id": (certificate_id,)}
+    found = await read_list(tx, scope, NOTIFICATIONS, Asked(filters=by, sort="createdAt", descending=True, limit=limit))
+    names = await truths.named(tx, scope, Channel, [row.channel_id for row in found.data if row.channel_id])
+    return [_sent(row, names.get(row.channel_id) or row.channel) for row in found.data]
+
+
+def _sent(row: Notification, channel: str) -> Told:
+    s = NotificationStatus
+    to = channel or _("nobody")
+    kind, text = {
+        s.SENT: ("ok", _("Told to {channel}; it arrived")),
+        s.READ: ("ok", _("Told to {channel}, and read")),
+        s.PENDING: ("work", _("On its way to {channel}")),
+        s.FAILED: ("warn", _("It did not reach {channel} yet, and is tried again")),
+        s.DEAD: ("bad", _("It did not reach {channel}, and was given up")),
+        s.SKIPPED: ("unk", _("Nobody was told")),
+    }[NotificationStatus(row.status)]
+    said = f"“{(row.subject or row.message)[:_LONGEST]}”"
+    return Told(
+        kind=kind,
+        shape="i-bell",
+        text=text.format(channel=to),
+        at=row.created_at,
+        more=f"{said}. {row.last_error[:_LONGEST]}" if row.last_error else said,
+        href=f"/notifications/{row.id}",
+        link=_("how it went"),
+    )
+
+
+def merged(events: Sequence[Told], others: Sequence[Told], limit: int) -> list[Told]:
+    """Two stories as one, the newest `limit` lines first; each has to hold as many of its own, if it has them."""
+    return sorted([*events, *others], key=lambda line: line.at, reverse=True)[:limit]
 
 
 async def actors(tx: Tx, request: WebRequest, rows: Sequence[EventRow]) -> dict[str, str]:

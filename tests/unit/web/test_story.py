@@ -1,0 +1,31 @@
+"""Each event has words; what people were told stands in the story where it belongs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from certctl.core.events import EventType
+from certctl.web import story
+from certctl.web.story import Told, merged
+
+NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("kind", EventType)
+def test_an_event_is_told_in_words_and_not_by_its_name(kind):
+    _kind, shape, text = story._words()[kind]
+    assert shape[:2] in {"s-", "i-"}
+    assert "_" not in text
+    assert text.format(who="olivia") != str(kind)
+
+
+def line(text: str, minutes: int) -> Told:
+    return Told(kind="ok", shape="s-ok", text=text, at=NOW - timedelta(minutes=minutes))
+
+
+def test_two_stories_become_one_newest_first():
+    events, told = [line("issued", 1), line("asked", 5)], [line("told", 3), line("told before", 9)]
+    assert [each.text for each in merged(events, told, 3)] == ["issued", "told", "asked"]
+    assert merged([], [], 3) == []

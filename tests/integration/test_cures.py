@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import html
 import re
+from datetime import timedelta
 
-from certctl.lifecycle import compliance
+from certctl.lifecycle import compliance, observe
+from certctl.web import overview
 from integration.api_house import open_api
 from integration.test_web import Visitor, issued
 
@@ -106,4 +108,39 @@ async def test_a_name_that_cannot_be_is_said_at_its_field_and_what_is_archived_i
         await api.call("DELETE", f"/api/v1/certificates/{shop}")
         assert "nothing is changed any more" in (await visitor.get(f"/certificates/{shop}/edit")).text
         assert f"/certificates/{shop}/edit" not in (await visitor.get(f"/certificates/{shop}")).text
+        await visitor.http.aclose()
+
+
+async def counted(api) -> list[tuple[str, str, tuple[str, ...]]]:
+    """The four truths of all, counted now: the page itself shows what was counted in time."""
+    async with api.house.database.read() as tx:
+        parts = await overview._breaks(tx, api.house.ctx.scope, api.clock.now())
+    return [(truth.letter, truth.fact, truth.notes) for truth in parts["truths"]]
+
+
+async def test_the_overview_tells_of_a_silent_host_what_the_certificate_tells_and_lists_show_what_is_in_use(tmp_path):
+    async with open_api(tmp_path / "data", "") as api:
+        visitor = Visitor(api)
+        await visitor.sign_in(api.admin)
+        agent = await api.agent("web-1")
+        target = await api.target(agent)
+        web = (await api.made("/api/v1/certificates", {"common_name": "web.example.com", "target_ids": [target]}))["id"]
+        await agent.serve()
+        assert [(fact, notes) for _letter, fact, notes in await counted(api)][1:] == [("1 of 1", ())] * 3
+        api.clock.moment += timedelta(hours=1)
+        await observe.tick(api.house.ctx)
+        await visitor.sign_in(api.admin)
+        page = (await visitor.get(f"/certificates/{web}")).text
+        assert page.count("unknown, an agent is silent") == 2
+        # the receipt still tells what was deployed
+        assert (await counted(api))[1:] == [
+            ("D", "1 of 1", ()),
+            ("S", "0 of 1", ("1 unknown, an agent is silent",)),
+            ("T", "0 of 1", ("1 not proven",)),
+        ]
+        gone = await issued(api, "gone.example.com")
+        await api.made(f"/api/v1/certificates/{gone}/revoke", {"reason": "superseded"}, status=200)
+        assert f"/certificates/{gone}" not in (await visitor.get("/certificates")).text
+        for path in ("/certificates?q=gone.example.com", "/certificates?status=Revoked"):
+            assert f"/certificates/{gone}" in (await visitor.get(path)).text
         await visitor.http.aclose()

@@ -276,15 +276,21 @@ def _will_not_renew(scope: Scope, now: datetime) -> sa.ColumnElement[bool]:
     )
 
 
-async def place_counts(tx: Tx, scope: Scope) -> list[PlaceCount]:
-    """How the places of certificates in use stand, by the status of the newest deployment there; empty: none yet."""
+UNHEARD = (AgentStatus.OFFLINE, AgentStatus.UNKNOWN)
+
+
+async def place_counts(tx: Tx, scope: Scope, *, unheard: bool = False) -> list[PlaceCount]:
+    """How the places of certificates in use stand, by the status of the newest deployment there; empty: none yet.
+
+    With `unheard` only those on hosts whose agent is silent.
+    """
     newest = _newest(scope, None)
     of_place = sa.and_(newest.c.certificate_id == _M.certificate_id, newest.c.target_id == _M.target_id)
     of_version = sa.and_(_V.tenant_id == scope.tenant_id, _V.id == newest.c.version_id)
     of_it = sa.and_(_C.tenant_id == _M.tenant_id, _C.id == _M.certificate_id)
     status = sa.func.coalesce(newest.c.status, sa.literal("")).label("status")
     fresh = sa.case((_V.status == VersionStatus.CURRENT, 1), else_=0).label("fresh")
-    rows = await tx.execute(
+    counted = (
         sa.select(status, fresh, sa.func.count().label("number"))
         .select_from(
             schema.certificate_targets.join(schema.certificates, of_it)
@@ -294,7 +300,18 @@ async def place_counts(tx: Tx, scope: Scope) -> list[PlaceCount]:
         .where(certificates.in_scope(scope), _C.status.in_(IN_USE))
         .group_by(status, fresh)
     )
+    if unheard:
+        counted = counted.where(
+            _M.target_id.in_(sa.select(_T.id).where(_T.tenant_id == scope.tenant_id, _T.agent_id.in_(_silent(scope))))
+        )
+    rows = await tx.execute(counted)
     return [PlaceCount(row.status, bool(row.fresh), row.number) for row in rows]
+
+
+def _silent(scope: Scope) -> sa.Select[Any]:
+    """The agents of which nobody has heard in time: how their hosts stand now nobody knows."""
+    agents = schema.agents.c
+    return sa.select(agents.id).where(agents.tenant_id == scope.tenant_id, agents.status.in_(UNHEARD))
 
 
 class Burden(Struct, frozen=True, kw_only=True):

@@ -34,6 +34,8 @@ SIZE = 50
 # parameters of the page itself, not of the list
 _OWN = frozenset({"done"})
 _SHOWN_STATUSES = ",".join(str(each) for each in CertificateStatus if each != CertificateStatus.ARCHIVED)
+_ENDED = frozenset({CertificateStatus.ARCHIVED, CertificateStatus.REVOKED})
+_IN_USE = ",".join(str(each) for each in CertificateStatus if each not in _ENDED)
 _ATTENTION = (CertificateStatus.FAILED, CertificateStatus.EXPIRED)
 _KINDS: Mapping[str, type[Struct]] = {
     "issuer_id": IssuerRecord,
@@ -134,7 +136,9 @@ def _filtered(given: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
 
 
 def _completed(given: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
-    return {"status": [_SHOWN_STATUSES], "sort": ["expiresAt"], "page_size": [str(SIZE)]} | dict(given)
+    # what needs somebody comes first; what was revoked ended long ago and needs nobody, but is found by its name
+    shown = _SHOWN_STATUSES if "q" in given else _IN_USE
+    return {"status": [shown], "sort": ["expiresAt"], "page_size": [str(SIZE)]} | dict(given)
 
 
 def _columns() -> list[tuple[str, str]]:
@@ -176,16 +180,14 @@ async def _views(
     request: WebRequest, tx: Tx, scope: Scope, given: Mapping[str, Sequence[str]], now: datetime
 ) -> list[View]:
     counts = await stats.by_status_up_to(tx, scope, MOST_COUNTED)
-    kept = [each for each in CertificateStatus if each != CertificateStatus.ARCHIVED]
+    kept = [each for each in CertificateStatus if each not in _ENDED]
     everything = await _whole_summary(request) if any(total.estimated for total in counts.values()) else None
+    living = everything.total_certificates - everything.revoked_certificates if everything else None
     soon = (now + timedelta(days=14)).strftime("%Y-%m-%dT00:00:00Z")
-    in_use = ",".join(
-        str(each) for each in CertificateStatus if each not in {CertificateStatus.ARCHIVED, CertificateStatus.REVOKED}
-    )
     listed: list[tuple[str, dict[str, str], str]] = [
-        (_("All"), {}, number(everything.total_certificates) if everything else _at_least(counts, *kept)),
+        (_("In use"), {}, number(living) if living is not None else _at_least(counts, *kept)),
         (_("Need someone"), {"status": ",".join(_ATTENTION)}, _at_least(counts, *_ATTENTION)),
-        (_("End within 14 days"), {"status": in_use, "expires_before": soon}, ""),
+        (_("End within 14 days"), {"status": _IN_USE, "expires_before": soon}, ""),
         (_("Renewing"), {"status": "RenewalInProgress"}, _at_least(counts, CertificateStatus.RENEWAL_IN_PROGRESS)),
         (_("Nothing issued"), {"status": "Pending"}, _at_least(counts, CertificateStatus.PENDING)),
         (_("Revoked"), {"status": "Revoked"}, _at_least(counts, CertificateStatus.REVOKED)),

@@ -124,5 +124,5 @@ def _record() -> list[Entry]:
     return [
         Entry(path="/audit", icon="i-audit", text=_("Audit"), permission="audit.read"),
         Entry(path="/keys", icon="i-key", text=_("Keys"), permission="auth.key.list", beside=("/roles",)),
-        Entry(path="/settings", icon="i-gear", text=_("Settings"), permission=""),
+        Entry(path="/settings", icon="i-gear", text=_("Settings"), permission="", beside=("/views",)),
     ]

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from certctl.core.certificate import Certificate
 from certctl.core.scope import Scope
+from certctl.store import saved_views
 from certctl.store.listings import CERTIFICATES, TARGETS
 from certctl.store.lists import Asked, read_list
 from certctl.store.stats import IN_USE
@@ -23,6 +24,7 @@ from certctl.web.marks import Mark
 from certctl.web.pages import render
 from certctl.web.request import WebRequest
 from certctl.web.rows import gather
+from certctl.web.saved import lists
 from certctl.web.words import gettext as _
 
 _MOST = 6
@@ -59,6 +61,7 @@ async def show(request: WebRequest) -> Response[str]:
         shelves.append(await _places(request, request.seen_by("target.read"), word))
     if sign in {"", ">"}:
         shelves.append(_pages(request, word))
+        shelves.append(await _views(request, word))
     if sign == ">" or (word and not sign):
         shelves.append(_acts(request, word))
     return await render(request, "find.html", q=typed, shelves=[shelf for shelf in shelves if shelf.options])
@@ -141,10 +144,31 @@ def _pages(request: WebRequest, word: str) -> Shelf:
     return _shelf(request, _("Pages"), wanted, listed)
 
 
+async def _views(request: WebRequest, word: str) -> Shelf:
+    """The filters that the caller keeps under a name."""
+    async with request.ctx.database.read() as tx:
+        kept = await saved_views.of_actor(tx, request.ctx.scope, request.actor.id)
+    known = lists()
+    options = [
+        Option(
+            href=f"{view.path}?{view.query}" if view.query else view.path,
+            icon="i-search",
+            kind="",
+            text=view.name,
+            more=known[view.path][0],
+            end="",
+        )
+        for view in kept
+        if word.lower() in view.name.lower() and view.path in known and request.may(known[view.path][1])
+    ]
+    return Shelf(heading=_("Your views"), options=options)
+
+
 def _acts(request: WebRequest, word: str) -> Shelf:
     """What can be begun, by its verb."""
     listed = [
         (_("Request a certificate"), "/request", "i-plus", "cert.issue"),
+        (_("Your views"), "/views", "i-gear", ""),
         (_("Enrol an agent"), "/enrol", "i-plus", "agent.edit"),
         (_("New key"), "/keys/new", "i-plus", "auth.key.create"),
         (_("New role"), "/roles/new", "i-plus", "auth.role.create"),

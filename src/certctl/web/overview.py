@@ -163,6 +163,7 @@ async def _breaks(tx: Tx, scope: Scope, now: datetime) -> dict[str, Any]:
             )
         )
     counts = await truths.place_counts(tx, scope)
+    quiet = await truths.place_counts(tx, scope, unheard=True)
     days = await stats.expirations(tx, scope, now, _WEEKS * 7)
     by_status = await truths.issued_count(tx, scope, now)
     risky: dict[date, int] = {}
@@ -178,7 +179,7 @@ async def _breaks(tx: Tx, scope: Scope, now: datetime) -> dict[str, Any]:
         "at_risk": all_of_them,
         "axis": axis,
         "ticks": date_ticks(axis, 3),
-        "truths": _truths(by_status, counts),
+        "truths": _truths(by_status, counts, quiet),
         "all": everything,
         "ahead": _ahead(days, risky, now),
         "coming": draw(coming),
@@ -237,19 +238,24 @@ def _verdict(breaks: list[Break], at_risk: int, ended: int, everything: int, now
     )
 
 
-def _truths(issued: truths.Issued, counts: list[PlaceCount]) -> list[Truth]:
-    """The four truths of all, counted by certificate and by place."""
+def _truths(issued: truths.Issued, counts: list[PlaceCount], quiet: list[PlaceCount]) -> list[Truth]:
+    """The four truths of all, counted by certificate and by place; what a place whose agent is silent (`quiet`) serves
+    now is unknown, but for what was seen to be wrong, as on the certificate's own page.
+    """
 
-    def among(*statuses: str, fresh: bool | None = None) -> int:
-        return sum(each.number for each in counts if each.status in statuses and fresh in {None, each.fresh})
+    def among(*statuses: str, fresh: bool | None = None, of: list[PlaceCount] = counts) -> int:
+        return sum(each.number for each in of if each.status in statuses and fresh in {None, each.fresh})
 
     every = sum(each.number for each in counts)
     d = DeploymentStatus
     there = among(d.APPLIED, d.VERIFIED, d.DRIFTED, fresh=True)
     moving, failed, none = among(d.PENDING, d.APPLYING), among(d.FAILED), among("")
     older = among(d.APPLIED, d.VERIFIED, d.DRIFTED, d.SUPERSEDED, fresh=False)
-    seen, drifted, unseen = among(d.VERIFIED, fresh=True), among(d.DRIFTED), among(d.APPLIED, fresh=True)
-    elsewhere = every - seen - drifted - unseen
+    unheard = sum(each.number for each in quiet) - among(d.DRIFTED, of=quiet)
+    seen = among(d.VERIFIED, fresh=True) - among(d.VERIFIED, fresh=True, of=quiet)
+    unseen = among(d.APPLIED, fresh=True) - among(d.APPLIED, fresh=True, of=quiet)
+    drifted = among(d.DRIFTED)
+    elsewhere = every - seen - drifted - unseen - unheard
     return [
         _counted("I", _("Issued"), issued.valid, issued.all, [
             (issued.ended, ngettext("{n} has expired", "{n} have expired", issued.ended), "bad"),
@@ -263,6 +269,7 @@ def _truths(issued: truths.Issued, counts: list[PlaceCount]) -> list[Truth]:
         ]),
         _counted("S", _("Served"), seen, every, [
             (drifted, ngettext("{n} serves another", "{n} serve another", drifted), "bad"),
+            (unheard, ngettext("{n} unknown, an agent is silent", "{n} unknown, agents are silent", unheard), "unk"),
             (unseen, ngettext("{n} not looked at", "{n} not looked at", unseen), "unk"),
             (elsewhere, ngettext("{n} has nothing to serve yet", "{n} have nothing yet", elsewhere), "unk"),
         ]),

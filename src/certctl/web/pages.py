@@ -20,7 +20,7 @@ from markupsafe import Markup, escape
 
 from certctl import __version__
 from certctl.store.stats import Summary
-from certctl.web import samples, words
+from certctl.web import samples, saved, words
 from certctl.web.assets import address
 from certctl.web.entries import Group, entries
 from certctl.web.request import CSRF_FIELD, ONCE_FIELD, WebRequest
@@ -112,6 +112,7 @@ async def render(
 async def _around(request: WebRequest) -> dict[str, Any]:
     """What every page has."""
     now: datetime = request.ctx.now()
+    own_views, keep_view = await saved.of_page(request)
     theme = request.cookies.get(THEME_COOKIE, "")
 
     def when(moment: datetime) -> str:
@@ -127,6 +128,8 @@ async def _around(request: WebRequest) -> dict[str, Any]:
         "version": __version__,
         "here": request.here,
         "path": request.scope["path"],
+        "own_views": own_views,
+        "keep_view": keep_view,
         "samples": await samples.are_shown(request.ctx),
         "csrf": request.csrf,
         "once": lambda: secrets.token_hex(16),
@@ -184,5 +187,6 @@ DONE: dict[str, Any] = {
     "deleted": lambda: _("Deleted, or retired where something was made with it."),
     "retired": lambda: _("Retired."),
     "batch": lambda: _("The batch has begun."),
+    "view-gone": lambda: _("Taken away. The list itself is as it was."),
     "signed-out": lambda: _("You are signed out."),
 }

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from certctl.core.actor import ActorType
 from certctl.core.events import EventType as E
@@ -194,8 +195,26 @@ def told(row: EventRow, names: Mapping[str, str], who: Mapping[str, str]) -> Tol
 def story(
     rows: Sequence[EventRow], names: Mapping[str, str] | None = None, who: Mapping[str, str] | None = None
 ) -> list[Told]:
-    """Many events, as they come."""
-    return [told(row, names or {}, who or {}) for row in rows]
+    """Many events, as they come; tries of one step that failed alike, one after another, are one line."""
+    lines: list[Told] = []
+    tries = 0
+    for before, row in zip([None, *rows[:-1]], rows, strict=True):
+        if before is not None and _same_try(before, row):
+            tries += 1
+            lines[-1] = replace(
+                lines[-1], text=_("A step failed {number} times and is tried again").format(number=tries)
+            )
+            continue
+        tries = 1
+        lines.append(told(row, names or {}, who or {}))
+    return lines
+
+
+def _same_try(later: EventRow, earlier: EventRow) -> bool:
+    """Whether both tell that the same step failed, for the same reason."""
+    if not later.type == earlier.type == E.JOB_RETRY or later.subject_id != earlier.subject_id:
+        return False
+    return all(later.details.get(name) == earlier.details.get(name) for name in ("job_id", "stage", "error"))
 
 
 async def sent(tx: Tx, scope: Scope, certificate_id: str, limit: int) -> list[Told]:

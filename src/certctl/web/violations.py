@@ -23,8 +23,6 @@ from certctl.web.request import WebRequest
 from certctl.web.words import gettext as _
 
 PATH = "/violations"
-# what stands behind what a message names
-_MISSING = " must be given"
 
 
 class Cure(Struct, frozen=True):
@@ -81,7 +79,8 @@ def _field(rule: PolicyRule, message: str) -> tuple[str, str]:
     """The field of a certificate that a kind of rule judges, and what is done there."""
     p = PolicyType
     if rule.type == p.REQUIRED_METADATA:
-        first = message.removeprefix(f"policy {rule.name}: ").removesuffix(_MISSING).partition(",")[0].strip()
+        # "owner, team must be given": the first of them
+        first = message.removeprefix(f"policy {rule.name}: ").replace(",", " ").partition(" ")[0]
         return {
             "owner": ("owner_id", _("Say who owns it")),
             "team": ("team_id", _("Name its team")),

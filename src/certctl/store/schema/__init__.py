@@ -78,6 +78,9 @@ from certctl.store.schema.log import (
     notification_channels,
     notifications,
 )
+from certctl.store.schema.people import (
+    saved_views,
+)
 from certctl.store.schema.upkeep import (
     counter_deltas,
     counter_totals,
@@ -161,6 +164,7 @@ __all__ = [
     "revocations",
     "role_permissions",
     "roles",
+    "saved_views",
     "sessions",
     "steps",
     "targets",

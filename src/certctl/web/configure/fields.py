@@ -80,7 +80,7 @@ def fields_of(
             continue
         path = f"{within}.{name}" if within else name
         label, hint = words.get(name, (pretty(name), ""))
-        field = _field(path, label, hint, _resolved(raw, definitions), definitions, options)
+        field = _field(path, label, hint, _resolved(raw, definitions), definitions, options, words)
         needed = name in required
         rare = front is not None and not needed and name not in front
         made.append(_replaced(field, required=needed, rare=rare))
@@ -116,6 +116,7 @@ def _field(
     schema: Mapping[str, Any],
     definitions: Mapping[str, Any],
     options: Options,
+    words: Mapping[str, Label],
 ) -> Field:
     common: dict[str, Any] = {"path": path, "label": label, "hint": hint, "default": schema.get("default")}
     kind = schema.get("type")
@@ -131,7 +132,7 @@ def _field(
     if kind in {"integer", "number"}:
         return _number(common, schema)
     if kind == "array":
-        return _list(common, _resolved(schema.get("items", {}), definitions), definitions, options)
+        return _list(common, _resolved(schema.get("items", {}), definitions), definitions, options, words)
     if kind == "object":
         inner = _resolved(schema.get("additionalProperties") or {}, definitions)
         return Field(**common, kind="pairs", several=inner.get("type") == "array")
@@ -155,13 +156,17 @@ def _number(common: Mapping[str, Any], schema: Mapping[str, Any]) -> Field:
 
 
 def _list(
-    common: Mapping[str, Any], items: Mapping[str, Any], definitions: Mapping[str, Any], options: Options
+    common: Mapping[str, Any],
+    items: Mapping[str, Any],
+    definitions: Mapping[str, Any],
+    options: Options,
+    words: Mapping[str, Label],
 ) -> Field:
     if items.get("type") == "object":
         inside = f"{common['path']}."
         within = {path.removeprefix(inside): found for path, found in options.items() if path.startswith(inside)}
         columns = [
-            _field(name, pretty(name), "", _resolved(raw, definitions), definitions, within)
+            _field(name, *words.get(name, (pretty(name), "")), _resolved(raw, definitions), definitions, within, words)
             for name, raw in items.get("properties", {}).items()
         ]
         return Field(**common, kind="rows", columns=tuple(columns))

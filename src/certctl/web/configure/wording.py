@@ -18,6 +18,8 @@ def labels() -> dict[str, Label]:
         **_of_groups(),
         **_of_channels(),
         **_of_acme(),
+        **_of_challenges(),
+        **_of_times(),
     }
 
 
@@ -95,6 +97,9 @@ def _of_servers() -> dict[str, Label]:
         "sni": (_("Ask for"), _("Server name in the probe; empty: the certificate's first name")),
         "starttls": (_("STARTTLS"), _("The protocol to speak before TLS")),
         "probe_timeout": (_("Look for"), _("How long the new certificate may take to be seen, such as 10s")),
+        "reload_command": (_("Command to reload"), _("Not taken from here: name an action of the host's allow-file")),
+        "validate_command": (_("Command to check"), _("Not taken from here: name an action of the host's allow-file")),
+        "test": (_("Command to test"), _("Not taken from here: name an action of the host's allow-file")),
         "reload_action": (_("To reload"), _("Name of an action in the host's allow-file; empty: none")),
         "validate_action": (_("To check the configuration"), _("Name of an action in the host's allow-file")),
         "test_action": (
@@ -172,6 +177,39 @@ def _of_channels() -> dict[str, Label]:
     }
 
 
+def _of_challenges() -> dict[str, Label]:
+    return {
+        "challenge_by": (_("Who answers"), _("This server, or the agent on the host that holds the key")),
+        "challenge_agent_id": (_("Agent that answers"), _("An agent's id; empty: the one that holds the key")),
+        "challenge_port": (_("Port of the answer"), _("Opened by the agent itself; 0: 80, or 443 for tls-alpn-01")),
+        "challenge_webroot": (
+            _("Folder of the web server"),
+            _("Where a web server that holds port 80 finds the answer"),
+        ),
+        "dns_present_script": (
+            _("Program that shows a record"),
+            _("On this server's host, where the DNS takes no updates"),
+        ),
+        "dns_cleanup_script": (_("Program that takes it away"), ""),
+        "dns_script_environment": (_("What the programs are told"), _("Variables, one a line; they may hold secrets")),
+        "precheck": (_("Look before the CA is asked"), _("At the names' CAA records and addresses")),
+    }
+
+
+def _of_times() -> dict[str, Label]:
+    return {
+        "renewal_windows": (_("Renew only within"), _("Days of the week and times of day; none: at any time")),
+        "freezes": (_("Not renewed within"), _("Times in which nothing is renewed, but for what would end")),
+        "days": (_("Days"), _("Such as mon-fri")),
+        "start": (_("From"), _("Such as 22:00")),
+        "end": (_("Until"), _("Such as 04:00")),
+        "starts_at": (_("Begins"), _("Such as 2026-12-20T00:00:00Z")),
+        "ends_at": (_("Ends"), _("Such as 2027-01-06T00:00:00Z")),
+        "algorithm": (_("Algorithm"), ""),
+        "min_size": (_("Least size"), _("Bits")),
+    }
+
+
 def _of_acme() -> dict[str, Label]:
     return {
         "directory_url": (_("Directory"), _("Such as https://acme-v02.api.letsencrypt.org/directory")),
@@ -182,7 +220,10 @@ def _of_acme() -> dict[str, Label]:
         "preferred_chain": (_("Preferred chain"), _("Common name of a root; empty: the CA's first")),
         "ari_enabled": (_("Ask when to renew"), _("Renewal information of the CA (RFC 9773)")),
         "ca_certificates_pem": (_("Trusted roots"), _("PEM; in place of the system's own, for the CA's own TLS")),
-        "challenge_type": (_("Proof of names"), _("http-01: by this server on port 80; dns-01: by a record")),
+        "challenge_type": (
+            _("Proof of names"),
+            _("http-01: on port 80; tls-alpn-01: on port 443, by an agent; dns-01: by a record"),
+        ),
         "dns_server": (_("DNS server"), _("The primary that takes updates, such as 192.0.2.53:53")),
         "dns_zone": (_("Zone"), _("Empty: found by asking")),
         "tsig_name": (_("Name of the TSIG key"), ""),

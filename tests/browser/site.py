@@ -53,6 +53,7 @@ class Site:
         self._client: httpx.Client | None = None
         self.admin = ""
         self.ids: dict[str, str] = {}
+        self.kept: set[str] = set()
 
     def start(self) -> None:
         """Start, or start again on what is there; returns once it is ready."""

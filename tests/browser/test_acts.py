@@ -127,6 +127,29 @@ def test_one_of_many_is_found_by_keyboard_alone(site, window):
     page.wait_for_url("**/certificates/*")
 
 
+def test_a_filter_is_kept_under_a_name_and_found_by_it(site, window):
+    key = site.key("vivian", "r-viewer")
+    page = window(key=key).go("/certificates?status=Revoked")
+    page.get_by_role("link", name="Keep this view").press("Enter")
+    page.get_by_label("Name", exact=True).focus()
+    page.keyboard.type("what is gone")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="what is gone")).to_have_attribute("aria-current", "page")
+    expect(page.locator("#list .name").first).to_be_visible()
+    # on another machine, by the palette; without script renamed and taken away
+    elsewhere = window(key=key).go("/")
+    elsewhere.keyboard.press("Control+k")
+    elsewhere.keyboard.type("what is g")
+    expect(elsewhere.locator("#palette [aria-selected=true]")).to_contain_text("what is gone")
+    elsewhere.keyboard.press("Enter")
+    elsewhere.wait_for_url("**/certificates?status=Revoked")
+    page = window(key=key, java_script_enabled=False).go("/views")
+    page.get_by_label("New name of what is gone").fill("long gone")
+    page.get_by_role("button", name="Rename").click()
+    page.get_by_role("button", name="Take it away long gone").click()
+    expect(page.get_by_text("You keep no view yet")).to_be_visible()
+
+
 def test_revoking_asks_for_the_name_and_then_says_what_it_did(site, window):
     certificate = made(site, "revoke-me.example.com")
     page = window().go(f"/certificates/{certificate}")

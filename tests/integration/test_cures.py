@@ -111,6 +111,28 @@ async def test_a_name_that_cannot_be_is_said_at_its_field_and_what_is_archived_i
         await visitor.http.aclose()
 
 
+async def test_what_an_agent_says_is_shown_and_turns_nothing(tmp_path):
+    async with open_api(tmp_path / "data", "") as api:
+        visitor = Visitor(api)
+        await visitor.sign_in(api.admin)
+        agent = await api.agent("web-1")
+        target = await api.target(agent)
+        web = (await api.made("/api/v1/certificates", {"common_name": "web.example.com", "target_ids": [target]}))["id"]
+        for item in await agent.work():
+            await agent.csr(item)
+        (item,) = await agent.work()
+        said = "cannot write \u202egpj.exe\u2066 <script>alert(1)</script> " + "y" * 200
+        body = {"status": "Failed", "error": said, "error_kind": "rejected", "step_id": item["step_id"]}
+        path = f"/api/v1/agents/{agent.id}/jobs/{item['id']}/status"
+        assert (await agent.call("POST", path, body | {"fence": item["fence"]})).status_code == 200
+        for path in (f"/jobs/{item['id']}", f"/certificates/{web}", "/jobs?status=Failed", "/notifications"):
+            page = (await visitor.get(path)).text
+            assert "\u27e8U+202E\u27e9gpj.exe\u27e8U+2066\u27e9" in page, path
+            assert not re.search("[\u202a-\u202e\u2066-\u2069]", page), path
+            assert "<script>alert" not in page, path
+        await visitor.http.aclose()
+
+
 async def counted(api) -> list[tuple[str, str, tuple[str, ...]]]:
     """The four truths of all, counted now: the page itself shows what was counted in time."""
     async with api.house.database.read() as tx:

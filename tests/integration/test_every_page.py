@@ -106,6 +106,8 @@ async def test_every_page_keeps_its_policy_and_shows_names_that_mean_harm_as_tex
             assert "default-src 'none'" in policy and "unsafe" not in policy, path
             assert pages.Looked(answer.text).refused == [], path
             assert "<script>alert" not in answer.text and "<img src=x" not in answer.text, path
+            # escaped once: a name that was twice reads as its entities
+            assert "&amp;lt;script" not in answer.text, path
             shown += "&lt;script&gt;alert(1)&lt;/script&gt;" in answer.text
         # the name was really met, on lists and on pages of its own
         assert shown > len(ids)

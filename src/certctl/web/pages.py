@@ -72,8 +72,11 @@ def templates() -> jinja2.Environment:
 
 
 def shown(text: str) -> str:
-    """Text of others with what cannot be seen made visible, as code points."""
-    return _UNSEEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", str(text))
+    """Text of others with what cannot be seen made visible, as code points. Not escaped: whoever shows it does that,
+    also where a template's own sentence had escaped it before.
+    """
+    plain = text.unescape() if isinstance(text, Markup) else str(text)
+    return _UNSEEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", plain)
 
 
 def broken(name: str) -> Markup:

@@ -197,9 +197,11 @@ def story(
 ) -> list[Told]:
     """Many events, as they come; tries of one step that failed alike, one after another, are one line."""
     lines: list[Told] = []
+    before: EventRow | None = None
     tries = 0
-    for before, row in zip([None, *rows[:-1]], rows, strict=True):
-        if before is not None and _same_try(before, row):
+    for row in rows:
+        later, before = before, row
+        if later is not None and _same_try(later, row):
             tries += 1
             lines[-1] = replace(
                 lines[-1], text=_("A step failed {number} times and is tried again").format(number=tries)

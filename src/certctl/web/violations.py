@@ -48,6 +48,7 @@ async def show(request: WebRequest) -> Response[str]:
         certificates=certificates,
         rules={rule_id: rule.name for rule_id, rule in rules.items()},
         cures={row.id: cure for row in table.rows if (cure := cure_of(request, row, rules)) is not None},
+        messages={row.id: _without_name(row, rules) for row in table.rows},
         marks={row.id: severity_mark(row.severity) for row in table.rows},
         tabs=[
             (_("Open"), table.to(resolved=""), not table.chosen("resolved")),
@@ -60,6 +61,11 @@ async def _rules(tx: Tx, scope: Scope, ids: set[str]) -> dict[str, PolicyRule]:
     """The rules of a page: few, however many certificates break them."""
     found = [await catalogue.find(tx, scope, PolicyRule, id=rule_id) for rule_id in sorted(ids)]
     return {rule.id: rule for rule in found if rule is not None}
+
+
+def _without_name(row: PolicyViolation, rules: Mapping[str, PolicyRule]) -> str:
+    """What is broken; the rule's name, which stands beside it, left out."""
+    return row.message.removeprefix(f"policy {rules[row.rule_id].name}: ") if row.rule_id in rules else row.message
 
 
 def cure_of(request: WebRequest, row: PolicyViolation, rules: Mapping[str, PolicyRule]) -> Cure | None:

@@ -40,6 +40,10 @@ def row(kind: str, minutes: int, **details: str) -> EventRow:
     )  # fmt: skip
 
 
+def test_nothing_is_told_of_nothing():
+    assert story.story([]) == []
+
+
 def test_tries_that_failed_alike_are_one_line():
     alike = {"job_id": "job-1", "stage": "verify", "error": "it serves another certificate"}
     rows = [row("job_retry", minutes, **alike) for minutes in range(5)]

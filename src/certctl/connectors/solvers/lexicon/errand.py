@@ -91,7 +91,7 @@ async def _start(theirs: socket.socket) -> asyncio.subprocess.Process:
     # no home: no .netrc, no provider's own files; the machine's roots, as everywhere else
     environment = {"LANG": "C.UTF-8", "HOME": _NOWHERE, "NETRC": _NOWHERE, "PATH": _NOWHERE}
     if roots := paths.cafile or paths.capath:
-        environment |= {"REQUESTS_CA_BUNDLE": roots, "SSL_CERT_FILE": roots}
+        environment |= {"REQUESTS_CA_BUNDLE": roots, "SSL_CERT_FILE" if paths.cafile else "SSL_CERT_DIR": roots}
     try:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-B", str(CHILD)),

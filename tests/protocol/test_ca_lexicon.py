@@ -100,8 +100,6 @@ async def test_records_of_one_name_are_put_beside_each_other_and_each_is_taken_a
     proofs = [Proof(f"www.{ZONE}", f"token{number}", f"token{number}.x") for number in range(2)]
     await asyncio.gather(*(made.present(proof) for proof in proofs))
     assert len(names.texts(where)) == 2, "clients read all and write all: two at once would lose one"
-    await made.present(proofs[0])
-    assert len(names.texts(where)) == 2, "twice is once"
     assert await made.is_visible(proofs[1])
     await made.cleanup(proofs[1])
     assert len(names.texts(where)) == 1
@@ -159,8 +157,8 @@ async def test_a_certificate_by_a_provider_that_hangs_is_killed_and_comes_back(t
                 change = {"dns_provider_options": {"pdns_server": api.url}}
                 await house.api.call("PATCH", "/api/v1/issuers/iss-acme", {"config": change})
                 await house.ask("cert-2", f"slow.{ZONE}")
-                monkeypatch.setattr(lexicon, "LIMIT", timedelta(seconds=3))
-                job = await fails(house, "did not end within 3 s")
+                monkeypatch.setattr(lexicon, "LIMIT", timedelta(seconds=2))
+                job = await fails(house, "did not end within 2 s")
                 assert job["status"] == "Running", "it is tried again"
                 assert children() == []
 

@@ -7,6 +7,7 @@ import inspect
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from certctl.core.errors import Conflict, StaleFence
 from certctl.core.ids import new_id
@@ -221,6 +222,7 @@ async def test_events_are_followed_in_commit_order(postgres_server):
 
         async with database.begin("slow") as slow:
             await append(slow, "slow")
+            await slow.scalar(sa.select(1))  # an event alone waits to be sent; now its transaction is under way
             async with database.begin("quick") as quick:
                 await append(quick, "quick")
             await follow()

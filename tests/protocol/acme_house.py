@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from certctl.core.acme import AcmeRules
 from certctl.core.names import parse_names
+from certctl.core.rules import DoorRules
 from certctl.doors.edge import Edge
 from certctl.pki.csr import build_csr
 from certctl.protocols import acme
@@ -196,10 +197,12 @@ class AcmeHouse:
 
 
 @contextlib.asynccontextmanager
-async def open_acme(data_dir: Path, url: str = "", **rules: Any) -> AsyncIterator[AcmeHouse]:
+async def open_acme(
+    data_dir: Path, url: str = "", doors: DoorRules | None = None, **rules: Any
+) -> AsyncIterator[AcmeHouse]:
     """An ACME server on a real, migrated database. How long a finalize drives its job is no subject here."""
     chosen = AcmeRules(**({"enabled": True, "host_names": ("certctl.test",), "concurrent_orders": 0} | rules))
-    async with open_api(data_dir, url) as api:
+    async with open_api(data_dir, url, doors) as api:
         tally = Tally()
         app = Edge(AcmeApp(api.state, chosen, tally), api.state, acme.refuse_at_edge)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from certctl.core.errors import CertctlError
+from certctl.core.rules import DoorRules, LimitRules, Rate
 from certctl.wire import acme as wire
 from certctl.wire import jws
 from certctl.wire.acme import CertificateId
@@ -330,6 +331,25 @@ async def test_limits_say_when_to_come_back(tmp_path):
             answer = await client.post(url, sign(fresh, {"alg": "ES256", "jwk": jwk_of(fresh), "url": url}, inner))
             assert answer.status_code == expected
             client.key = fresh if expected == 200 else client.key
+
+
+async def test_strangers_of_one_address_and_each_account_are_held_to_a_rate(tmp_path):
+    # the house's clock stands still: nothing is given back by time
+    limits = LimitRules(enabled=True, address=Rate(per_second=1, burst=9), caller=Rate(per_second=1, burst=6))
+    async with open_acme(tmp_path / "data", doors=DoorRules(limits=limits)) as house:
+        client = await house.known()
+        answers = [await client.post(client.kid) for _ in range(7)]
+        assert [answer.status_code for answer in answers] == [200] * 6 + [429]
+        assert problem(answers[-1]) == "rateLimited"
+        assert int(answers[-1].headers["retry-after"]) > 0
+        assert answers[-1].headers["replay-nonce"]
+        asked = [await house.http.get(f"{BASE}/directory") for _ in range(10)]
+        assert asked[0].status_code == 200, "what an account asked was not counted against its neighbours"
+        assert (asked[-1].status_code, problem(asked[-1])) == (429, "rateLimited")
+        assert int(asked[-1].headers["retry-after"]) > 0
+        # whoever signs with a key that nobody knows is a stranger too
+        stranger = await house.client().post("new-account", {}, by_key=True, nonce="none")
+        assert (stranger.status_code, problem(stranger)) == (429, "rateLimited")
 
 
 async def test_what_is_switched_off_is_not_there(tmp_path):

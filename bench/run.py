@@ -231,6 +231,7 @@ PARTS = {
     "bulk": "bulk",
     "chaos": "chaos_run",
     "crl": "crl",
+    "revoke": "revoke",
     "identity": "identity",
     "imports": "imports",
     "lists": "lists",

@@ -6,20 +6,28 @@ Each on both databases. The library and `openssl crl` read what was written.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import ssl
 import subprocess
 from datetime import timedelta
 
+import httpx
 import pytest
 import sqlalchemy as sa
 from cryptography import x509
+from cryptography.x509 import ocsp
 
+from certctl.control import batches as control_batches
 from certctl.core.actor import SYSTEM
 from certctl.core.errors import Malformed
 from certctl.core.scope import Scope
 from certctl.core.status import CertificateStatus, VersionStatus
+from certctl.doors import batches as door
 from certctl.lifecycle import publish, revoke
+from certctl.lifecycle.crl_parts import Parts, encode_revoked
 from certctl.policy.revocation import MADE_AT_ONCE, crl_pause
+from certctl.protocols.pki import PkiApp, answers
+from certctl.protocols.pki.answers import KeptAnswers, KeptStatuses, RevocationWatch
 from certctl.protocols.pki.facts import LifecycleFacts
 from certctl.store import authority, crl, schema
 from integration.api_house import open_api
@@ -162,7 +170,7 @@ async def test_whoever_dies_after_encoding_leaves_it_to_be_told(api):
     ctx, ca_id = api.house.ctx, await ca_of(api)
     await publish.list_revoked(ctx)
     await seed(api, ca_id, 5)
-    await publish.encode_revoked(ctx, ca_id)  # and dead before the CRL is written
+    await encode_revoked(ctx, ca_id, Parts())  # and dead before the CRL is written
     async with api.house.database.read() as tx:
         assert await crl.behind(tx, ctx.scope) == [ca_id]
     assert await publish.list_revoked(ctx) == 1
@@ -197,10 +205,10 @@ async def test_one_more_revocation_costs_the_same_however_many_there_are(api):
     try:
         for first, many in ((0, 10), (20, MANY)):
             await seed(api, ca_id, many, first=first)
-            await publish.encode_revoked(ctx, ca_id)
+            await encode_revoked(ctx, ca_id, Parts())
             await seed(api, ca_id, 1, first=first + many)
             said.clear()
-            await publish.encode_revoked(ctx, ca_id)
+            await encode_revoked(ctx, ca_id, Parts())
             counts.append(list(said))
     finally:
         sa.event.remove(engine, "before_cursor_execute", note)
@@ -268,3 +276,77 @@ async def test_what_cannot_be_revoked_so_is_left_to_the_long_way(api):
             await revoke.trigger_own(tx, ctx, ctx.scope, SYSTEM, everything, "because")
     assert await publish.list_revoked(ctx) == 1
     assert serials_of((await publish.current_crl(ctx, ca_id)).crl_der) == seeded([5])
+
+
+async def test_each_answer_during_a_mass_revocation_is_true_of_its_moment(api, monkeypatch):
+    """OCSP: the old truth only of what was not committed yet, or less than the watch's bound before the question; the new
+    one only of what was. A CRL tells all that was committed before it was asked for, and nothing else.
+    """
+    ctx, ca_id = api.house.ctx, await ca_of(api)
+    monkeypatch.setattr(control_batches, "_CHUNK_TO_REVOKE", 12)
+    count, loop = 120, asyncio.get_running_loop()
+    await seed(api, ca_id, count, status=VersionStatus.CURRENT)
+    watch = RevocationWatch(ctx, api.house.wakeups)
+    facts = LifecycleFacts(ctx, KeptStatuses(watch))
+    transport = httpx.ASGITransport(PkiApp(facts, clock=ctx.clock, answers=KeptAnswers(watch)))
+    seen: dict[int, float] = {}  # when it was visible at the latest
+    ended = asyncio.Event()
+    asked = {True: 0, False: 0}
+
+    async def committed():
+        async with api.house.database.read() as tx:
+            found = {int(one, 16) for (one,) in await tx.execute(sa.select(schema.revocations.c.serial_number))}
+        for serial in found:
+            seen.setdefault(serial, loop.time())
+        return found
+
+    async def revoked(http, serial):
+        answer = await http.get(f"/.well-known/pki/ocsp/{ca_id}/{serial:x}")
+        assert answer.status_code == 200, answer.text
+        status = ocsp.load_der_ocsp_response(answer.content).certificate_status
+        assert status is not ocsp.OCSPCertStatus.UNKNOWN
+        return status is ocsp.OCSPCertStatus.REVOKED
+
+    async def ask(http, numbers):
+        while not ended.is_set():
+            serial = SERIAL + next(numbers)
+            begun, known = loop.time(), seen.get(serial)
+            is_revoked = await revoked(http, serial)
+            asked[is_revoked] += 1
+            if is_revoked:
+                assert serial in await committed(), "revoked before its commit"
+            else:
+                assert known is None or begun - known < answers._TRUSTED_SECONDS, "good long after its commit"
+
+    async def ask_for_crls():
+        while not ended.is_set():
+            before = await committed()
+            told = serials_of((await facts.crl(ca_id)).der)
+            assert before <= told <= await committed()
+
+    async def work():
+        while await door.take_turn(ctx):
+            pass
+        ended.set()
+
+    async with httpx.AsyncClient(transport=transport, base_url="http://pki.test") as http, asyncio.timeout(120):
+        watching = asyncio.create_task(watch.run())
+        everything = itertools.cycle(range(count))
+        await watch.look()
+        for number in range(0, count, 7):
+            assert not await revoked(http, SERIAL + number)
+        wanted = {"environment": "seeded", "reason": "keyCompromise"}
+        await api.made("/api/v1/certificates/bulk-revoke", wanted, 202, headers={"Prefer": "respond-async"})
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(ask(http, everything))
+            group.create_task(ask_for_crls())
+            group.create_task(work())
+        await watch.look()
+        for number in range(0, count, 7):
+            assert await revoked(http, SERIAL + number)
+        watch.stop()
+        await watching
+    assert asked[True] + asked[False] > 0
+    assert serials_of((await facts.crl(ca_id)).der) == seeded(range(count)) == await committed()
+    assert len(await api.events("certificate_revoked")) == count

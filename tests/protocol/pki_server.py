@@ -41,6 +41,7 @@ class Facts:
     issued: dict[int, SerialStatus] = field(default_factory=dict)
     fault: Exception | None = None
     number: int = 1
+    parts: list[tuple[str, int, bool]] = field(default_factory=list)
 
     def _break(self) -> None:
         if self.fault is not None:
@@ -64,6 +65,10 @@ class Facts:
         ]
         crl_der = await make_crl(ca, entries, self.number, now, now + timedelta(days=1), self.ca.signer)
         return CrlDocument(crl_der, now, now + timedelta(days=1), self.number, etag_of(crl_der))
+
+    async def crl_part(self, ca_or_issuer_id: str, shard: int, *, is_delta: bool) -> CrlDocument | None:
+        self.parts.append((ca_or_issuer_id, shard, is_delta))
+        return await self.crl(ca_or_issuer_id) if shard < 5 else None
 
     async def ocsp(self, ca_or_issuer_id: str, request_der: bytes) -> OcspDocument | None:
         self._break()

@@ -165,6 +165,15 @@ def test_no_header_takes_a_document_apart(headers: dict[str, str]):
     assert reply.body in whole.body
 
 
+@pytest.mark.parametrize(
+    ("path", "part"), [("1", (1, False)), ("4/delta", (4, True)), ("delta", (0, True)), ("1024", (1024, False))]
+)
+async def test_parts_of_a_crl_have_addresses(facts: Facts, http: httpx.AsyncClient, path: str, part: tuple[int, bool]):
+    got = await http.get(f"crl/ca-int/{path}")
+    assert facts.parts == [("ca-int", *part)]
+    assert got.status_code == (200 if part[0] < 5 else 404)
+
+
 async def test_a_long_body_is_sent_in_parts_and_whole(
     facts: Facts, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ):
@@ -184,6 +193,13 @@ async def test_a_long_body_is_sent_in_parts_and_whole(
         "crl",
         "crl/",
         "crl/ca-int/more",
+        "crl/ca-int/0",
+        "crl/ca-int/01",
+        "crl/ca-int/1/",
+        "crl/ca-int/1delta",
+        "crl/ca-int/delta/1",
+        "crl/ca-int/10000",
+        "crl/ca-int/-1",
         "certs/ca-int/",
         "ocsp/ca-int/",
         "other/ca-int",

@@ -8,7 +8,7 @@ returned. Must never leave out a serial number it was given.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from datetime import datetime
 from functools import lru_cache
 
@@ -24,6 +24,10 @@ from certctl.pki import der
 _AUTHORITY_KEY_IDENTIFIER = "2.5.29.35"
 _CRL_NUMBER = "2.5.29.20"
 _REASON_CODE = "2.5.29.21"
+_DELTA_INDICATOR = "2.5.29.27"
+_ISSUING_POINT = "2.5.29.28"
+_FRESHEST_CRL = "2.5.29.46"
+_REMOVE_FROM_CRL = 8
 _MAX_NUMBER_BITS = 159  # RFC 5280 5.2.3: at most 20 octets
 
 # RFC 5280 5.3.1, read without regard to case: the RFC itself writes cACompromise, the reference product caCompromise.
@@ -55,6 +59,38 @@ def reason_code(reason: str) -> int | None:
     if code is None:
         raise Malformed(f"{reason!r} is no reason for which a certificate can stand on a CRL")
     return code or None
+
+
+class CrlForm(Struct, frozen=True):
+    """What else a CRL says of itself; as it stands here it is a complete one of all that its CA has signed.
+
+    `point_url`: it tells only of certificates that name this address (RFC 5280 5.2.5). `base_number`: it is a delta to
+    any complete one from that number on (5.2.4). `delta_url`: where deltas to it are (5.2.6).
+    """
+
+    point_url: str = ""
+    base_number: int | None = None
+    delta_url: str = ""
+
+    def extensions(self) -> bytes:
+        """Their DER, side by side."""
+        found = b""
+        if self.point_url:
+            found += der.extension(_ISSUING_POINT, der.sequence(_point_name(self.point_url)), critical=True)
+        if self.base_number is not None:
+            found += der.extension(_DELTA_INDICATOR, der.integer(self.base_number), critical=True)
+        if self.delta_url:
+            found += der.extension(_FRESHEST_CRL, der.sequence(der.sequence(_point_name(self.delta_url))))
+        return found
+
+
+def _point_name(url: str) -> bytes:
+    """`[0]` of a distribution point: the full name, one URI (RFC 5280 4.2.1.13)."""
+    name = der.implicit(6, url.encode("ascii"))
+    return der.explicit(0, der.implicit(0, name, constructed=True))
+
+
+_WHOLE = CrlForm()
 
 
 class CrlTimes(Struct, frozen=True):
@@ -90,7 +126,14 @@ async def make_crl(
     return await sign_crl(ca, encoded, len(merged), CrlTimes(number, this_update, next_update), signer)
 
 
-async def sign_crl(ca: IssuingCA, entries_der: list[bytes], size: int, times: CrlTimes, signer: Signer) -> bytes:
+async def sign_crl(
+    ca: IssuingCA,
+    entries_der: list[bytes],
+    size: int,
+    times: CrlTimes,
+    signer: Signer,
+    form: CrlForm = _WHOLE,
+) -> bytes:
     """The CRL (DER) of `ca` with `size` entries that were encoded before, joined as they stand in `entries_der`.
 
     That list is emptied on the way, as a million entries are 40 MB. Raises Malformed for times or numbers that cannot
@@ -98,7 +141,7 @@ async def sign_crl(ca: IssuingCA, entries_der: list[bytes], size: int, times: Cr
     """
     times.check()
     # In threads: a long list would hold up everything else that the event loop serves.
-    tbs_der = await asyncio.to_thread(_write_tbs, ca, entries_der, times)
+    tbs_der = await asyncio.to_thread(_write_tbs, ca, entries_der, times, form)
     signature = await signer.sign(ca.key_ref, ca.signature_algorithm, tbs_der)
     crl_der = await asyncio.to_thread(der.assemble_certificate, tbs_der, ca.signature_algorithm, signature)
     del tbs_der
@@ -121,11 +164,13 @@ def _merge(entries: Iterable[RevokedEntry]) -> list[RevokedEntry]:
     ]
 
 
-def _write_tbs(ca: IssuingCA, entries_der: list[bytes], times: CrlTimes) -> bytes:
+def _write_tbs(ca: IssuingCA, entries_der: list[bytes], times: CrlTimes, form: CrlForm) -> bytes:
     issuer = certificate_of(ca)
     identifier = der.sequence(der.implicit(0, issuer_key_identifier(issuer)))
     extensions = der.sequence(
-        der.extension(_AUTHORITY_KEY_IDENTIFIER, identifier), der.extension(_CRL_NUMBER, der.integer(times.number))
+        der.extension(_AUTHORITY_KEY_IDENTIFIER, identifier),
+        der.extension(_CRL_NUMBER, der.integer(times.number)),
+        form.extensions(),
     )
     # RFC 5280 5.1.2.6: absent, not empty, when nothing is revoked.
     length = sum(map(len, entries_der))
@@ -147,6 +192,19 @@ def _write_tbs(ca: IssuingCA, entries_der: list[bytes], times: CrlTimes) -> byte
 def encode_entry(entry: RevokedEntry) -> bytes:
     """One entry as it stands in a CRL (RFC 5280 5.1). Raises Malformed for a reason that is none."""
     return der.sequence(der.integer(entry.serial_number), der.time(entry.revoked_at), _entry_extensions(entry.reason))
+
+
+def encode_removals(entries_der: bytes, without: Container[int]) -> list[bytes]:
+    """For each of these entries, but those of serial numbers in `without`, what takes it off (RFC 5280 5.3.1)."""
+    gone = der.sequence(der.extension(_REASON_CODE, der.enumerated(_REMOVE_FROM_CRL)))
+    found: list[bytes] = []
+    reader = der.Reader(entries_der)
+    while reader.peek() is not None:
+        entry = reader.enter(der.SEQUENCE)
+        serial_number = entry.integer()
+        if serial_number not in without:
+            found.append(der.sequence(der.integer(serial_number), next(entry).whole, gone))
+    return found
 
 
 @lru_cache(maxsize=64)

@@ -92,8 +92,10 @@ class LintedTbs:
         return f"LintedTbs(sha256={self._sha256.hex()})"
 
 
-def draft_leaf(ca: IssuingCA, template: LeafTemplate, addresses: PkiAddresses) -> Draft:
+def draft_leaf(ca: IssuingCA, template: LeafTemplate, addresses: PkiAddresses, crl_shards: int = 1) -> Draft:
     """Choose serial and times and write the TBS; the draft is linted already, so that no intent is stored in vain.
+
+    Of several shards of the CA's CRL the certificate names the one that its serial number falls into.
 
     Raises Rejected for a template no certificate can hold, Misconfigured when the CA has ended, TrustError by the lint.
     """
@@ -114,7 +116,8 @@ def draft_leaf(ca: IssuingCA, template: LeafTemplate, addresses: PkiAddresses) -
             .not_valid_after(not_after)
         )
         builder = _add_usage(builder, template, key)
-        builder = _add_relations(builder, ca, key, addresses)
+        crl_shard = serial_number % crl_shards + 1 if crl_shards > 1 else 0
+        builder = _add_relations(builder, ca, key, addresses, crl_shard)
         tbs_der = write_tbs(builder, ca.signature_algorithm)
     except (Malformed, ValueError) as error:
         raise Rejected(f"the certificate cannot be written: {error}") from error
@@ -175,7 +178,7 @@ def _add_usage(builder: x509.CertificateBuilder, template: LeafTemplate, key: Pu
 
 
 def _add_relations(
-    builder: x509.CertificateBuilder, ca: IssuingCA, key: PublicKey, addresses: PkiAddresses
+    builder: x509.CertificateBuilder, ca: IssuingCA, key: PublicKey, addresses: PkiAddresses, crl_shard: int
 ) -> x509.CertificateBuilder:
     return add_addresses(
         builder.add_extension(x509.SubjectKeyIdentifier(subject_key_identifier(key)), critical=False).add_extension(
@@ -183,4 +186,5 @@ def _add_relations(
         ),
         ca.ca_certificate_id,
         addresses,
+        crl_shard,
     )

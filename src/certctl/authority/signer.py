@@ -54,9 +54,13 @@ class PkiAddresses(Struct, frozen=True):
 
     base_url: str
 
-    def crl(self, ca_certificate_id: str) -> str:
-        """CRL distribution point of one CA generation."""
-        return f"{self.base_url}/.well-known/pki/crl/{ca_certificate_id}"
+    def crl(self, ca_certificate_id: str, shard: int = 0) -> str:
+        """CRL distribution point of one CA generation: its full CRL, or a shard from 1 on."""
+        return f"{self.base_url}/.well-known/pki/crl/{ca_certificate_id}{f'/{shard}' if shard else ''}"
+
+    def delta_crl(self, ca_certificate_id: str, shard: int = 0) -> str:
+        """Where the delta to that CRL is."""
+        return f"{self.crl(ca_certificate_id, shard)}/delta"
 
     def ocsp(self, ca_certificate_id: str) -> str:
         """OCSP responder of one CA generation."""

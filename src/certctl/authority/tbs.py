@@ -80,7 +80,7 @@ def choose_validity(issuer: x509.Certificate, now: datetime, validity: timedelta
 
 
 def add_addresses(
-    builder: x509.CertificateBuilder, ca_certificate_id: str, addresses: PkiAddresses
+    builder: x509.CertificateBuilder, ca_certificate_id: str, addresses: PkiAddresses, crl_shard: int = 0
 ) -> x509.CertificateBuilder:
     """Where relying parties ask about certificates of this CA: OCSP, caIssuers, CRL (RFC 5280 4.2.2.1, 4.2.1.13)."""
     access = x509.AuthorityInformationAccess(
@@ -91,7 +91,7 @@ def add_addresses(
             ),
         ]
     )
-    point = x509.DistributionPoint([_uri(addresses.crl(ca_certificate_id))], None, None, None)
+    point = x509.DistributionPoint([_uri(addresses.crl(ca_certificate_id, crl_shard))], None, None, None)
     return builder.add_extension(access, critical=False).add_extension(
         x509.CRLDistributionPoints([point]), critical=False
     )

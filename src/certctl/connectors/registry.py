@@ -46,7 +46,7 @@ TARGETS: tuple[Entry, ...] = (
     Entry("Files", "certctl.connectors.targets.files", "FilesTarget", "FilesConfig"),
 )
 
-_LOCAL_NEEDS = ("cas", "root_of", "signer", "addresses")
+_LOCAL_NEEDS = ("config", "cas", "root_of", "signer", "addresses")
 
 ISSUERS: tuple[Entry, ...] = (
     Entry("local", "certctl.connectors.issuers.local", "LocalIssuer", "LocalConfig", _LOCAL_NEEDS),

@@ -5,7 +5,7 @@ Configuration is decoded by the connector's own class: unknown fields and wrong 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -77,11 +77,19 @@ async def update(
         if "config" in changes:
             await sealed.require_key(tx, scope, ctx.sealer.key_id)
             config, sealed_config = seal_config(ctx.sealer, before.type, issuer_id, changes["config"], before)
+            _check_shards_grow(before.config, config)
             changes |= {"config": config, "sealed_config": sealed_config}
             changes |= {"test_status": "untested", "last_tested_at": None}
         await catalogue.change(tx, scope, IssuerRecord, issuer_id, expected=expected, updated_at=ctx.now(), **changes)
         await note(tx, ctx, actor, EventType.CONFIG_UPDATED, "issuer", issuer_id, changes)
         return await catalogue.get(tx, scope, IssuerRecord, issuer_id)
+
+
+def _check_shards_grow(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Certificates that name a shard are told by it as long as they live."""
+    least = before.get("crl_shards", 1)
+    if after.get("crl_shards", 1) < least:
+        raise fault("shards_never_shrink", f"certificates name {least} shards: there can be more", "config.crl_shards")
 
 
 async def delete(

@@ -7,15 +7,15 @@ OCSP is signed by a delegated responder, made anew before it ends. RFC 5280 5, R
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime
 
 from msgspec import Struct
 
-from certctl.authority.crl import CrlTimes, RevokedEntry, encode_entry, sign_crl
+from certctl.authority.crl import CrlForm, CrlTimes, sign_crl
 from certctl.authority.hierarchy import make_ocsp_responder
 from certctl.authority.ocsp import Responder, SerialStatus, Statuses, answer
-from certctl.authority.signer import IssuingCA, SealedKey
+from certctl.authority.signer import SealedKey
 from certctl.core.catalogue import CaCertificate
 from certctl.core.errors import CertctlError, NotFound, Temporary
 from certctl.core.events import Event, EventType
@@ -24,19 +24,17 @@ from certctl.core.job import Step
 from certctl.core.status import JobStatus, StepStatus
 from certctl.ledger import append
 from certctl.lifecycle.context import Context
+from certctl.lifecycle.crl_parts import encode_revoked, issuing_ca, parts_of
 from certctl.pki.algorithms import KeyAlgorithm
 from certctl.pki.fingerprints import serial_hex, serial_int
 from certctl.policy.revocation import MADE_AT_ONCE, crl_pause, parse_reason
 from certctl.store import authority, crl, jobs
 from certctl.store.authority import CrlRecord, ResponderRecord
-from certctl.store.crl import CrlHead, Numbers
+from certctl.store.crl import CrlHead
 from certctl.telemetry import points
 
 # each lost race is another process's CRL, and one that was begun after we asked tells what we need
 _ATTEMPTS = 20
-# what is encoded in one transaction: some tenths of a second, for which others wait who revoke under SQLite
-_LISTED_AT_ONCE = 4_000
-_NEVER = datetime(9999, 12, 31, tzinfo=UTC)
 # a chunk that no CRL tells any more is kept until no client can have a CRL that does
 _FORGOTTEN_AFTER = 3
 
@@ -76,7 +74,7 @@ async def _list_revoked_by(ctx: Context, ca_certificate_id: str) -> bool:
     if found.head is not None:
         stands_until = found.head.created_at + crl_pause(found.listed_total, ctx.patience.crl_pause)
         if ctx.now() < stands_until:
-            await encode_revoked(ctx, ca_certificate_id)
+            await encode_revoked(ctx, ca_certificate_id, await parts_of(ctx, ca_certificate_id))
             return False
     return await make_next_crl(ctx, ca_certificate_id) is not None
 
@@ -138,43 +136,14 @@ def _ends_soon(ctx: Context, head: CrlHead) -> bool:
     return head.next_update <= ctx.now() + ctx.patience.crl_validity / 4
 
 
-async def encode_revoked(ctx: Context, ca_certificate_id: str) -> Numbers:
-    """Encode all that is revoked and told by no CRL; a CRL of the number that is given back tells it, and one of a
-    greater one.
-    """
-    while True:
-        async with ctx.database.begin("publish.list") as tx:
-            taken = await crl.take_number(tx, ctx.scope, ca_certificate_id)
-            waiting = await crl.unlisted(tx, ctx.scope, ca_certificate_id, _LISTED_AT_ONCE)
-            if waiting:
-                await crl.write_chunks(tx, ctx.scope, ca_certificate_id, _in_batches(waiting))
-                await crl.mark_listed(tx, ctx.scope, taken, ca_certificate_id, [one.id for one in waiting])
-        if len(waiting) < _LISTED_AT_ONCE:
-            return taken.with_more(len(waiting))
-
-
-def _in_batches(waiting: Iterable[crl.Unlisted]) -> list[crl.Batch]:
-    """Encoded and put together by the day after which they need to be told no more."""
-    of_day: dict[datetime, list[bytes]] = {}
-    for one in waiting:
-        entry = RevokedEntry(serial_int(one.serial_number), one.revoked_at, parse_reason(one.reason))
-        # a CA's own certificate is no version: it stays
-        ends_on = _NEVER if one.not_after is None else _next_midnight(one.not_after)
-        of_day.setdefault(ends_on, []).append(encode_entry(entry))
-    return [crl.Batch(shard=0, ends_on=ends_on, entries_der=entries) for ends_on, entries in of_day.items()]
-
-
-def _next_midnight(moment: datetime) -> datetime:
-    return moment.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-
-
 async def make_next_crl(ctx: Context, ca_certificate_id: str) -> CrlRecord | None:
     """Sign and store a next number, from all that is encoded; None when another process took it first.
 
     What is revoked stands on one CRL at least that was made after its end, as CRLs are made anew before they end
     (RFC 5280 3.3).
     """
-    taken = await encode_revoked(ctx, ca_certificate_id)
+    parts = await parts_of(ctx, ca_certificate_id)
+    taken = await encode_revoked(ctx, ca_certificate_id, parts)
     now = ctx.now().replace(microsecond=0)
     validity = ctx.patience.crl_validity
     async with ctx.database.read() as tx:
@@ -183,7 +152,8 @@ async def make_next_crl(ctx: Context, ca_certificate_id: str) -> CrlRecord | Non
     size, entries_der = sum(chunk.size for chunk in chunks), [chunk.entries_der for chunk in chunks]
     chunks.clear()
     points.reach("publish.crl.signing")
-    der = await sign_crl(ca, entries_der, size, CrlTimes(taken.number, now, now + validity), ctx.signer)
+    form = CrlForm(delta_url=ctx.addresses.delta_crl(ca_certificate_id) if parts.deltas else "")
+    der = await sign_crl(ca, entries_der, size, CrlTimes(taken.number, now, now + validity), ctx.signer, form)
     points.reach("publish.crl.signed")
     record = CrlRecord(
         tenant_id=ctx.scope.tenant_id,
@@ -285,12 +255,6 @@ async def _make_responder(ctx: Context, ca: CaCertificate, now: datetime) -> Res
         await authority.insert_key(tx, ctx.scope, key, now)
         await authority.insert_responder(tx, ctx.scope, record)
     return record
-
-
-async def issuing_ca(ctx: Context, ca_certificate_id: str) -> IssuingCA:
-    """A CA generation as the authority works with it: certificate, chain above it, key name."""
-    async with ctx.database.read() as tx:
-        return await authority.issuing_ca(tx, ctx.scope, ca_certificate_id)
 
 
 def require_ca(found: CaCertificate | None, name: str) -> CaCertificate:

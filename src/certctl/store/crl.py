@@ -6,7 +6,7 @@ transaction holds the row of its CA in `crl_numbers`: whoever takes a number lat
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -32,6 +32,7 @@ class Unlisted(Struct, frozen=True, kw_only=True):
     reason: str
     revoked_at: datetime
     not_after: datetime | None
+    leaf_der: bytes | None = None
 
 
 class Numbers(Struct, frozen=True, kw_only=True):
@@ -98,15 +99,16 @@ async def take_number(tx: Tx, scope: Scope, ca_certificate_id: str) -> Numbers:
     return taken
 
 
-async def unlisted(tx: Tx, scope: Scope, ca_certificate_id: str, limit: int) -> list[Unlisted]:
+async def unlisted(tx: Tx, scope: Scope, ca_certificate_id: str, limit: int, *, with_leaf: bool) -> list[Unlisted]:
     """Revocations of a CA generation that no CRL tells yet, in no order."""
     r = revocations.c
     its_version = sa.and_(versions.c.tenant_id == r.tenant_id, versions.c.id == r.version_id)
     c = versions.c
+    leaf: sa.ColumnElement[Any] = c.leaf_der if with_leaf else sa.null()
     rows: sa.CursorResult[Any] = await tx.execute(
-        sa.select(r.id, r.serial_number, r.reason, r.revoked_at, c.not_after)
+        sa.select(r.id, r.serial_number, r.reason, r.revoked_at, c.not_after, leaf.label("leaf_der"))
         .select_from(revocations.outerjoin(versions, its_version))
-        .where(_waiting(scope, ca_certificate_id))
+        .where(waiting(scope, ca_certificate_id))
         .limit(limit)
     )
     return [
@@ -116,12 +118,14 @@ async def unlisted(tx: Tx, scope: Scope, ca_certificate_id: str, limit: int) -> 
             reason=row.reason,
             revoked_at=row.revoked_at,
             not_after=row.not_after,
+            leaf_der=row.leaf_der,
         )
         for row in rows
     ]
 
 
-def _waiting(scope: Scope, ca_certificate_id: str) -> sa.ColumnElement[bool]:
+def waiting(scope: Scope, ca_certificate_id: str) -> sa.ColumnElement[bool]:
+    """The revocations of a CA generation that no CRL tells yet."""
     r = revocations.c
     return sa.and_(
         r.tenant_id == scope.tenant_id,
@@ -131,18 +135,21 @@ def _waiting(scope: Scope, ca_certificate_id: str) -> sa.ColumnElement[bool]:
     )
 
 
-async def mark_listed(tx: Tx, scope: Scope, taken: Numbers, ca_certificate_id: str, ids: Sequence[str]) -> None:
-    """CRLs from this number on tell these revocations: in the transaction that took the number and writes them."""
+async def mark_listed(
+    tx: Tx, scope: Scope, taken: Numbers, ca_certificate_id: str, of_shard: Mapping[int, Sequence[str]]
+) -> None:
+    """CRLs from this number on tell these revocations, by shard: in the transaction that took it and writes them."""
     r, n = revocations.c, crl_numbers.c
-    await tx.execute(
-        sa.update(revocations)
-        .where(r.tenant_id == scope.tenant_id, r.id.in_(tuple(ids)))
-        .values(listed_number=taken.number)
-    )
+    for shard, ids in of_shard.items():
+        await tx.execute(
+            sa.update(revocations)
+            .where(r.tenant_id == scope.tenant_id, r.id.in_(tuple(ids)))
+            .values(listed_number=taken.number, crl_shard=shard)
+        )
     await tx.execute(
         sa.update(crl_numbers)
         .where(n.tenant_id == scope.tenant_id, n.ca_certificate_id == ca_certificate_id)
-        .values(listed_number=taken.number, listed_total=n.listed_total + len(ids))
+        .values(listed_number=taken.number, listed_total=n.listed_total + sum(map(len, of_shard.values())))
     )
 
 
@@ -193,8 +200,10 @@ async def write_chunks(tx: Tx, scope: Scope, ca_certificate_id: str, given: Sequ
         await tx.execute(sa.insert(crl_chunks), new)
 
 
-async def chunks(tx: Tx, scope: Scope, ca_certificate_id: str, ended_after: datetime) -> AsyncIterator[Chunk]:
-    """All chunks of a CA generation but for those that had ended by `ended_after`.
+async def chunks(
+    tx: Tx, scope: Scope, ca_certificate_id: str, ended_after: datetime, shard: int = 0
+) -> AsyncIterator[Chunk]:
+    """All chunks of a CA generation, or of one of its shards, but for those that had ended by `ended_after`.
 
     A chunk only grows until it is forgotten: reading in pages leaves nothing out that was there.
     """
@@ -208,6 +217,7 @@ async def chunks(tx: Tx, scope: Scope, ca_certificate_id: str, ended_after: date
                     k.ca_certificate_id == ca_certificate_id,
                     k.id > after,
                     k.ends_on > ended_after,
+                    k.shard == shard if shard else sa.true(),
                 )
                 .order_by(k.id)
                 .limit(_PAGE)
@@ -242,7 +252,7 @@ async def state(tx: Tx, scope: Scope, ca_certificate_id: str) -> State:
     """Asked in one statement, at a cost that does not grow with the number of revocations."""
     c, n = crls.c, crl_numbers.c
     mine = sa.and_(c.tenant_id == scope.tenant_id, c.ca_certificate_id == ca_certificate_id)
-    waiting = sa.exists(sa.select(sa.literal(1)).select_from(revocations).where(_waiting(scope, ca_certificate_id)))
+    waits = sa.exists(sa.select(sa.literal(1)).select_from(revocations).where(waiting(scope, ca_certificate_id)))
     newest = sa.select(*(getattr(c, name) for name in CrlHead.__struct_fields__)).where(mine)
     newest_one = newest.order_by(c.number.desc()).limit(1).subquery()
     one = sa.select(sa.literal(1).label("one")).subquery()
@@ -250,7 +260,7 @@ async def state(tx: Tx, scope: Scope, ca_certificate_id: str) -> State:
     row = (
         await tx.execute(
             sa.select(
-                *newest_one.c, waiting.label("waits"), n.listed_number.label("listed"), n.listed_total.label("total")
+                *newest_one.c, waits.label("waits"), n.listed_number.label("listed"), n.listed_total.label("total")
             ).select_from(one.outerjoin(newest_one, sa.true()).outerjoin(crl_numbers, listed))
         )
     ).one()

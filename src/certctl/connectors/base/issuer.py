@@ -118,6 +118,14 @@ class RevokesHere(Protocol):
 
 
 @runtime_checkable
+class PartsCrls(Protocol):
+    """An issuer of our own whose certificates name one of so many shards of its CRL, with deltas or without."""
+
+    crl_shards: int
+    crl_deltas: bool
+
+
+@runtime_checkable
 class Inspects(Protocol):
     """An issuer whose set-up can be tested without issuing."""
 

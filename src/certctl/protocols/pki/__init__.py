@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -41,6 +42,8 @@ from certctl.wire.ocsp import CertId, OcspRequest, ResponseStatus
 PREFIX = "/.well-known/pki/"
 MAX_CACHE_AGE = timedelta(hours=1)
 _PART = 1 << 18
+# a shard, a delta, or the delta to a shard
+_PART_OF_CRL = re.compile(r"(?:([1-9][0-9]{0,3})(?:/(?=d)|$))?(delta)?", re.ASCII)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -77,6 +80,10 @@ class PkiFacts(Protocol):
 
     async def crl(self, ca_or_issuer_id: str) -> CrlDocument | None:
         """The current CRL."""
+        ...
+
+    async def crl_part(self, ca_or_issuer_id: str, shard: int, *, is_delta: bool) -> CrlDocument | None:
+        """A shard (from 1 on) of the CRL, or the delta to a shard or (0) to the whole; None where there is none."""
         ...
 
     async def ocsp(self, ca_or_issuer_id: str, request_der: bytes) -> OcspDocument | None:
@@ -162,7 +169,13 @@ class PkiApp:
 
     async def _crl(self, request: _Request) -> Reply:
         _allow(request, "GET, HEAD")
-        found = await self._facts.crl(request.id)
+        which = _PART_OF_CRL.fullmatch(request.rest)
+        if which is None:
+            raise NotFound("no CRL of that name")
+        if request.rest:
+            found = await self._facts.crl_part(request.id, int(which[1] or 0), is_delta=bool(which[2]))
+        else:
+            found = await self._facts.crl(request.id)
         if found is None:
             raise NotFound("no CRL of that name")
         headers = (
@@ -262,7 +275,7 @@ def _read_request(scope: Scope) -> _Request:
     kind, _, tail = path.removeprefix(PREFIX).partition("/")
     # Base64 has slashes of its own: everything after the id is the request.
     id_, slash, rest = tail.partition("/")
-    if kind not in {"crl", "ocsp", "certs"} or not id_ or (slash and (kind != "ocsp" or not rest)):
+    if kind not in {"crl", "ocsp", "certs"} or not id_ or (slash and (kind == "certs" or not rest)):
         raise NotFound("no such page")
     headers: dict[str, str] = {}
     for name, value in scope["headers"]:

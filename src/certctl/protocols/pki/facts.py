@@ -12,6 +12,7 @@ from certctl.lifecycle.publish import Speaker
 from certctl.protocols.pki import CrlDocument, OcspDocument
 from certctl.protocols.pki.answers import LONGEST_USE, KeptStatuses
 from certctl.protocols.pki.crls import KeptCrls
+from certctl.store.crl_parts import Part
 
 # who answers for a CA is looked up so often; which serials are revoked is known by the watch, or looked up each time
 _KNOWN_SECONDS = 1.0
@@ -36,6 +37,13 @@ class LifecycleFacts:
         """The current CRL of a CA generation, or of an issuer's current one."""
         ca = await publish.find_ca(self._ctx, ca_or_issuer_id)
         return None if ca is None else await self._crls.read(ca.id)
+
+    async def crl_part(self, ca_or_issuer_id: str, shard: int, *, is_delta: bool) -> CrlDocument | None:
+        """A shard of that CRL, or the delta to one or (0) to the whole; None where there is none."""
+        ca = await publish.find_ca(self._ctx, ca_or_issuer_id)
+        if ca is None:
+            return None
+        return await self._crls.read_part(Part(ca_certificate_id=ca.id, shard=shard, is_delta=is_delta))
 
     async def ocsp(self, ca_or_issuer_id: str, request_der: bytes) -> OcspDocument | None:
         """A signed answer; not kept by caches outside, so that a revocation shows at once."""

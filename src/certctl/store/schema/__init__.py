@@ -26,6 +26,8 @@ from certctl.store.schema.authority import (
     ca_keys,
     crl_chunks,
     crl_numbers,
+    crl_parts,
+    crl_shards,
     crls,
     ocsp_responders,
 )
@@ -137,6 +139,8 @@ __all__ = [
     "counter_totals",
     "crl_chunks",
     "crl_numbers",
+    "crl_parts",
+    "crl_shards",
     "crls",
     "deployments",
     "enrolment_tokens",

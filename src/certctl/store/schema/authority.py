@@ -113,3 +113,32 @@ crl_chunks = c.table(
     Index("ix_crl_chunks_ca", "tenant_id", "ca_certificate_id", "id"),
     Index("ix_crl_chunks_open", "tenant_id", "ca_certificate_id", "shard", "ends_on", "size"),
 )
+
+# one row a shard of which anything was revoked: the CRL number from which on it is told, and how many were
+crl_shards = Table(
+    "crl_shards",
+    c.metadata,
+    c.key("tenant_id"),
+    c.key("ca_certificate_id"),
+    Column("shard", Integer, nullable=False),
+    Column("listed_number", BigInteger, nullable=False),
+    Column("listed_total", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "ca_certificate_id", "shard"),
+)
+
+# shards and deltas as they were published; the full CRLs are `crls`
+crl_parts = c.table(
+    "crl_parts",
+    c.reference("ca_certificate_id"),
+    c.count("shard"),
+    c.flag("is_delta"),
+    Column("number", BigInteger, nullable=False),
+    Column("base_number", BigInteger, nullable=False, server_default="0"),
+    c.time("base_at"),
+    c.time("this_update", nullable=False),
+    c.time("next_update", nullable=False),
+    c.count("revoked_count"),
+    Column("crl_der", LargeBinary, nullable=False),
+    c.born(),
+    UniqueConstraint("tenant_id", "ca_certificate_id", "shard", "is_delta", "number"),
+)

@@ -37,6 +37,8 @@ def _common() -> dict[str, Label]:
             _("Stands in each certificate as its issuer; for the next one"),
         ),
         "validity_days": (_("Life of certificates"), _("Days, where neither profile nor request says otherwise")),
+        "crl_shards": (_("Shards of the CRL"), _("Certificates from now on name one of them; never fewer than before")),
+        "crl_deltas": (_("Delta CRLs"), _("Beside each CRL one of what has changed since")),
     }
 
 

@@ -20,10 +20,17 @@ from certctl.pki.csr import read_csr
 
 
 class LocalConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator may choose: the intermediate's name, and the default lifetime of leaves in days."""
+    """What an operator may choose: the intermediate's name, the default lifetime of leaves in days, how many shards of
+    the CRL certificates from now on are spread over (never fewer than before), and whether there are delta CRLs.
+    """
 
     ca_common_name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] = "certctl Issuing CA"
     validity_days: Annotated[int, msgspec.Meta(ge=1, le=3650)] = 90
+    crl_shards: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1
+    crl_deltas: bool = False
+
+
+_AS_EVER = LocalConfig()
 
 
 class LocalIssuer:
@@ -37,16 +44,19 @@ class LocalIssuer:
         root_of: Callable[[IssuingCA], Awaitable[bytes]],
         signer: Signer,
         addresses: PkiAddresses,
+        config: LocalConfig = _AS_EVER,
     ) -> None:
         self._cas = cas
         self._root_of = root_of
         self._signer = signer
         self._addresses = addresses
+        self.crl_shards = config.crl_shards
+        self.crl_deltas = config.crl_deltas
 
     async def draft(self, order: Order) -> Intent:
         """Choose the serial and write the whole TBS under the current generation; sign nothing."""
         ca = await self._cas(None)
-        draft = draft_leaf(ca, _template(order), self._addresses)
+        draft = draft_leaf(ca, _template(order), self._addresses, self.crl_shards)
         return Intent(
             serial_number=draft.serial_number,
             tbs_der=draft.tbs_der,

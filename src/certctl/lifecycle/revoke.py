@@ -8,6 +8,7 @@ there is nobody to tell: what it signed is revoked whole, by the hundred, in one
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 
 from certctl.connectors.base.issuer import Revocation, Revokes, RevokesHere
 from certctl.core.actor import Actor, ActorType
@@ -24,8 +25,8 @@ from certctl.lifecycle import handoff, settle, standing
 from certctl.lifecycle.context import Context
 from certctl.pki.fingerprints import serial_int
 from certctl.policy.revocation import parse_reason
-from certctl.store import catalogue, certificates, jobs
-from certctl.store.certificates import OwnVersion
+from certctl.store import catalogue, certificates, jobs, revocations
+from certctl.store.revocations import OwnVersion
 from certctl.store.tx import Tx
 from certctl.telemetry import points, tracing
 
@@ -106,14 +107,14 @@ async def trigger_own(
     """
     parsed = str(parse_reason(reason or "unspecified"))
     now = ctx.now()
-    found = await certificates.lock_revocable(tx, scope, certificate_ids)
-    chosen = await certificates.own_versions(tx, ctx.scope, [one.id for one in found], now)
+    found = await revocations.lock_revocable(tx, scope, certificate_ids)
+    chosen = await revocations.own_versions(tx, ctx.scope, [one.id for one in found], now)
     ours = await _issuers_of_ours(tx, ctx, {version.issuer_id for of_it in chosen.values() for version in of_it})
     revoked = {one.id: one for one in found if one.id in chosen and {v.issuer_id for v in chosen[one.id]} <= ours}
     if not revoked:
         return {}
-    facts = [_fact(ctx, one.id, version, actor, parsed) for one in revoked.values() for version in chosen[one.id]]
-    await certificates.mark_all_revoked(tx, ctx.scope, facts, now)
+    facts = [_fact(ctx, one.id, version, actor, parsed, now) for one in revoked.values() for version in chosen[one.id]]
+    await revocations.mark_all_revoked(tx, ctx.scope, facts)
     await append(tx, ctx.scope, now, *(_told(fact, actor) for fact in facts))
     await notify_all(tx, ctx.scope, now, [_notice(revoked[fact.certificate_id].name, fact) for fact in facts])
     return await handoff.revoked(tx, ctx, list(revoked), actor=actor, reason=parsed)
@@ -151,7 +152,7 @@ async def _stop_issuing(tx: Tx, ctx: Context, certificate: Certificate) -> None:
 
 async def _revoke(tx: Tx, ctx: Context, certificate: Certificate, version: Version, actor: Actor, reason: str) -> bool:
     now = ctx.now()
-    fact = _fact(ctx, certificate.id, version, actor, reason)
+    fact = _fact(ctx, certificate.id, version, actor, reason, now)
     if not await certificates.mark_revoked(tx, ctx.scope, fact):
         return False
     await append(tx, ctx.scope, now, _told(fact, actor))
@@ -160,7 +161,7 @@ async def _revoke(tx: Tx, ctx: Context, certificate: Certificate, version: Versi
 
 
 def _fact(
-    ctx: Context, certificate_id: str, version: Version | OwnVersion, actor: Actor, reason: str
+    ctx: Context, certificate_id: str, version: Version | OwnVersion, actor: Actor, reason: str, now: datetime
 ) -> RevocationRecord:
     own = isinstance(version, OwnVersion)
     return RevocationRecord(
@@ -173,7 +174,7 @@ def _fact(
         serial_number=version.serial_number,
         reason=reason,
         revoked_by=actor.id,
-        revoked_at=ctx.now(),
+        revoked_at=now,
         issuer_notified=own,
     )
 

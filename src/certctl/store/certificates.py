@@ -10,23 +10,21 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from msgspec import Struct, structs
+from msgspec import structs
 
 from certctl.core.certificate import EXTERNAL_HOLDER, Certificate, OrderRecord, RevocationRecord, Version
 from certctl.core.errors import Conflict, NotFound
 from certctl.core.scope import Reach, Scope
 from certctl.core.status import (
     CERTIFICATE,
-    LIVE_JOB,
     CertificateStatus,
-    JobType,
     OrderStatus,
     VersionStatus,
     before,
 )
 from certctl.core.target import TargetRecord
 from certctl.store import names, schema
-from certctl.store.schema import certificate_targets, certificates, jobs, orders, revocations, versions
+from certctl.store.schema import certificate_targets, certificates, orders, revocations, versions
 from certctl.store.tx import Tx
 from certctl.store.wake import REVOKED_CHANNEL
 
@@ -357,115 +355,6 @@ async def mark_revoked(tx: Tx, scope: Scope, record: RevocationRecord) -> bool:
         .values(status=VersionStatus.REVOKED)
     )
     return inserted.rowcount == 1
-
-
-class Revocable(Struct, frozen=True, kw_only=True):
-    """A certificate, locked, that may be revoked from where it stands."""
-
-    id: str
-    name: str
-
-
-class OwnVersion(Struct, frozen=True, kw_only=True):
-    """What a revocation needs of a version that our own CA has signed."""
-
-    id: str
-    issuer_id: str
-    ca_certificate_id: str
-    serial_number: str
-
-
-async def lock_revocable(tx: Tx, scope: Scope, ids: Sequence[str]) -> list[Revocable]:
-    """Lock those of these certificates, in the order of their ids, that a scope may see and that may be revoked."""
-    c = certificates.c
-    return await tx.all(
-        Revocable,
-        sa.select(c.id, c.name)
-        .where(
-            in_scope(scope), c.id.in_(tuple(ids)), c.status.in_(tuple(before(CERTIFICATE, CertificateStatus.REVOKED)))
-        )
-        .order_by(c.id)
-        .with_for_update(),
-    )
-
-
-async def own_versions(tx: Tx, scope: Scope, ids: Sequence[str], now: datetime) -> dict[str, list[OwnVersion]]:
-    """What is to be revoked of each of these certificates, all of which our own CA has signed.
-
-    Left out are those of which anything is signed by somebody else, imported or current although it has ended, those
-    with nothing to revoke, and those for which a job is under way that would issue or deploy.
-    """
-    v, j = versions.c, jobs.c
-    under_way = sa.select(j.certificate_id).where(
-        j.tenant_id == scope.tenant_id,
-        j.certificate_id.in_(tuple(ids)),
-        j.status.in_(tuple(LIVE_JOB)),
-        j.type.in_((JobType.ISSUANCE, JobType.RENEWAL, JobType.DEPLOYMENT)),
-    )
-    rows = await tx.execute(
-        sa.select(
-            v.certificate_id,
-            v.id,
-            v.issuer_id,
-            v.ca_certificate_id,
-            v.serial_number,
-            v.holder_id,
-            v.status,
-            v.not_after,
-        ).where(
-            v.tenant_id == scope.tenant_id,
-            v.certificate_id.in_(tuple(ids)),
-            v.status != VersionStatus.REVOKED,
-            v.certificate_id.not_in(under_way),
-        )
-    )
-    found: dict[str, list[OwnVersion]] = {}
-    others: set[str] = set()
-    for row in rows:
-        if row.not_after <= now:
-            # what has expired is trusted by nobody and would only swell the CRL (RFC 5280 3.3)
-            if row.status == VersionStatus.CURRENT:
-                others.add(row.certificate_id)
-        elif not row.ca_certificate_id or row.holder_id == EXTERNAL_HOLDER:
-            others.add(row.certificate_id)
-        else:
-            version = OwnVersion(
-                id=row.id,
-                issuer_id=row.issuer_id,
-                ca_certificate_id=row.ca_certificate_id,
-                serial_number=row.serial_number,
-            )
-            found.setdefault(row.certificate_id, []).append(version)
-    return {certificate_id: of_it for certificate_id, of_it in found.items() if certificate_id not in others}
-
-
-async def mark_all_revoked(tx: Tx, scope: Scope, facts: Sequence[RevocationRecord], now: datetime) -> None:
-    """Write facts of one reason about whole certificates that this transaction has locked, and what their rows and
-    versions say since. The caller writes the events, as for `mark_revoked`.
-    """
-    tx.wake(REVOKED_CHANNEL)
-    rows = [{name: getattr(fact, name) for name in fact.__struct_fields__} for fact in facts]
-    await tx.execute(sa.insert(revocations), rows)
-    of_them = tuple(fact.version_id for fact in facts)
-    await tx.execute(
-        sa.update(versions)
-        .where(versions.c.tenant_id == scope.tenant_id, versions.c.id.in_(of_them))
-        .values(status=VersionStatus.REVOKED)
-    )
-    c, reason = certificates.c, facts[0].reason
-    await tx.execute(
-        sa.update(certificates)
-        .where(c.tenant_id == scope.tenant_id, c.id.in_(tuple({fact.certificate_id for fact in facts})))
-        .values(
-            status=CertificateStatus.REVOKED,
-            revoked_at=now,
-            revocation_reason=reason,
-            status_reason=f"revoked: {reason}",
-            next_check_at=None,
-            updated_at=now,
-            row_version=c.row_version + 1,
-        )
-    )
 
 
 async def revocations_to_tell(tx: Tx, scope: Scope, certificate_id: str) -> list[RevocationRecord]:

@@ -169,6 +169,8 @@ def test_policies_intermediates_and_renewal_policies(certctl):
     assert records(certctl("issuers", "intermediates", "iss-local", "--json"))
     (*_, ca) = records(certctl("issuers", "intermediates", "iss-local", "--json"))
     assert json.loads(certctl("intermediates", "show", ca["id"], "--json"))["id"] == ca["id"]
+    assert ca["id"] in certctl("intermediates", "crls")
+    assert json.loads(certctl("intermediates", "crls", "--json"))["row_count"] == 2
     assert "rp-standard" in certctl("renewal-policies", "list")
     assert isinstance(records(certctl("policies", "list", "--json")), list)
 

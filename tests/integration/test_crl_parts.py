@@ -150,8 +150,27 @@ async def test_each_certificate_is_told_by_the_shard_that_it_names_and_by_the_fu
         )
     assert await facts.crl_part(ca_id, 6, is_delta=False) is None
     assert await facts.crl_part(ca_id, 1, is_delta=True) is None, "nobody has asked for deltas"
+    await issue(api, "late")
+    await revoke(api, "late")
+    await judge_overview(api, ca_id, whole, set(shard_of.values()))
     again = await facts.crl_part(ca_id, 1, is_delta=False)
     assert again is await facts.crl_part("iss-local", 1, is_delta=False), "given from memory until anything changes"
+
+
+async def judge_overview(api, ca_id, whole, shards):
+    """What operators are shown: one revocation is not told yet, which the next CRL tells."""
+    shown = await api.get("/api/v1/admin/crl/cache")
+    assert shown["row_count"] == len(shown["cache_rows"]) == 2
+    (row,) = (one for one in shown["cache_rows"] if one["ca_certificate_id"] == ca_id)
+    assert (row["issuer_id"], row["crl_number"], row["revoked_count"]) == ("iss-local", whole.number, 4)
+    assert (row["pending"], row["is_stale"], row["shards"], row["deltas"]) == (1, True, 5, False)
+    assert {one["shard"] for one in row["parts"]} >= shards
+    assert row["recent_events"][0]["crl_number"] == whole.number
+    assert row["generation_duration_ms"] == row["recent_events"][0]["duration_ms"]
+    await publish.list_revoked(api.house.ctx)
+    shown = await api.get("/api/v1/admin/crl/cache")
+    (row,) = (one for one in shown["cache_rows"] if one["ca_certificate_id"] == ca_id)
+    assert (row["pending"], row["is_stale"], row["revoked_count"]) == (0, False, 5)
 
 
 async def test_a_delta_tells_what_has_changed_since_its_base(api, tmp_path):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import ssl
 import subprocess
 from datetime import timedelta
@@ -33,6 +34,10 @@ from certctl.store import authority, crl, schema
 from integration.api_house import open_api
 
 MANY = 2_600
+WHOLE_KEY = {
+    True: r" \(tenant_id=\? AND ca_certificate_id=\? AND listed_number=\?\)",
+    False: r"[^)]*Index Cond: \(\(.*listed_number IS NULL\)\)",
+}
 SERIAL = 1 << 127
 
 
@@ -213,6 +218,38 @@ async def test_one_more_revocation_costs_the_same_however_many_there_are(api):
     finally:
         sa.event.remove(engine, "before_cursor_execute", note)
     assert counts[0] == counts[1]
+
+
+async def test_what_waits_is_found_by_its_index(api):
+    """Asked each second, also where a million are told already."""
+    ctx, ca_id, asked = api.house.ctx, await ca_of(api), []
+    await seed(api, ca_id, 50)
+    await publish.list_revoked(ctx)
+    engine = api.house.database.engine.sync_engine
+
+    def note(_connection, _cursor, statement, parameters, *_more):
+        asked.append((statement, parameters))
+
+    sa.event.listen(engine, "before_cursor_execute", note)
+    try:
+        async with api.house.database.read() as tx:
+            await crl.behind(tx, ctx.scope)
+            await crl.state(tx, ctx.scope, ca_id)
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", note)
+    of_sqlite = api.house.database.dialect == "sqlite"
+    assert len(asked) == 2
+    async with api.house.database.engine.begin() as connection:
+        if not of_sqlite:
+            await connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+            await connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
+        for statement, parameters in asked:
+            plan = await connection.exec_driver_sql(
+                f"EXPLAIN {'QUERY PLAN ' if of_sqlite else ''}{statement}", tuple(parameters)
+            )
+            told = str(plan.all())
+            # by CA and by being listed: in the partial index, or as the whole key of the other
+            assert re.search(rf"revocations_unlisted|revocations_listed{WHOLE_KEY[of_sqlite]}", told), told
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from certctl.cli import options, output, records
+from certctl.cli import options, output, records, tables
 from certctl.cli.connection import connect
 from certctl.cli.exits import UsageFault
 from certctl.cli.finding import find_id
@@ -24,6 +24,30 @@ def show(ca: Which, json: options.Json = False) -> None:
     """One CA generation."""
     with connect() as client:
         records.print_record(client.get_intermediate(ca), json=json)
+
+
+@app.command()
+def crls(json: options.Json = False) -> None:
+    """The CRL of each CA, its shards and deltas: numbers, ends, and how many revocations it does not tell yet."""
+    with connect() as client:
+        found = client.show_crls()
+    if json:
+        output.print_data(found)
+        return
+    rows: list[list[str]] = []
+    for one in found.cache_rows:
+        until = tables.moment(one.next_update) if one.next_update else ""
+        rows.append(
+            [one.ca_certificate_id, "full", str(one.crl_number), until, str(one.revoked_count), str(one.pending)]
+        )
+        for part in one.parts:
+            words = [f"shard {part.shard}"] if part.shard else []
+            words += [f"delta since {part.base_number}"] if part.is_delta else []
+            until = tables.moment(part.next_update)
+            rows.append(
+                [one.ca_certificate_id, ", ".join(words), str(part.crl_number), until, str(part.revoked_count), ""]
+            )
+    tables.print_table(["CA", "PART", "NUMBER", "NEXT UPDATE", "REVOKED", "PENDING"], rows, "No CA.")
 
 
 @app.command()

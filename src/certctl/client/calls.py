@@ -18,6 +18,7 @@ from certctl.client.models import (
     agents,
     auth,
     certificates,
+    crls,
     intermediates,
     issuers,
     jobs,
@@ -256,6 +257,11 @@ def list_intermediates(issuer_id: str) -> Call[intermediates.IntermediatesAnswer
 def get_intermediate(ca_id: str) -> Call[intermediates.IntermediateView]:
     """One CA generation."""
     return Call(method="GET", path=at("intermediates", ca_id), answer=intermediates.IntermediateView)
+
+
+def show_crls() -> Call[crls.CrlsAnswer]:
+    """How each CA generation's CRL stands."""
+    return Call(method="GET", path=at("admin", "crl", "cache"), answer=crls.CrlsAnswer)
 
 
 def retire_intermediate(ca_id: str, *, note: str = "", confirm: bool = False) -> Call[intermediates.RetiredCaAnswer]:

@@ -193,6 +193,7 @@ class Surface:
     list_intermediates = Sent(calls.list_intermediates)
     get_intermediate = Sent(calls.get_intermediate)
     retire_intermediate = Sent(calls.retire_intermediate)
+    show_crls = Sent(calls.show_crls)
     revoke_intermediate = Sent(calls.revoke_intermediate)
 
     list_agent_groups = Sent(calls.AGENT_GROUPS.list)

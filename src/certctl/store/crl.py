@@ -21,7 +21,8 @@ from certctl.store.tx import Tx
 # 40 kB: what one more revocation writes anew at most
 CHUNK_SIZE = 1_000
 _PAGE = 100  # chunks, 4 MB
-_NOBODY = ""
+# as the partial index says it: a parameter in its place would not be known to be that
+_NOBODY = sa.literal_column("''", sa.String)
 
 
 class Unlisted(Struct, frozen=True, kw_only=True):
@@ -271,6 +272,12 @@ async def state(tx: Tx, scope: Scope, ca_certificate_id: str) -> State:
     return State(head=head, is_behind=bool(row.waits) or (row.listed or 0) > told, listed_total=row.total or 0)
 
 
+async def pending(tx: Tx, scope: Scope, ca_certificate_id: str) -> int:
+    """How many revocations wait to be encoded."""
+    found = sa.select(sa.func.count()).select_from(revocations).where(waiting(scope, ca_certificate_id))
+    return int(await tx.scalar(found))
+
+
 async def crl_der(tx: Tx, scope: Scope, ca_certificate_id: str, number: int) -> bytes | None:
     """The bytes of one CRL, None when a newer one has taken its place."""
     c = crls.c
@@ -284,21 +291,29 @@ async def crl_der(tx: Tx, scope: Scope, ca_certificate_id: str, number: int) -> 
 
 async def behind(tx: Tx, scope: Scope) -> list[str]:
     """The CA generations of ours whose newest CRL does not tell all that is revoked, also after whoever encoded it died
-    before the CRL was written.
+    before the CRL was written. Asked of each CA apart, which costs the same however many are revoked.
     """
-    r, n, c = revocations.c, crl_numbers.c, crls.c
+    a, r, n, c = ca_certificates.c, revocations.c, crl_numbers.c, crls.c
     newest = (
         sa.select(sa.func.coalesce(sa.func.max(c.number), 0))
-        .where(c.tenant_id == n.tenant_id, c.ca_certificate_id == n.ca_certificate_id)
-        .correlate(crl_numbers)
+        .where(c.tenant_id == scope.tenant_id, c.ca_certificate_id == a.id)
+        .correlate(ca_certificates)
         .scalar_subquery()
     )
-    encoded = sa.select(n.ca_certificate_id).where(n.tenant_id == scope.tenant_id, n.listed_number > newest)
-    waiting = sa.select(r.ca_certificate_id).where(
-        r.tenant_id == scope.tenant_id, r.listed_number.is_(None), r.ca_certificate_id != _NOBODY
+    encoded = sa.select(sa.literal(1)).where(
+        n.tenant_id == scope.tenant_id, n.ca_certificate_id == a.id, n.listed_number > newest
     )
-    either = sa.union(encoded, waiting).subquery()
-    ours = sa.select(ca_certificates.c.id).where(
-        ca_certificates.c.tenant_id == scope.tenant_id, ca_certificates.c.id.in_(sa.select(either.c[0]))
+    waits = sa.select(sa.literal(1)).where(
+        r.tenant_id == scope.tenant_id,
+        r.ca_certificate_id == a.id,
+        r.listed_number.is_(None),
+        r.ca_certificate_id != _NOBODY,
     )
-    return [found for (found,) in await tx.execute(ours.order_by(ca_certificates.c.id))]
+    ours = sa.select(a.id).where(
+        a.tenant_id == scope.tenant_id,
+        sa.or_(
+            sa.exists(waits.correlate(ca_certificates)),
+            sa.exists(encoded.correlate(ca_certificates)),
+        ),
+    )
+    return [found for (found,) in await tx.execute(ours.order_by(a.id))]

@@ -191,6 +191,34 @@ async def insert(tx: Tx, scope: Scope, record: PartRecord) -> bool:
     return True
 
 
+class PartLine(Struct, frozen=True, kw_only=True):
+    """The newest of one shard or delta, as a list shows it."""
+
+    shard: int
+    is_delta: bool
+    number: int
+    base_number: int
+    this_update: datetime
+    next_update: datetime
+    revoked_count: int
+
+
+async def newest(tx: Tx, scope: Scope, ca_certificate_id: str) -> list[PartLine]:
+    """The newest of each part of a CA generation that was ever asked for, by shard, full before delta."""
+    p = crl_parts.c
+    mine = sa.and_(p.tenant_id == scope.tenant_id, p.ca_certificate_id == ca_certificate_id)
+    last = sa.select(p.shard, p.is_delta, sa.func.max(p.number).label("number")).where(mine)
+    ends = last.group_by(p.shard, p.is_delta).subquery()
+    is_last = sa.and_(p.shard == ends.c.shard, p.is_delta == ends.c.is_delta, p.number == ends.c.number)
+    return await tx.all(
+        PartLine,
+        sa.select(*(getattr(p, name) for name in PartLine.__struct_fields__))
+        .select_from(crl_parts.join(ends, is_last))
+        .where(mine)
+        .order_by(p.shard, p.is_delta),
+    )
+
+
 async def der(tx: Tx, scope: Scope, part: Part, number: int) -> bytes | None:
     """The bytes of one part, None when a newer one has taken its place."""
     found: bytes | None = await tx.scalar(

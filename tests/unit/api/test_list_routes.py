@@ -15,6 +15,7 @@ from certctl.doors.paging import query_names
 
 # a GET whose answer holds a list of things, and why that is no list to be paged, sorted and searched
 NO_LISTS = {
+    "/api/v1/admin/crl/cache": "how the CRL of each CA stands, in the reference product's envelope",
     "/api/v1/audit/push": "a row a receiver that the settings name: two at most",
     "/api/v1/auth/check": "the caller itself, with what it may do",
     "/api/v1/auth/me": "the caller itself, with what it may do",

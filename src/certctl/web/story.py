@@ -143,6 +143,7 @@ def _words_of_orders() -> dict[str, tuple[str, str, str]]:
         E.ORDER_LOST: ("warn", "s-warn", _("The CA does not know the order any more: it is placed anew")),
         E.ORDERS_PAUSED: ("warn", "s-wait", _("The CA refused it too often: it is not asked until somebody resumes")),
         E.ORDERS_RESUMED: ("work", "s-work", _("{who} has the CA asked again")),
+        E.ISSUER_DRY_RUN: ("work", "i-key", _("{who} had names go through the CA's directory for trials")),
         E.CHALLENGES_SHOWN: ("work", "i-key", _("What proves the names is shown to the CA")),
     }
 

@@ -7,6 +7,7 @@ a database that cannot be reached does not.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -187,7 +188,7 @@ async def work(ctx: Context, batch: Batch, scope: Scope, may_go_on: Callable[[],
                 await _finish(ctx, batch, BatchStatus.HALTED, EventType.BATCH_HALTED, reason)
                 return
             if not batch.dry_run:
-                waiting = await _revoke_own(ctx, batch, waiting, scope)
+                waiting = await _revoke_own(ctx, batch, waiting, scope, may_go_on)
                 waiting = await _run_together(ctx, batch, waiting[:_CHUNK], scope, may_go_on) if waiting else []
             room = len(waiting) if batch.max_failures is None else batch.max_failures - now.failed + 1
             for item in waiting[:room]:
@@ -255,12 +256,17 @@ async def _run_together(
     return []
 
 
-async def _revoke_own(ctx: Context, batch: Batch, items: Sequence[BatchItem], scope: Scope) -> list[BatchItem]:
+async def _revoke_own(
+    ctx: Context, batch: Batch, items: Sequence[BatchItem], scope: Scope, may_go_on: Callable[[], bool]
+) -> list[BatchItem]:
     """Revoke and record, in one transaction of a few statements, those of these items that our own CA has signed.
-    Returns the others: nothing in them has kept these.
+    Returns the others, as far as it may go on: nothing in them has kept these.
     """
     if batch.action != BatchAction.REVOKE or batch.dry_run:
         return list(items)
+    items = list(itertools.takewhile(lambda _item: may_go_on(), items))
+    if not items:
+        return []
     named = [item.certificate_id for item in items]
     reason = str(batch.wanted.get("reason", ""))
     try:
@@ -275,7 +281,7 @@ async def _revoke_own(ctx: Context, batch: Batch, items: Sequence[BatchItem], sc
     except Exception as error:
         # as in `_run_together`: each of them meets it by itself
         log.info("batch_items_run_singly", batch_id=batch.id, items=len(items), error=str(error))
-        return list(items)
+        return items
     return [item for item in items if item.certificate_id not in made]
 
 

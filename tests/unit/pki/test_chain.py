@@ -137,6 +137,7 @@ def test_each_fault_is_named(message: str, leaf: bytes, chain: tuple[bytes, ...]
         constrained(x509.RFC822Name("b.example")),
         constrained(excluded=(x509.DNSName("other.example"), x509.RFC822Name("x@shop.example"))),
     ],
+    ids=["the name", "a suffix", "beside an address", "of mail alone", "others left out"],
 )
 def test_names_within_constraints_pass(constraints: bytes) -> None:
     verify_chain(LEAF, (LOWER, constraints), ROOT, NOW)

@@ -119,6 +119,7 @@ def test_an_encrypted_private_key_is_malformed() -> None:
         ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "csr_has_wrong_form"),
         (b"0" * 70_000, "csr_is_too_large"),
     ],
+    ids=["nothing", "nonsense", "a byte too many", "a bit turned", "two of them", "no request", "too large"],
 )
 def test_wrong_csrs_are_named(data: bytes | str, rule: str) -> None:
     with pytest.raises(Malformed) as caught:

@@ -13,6 +13,7 @@ from certctl.core.errors import CallerError
 from certctl.web.configure.fields import shown_of, value_at
 from certctl.web.configure.form import as_body, faults_of, form_of, read_form
 from certctl.web.configure.kinds import KINDS, Kind
+from certctl.web.configure.wording import labels
 from certctl.web.request import Fields
 
 BY_PATH = {kind.path: kind for kind in KINDS}
@@ -23,6 +24,7 @@ OPTIONS = {
     "certificate_profile_id": [("", "None")],
     "config.allowed_issuer_ids": [("iss-local", "Built-in")],
 }
+TYPES = [(kind, type_) for kind in KINDS for type_, _ in (kind.types() if kind.types else [("", "")])]
 PAIR = {"cert_path": "/etc/tls/a.crt", "key_path": "/etc/tls/a.key"}
 
 
@@ -119,3 +121,11 @@ def test_whatever_is_typed_is_told_at_fields_or_refused_by_the_api(chosen, data)
         else:
             for field in form.fields:
                 shown_of(field, value_at(body, field.path))
+
+
+@pytest.mark.parametrize(("kind", "type_"), TYPES, ids=[f"{kind.path} {type_}" for kind, type_ in TYPES])
+def test_each_field_has_words_that_can_be_translated(kind, type_):
+    """And not those that its name in the API makes, which are English for ever."""
+    words = {**labels(), **kind.labels()}
+    fields = form_of(kind, type_, OPTIONS).fields
+    assert [field.path for field in fields if field.path.rpartition(".")[2] not in words] == []

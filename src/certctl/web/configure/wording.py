@@ -215,6 +215,10 @@ def _of_times() -> dict[str, Label]:
 def _of_acme() -> dict[str, Label]:
     return {
         "directory_url": (_("Directory"), _("Such as https://acme-v02.api.letsencrypt.org/directory")),
+        "staging_directory_url": (
+            _("For trials"),
+            _("The CA's directory for dry runs; empty: the known one of a public CA"),
+        ),
         "terms_of_service_agreed": (_("Its terms of service are agreed to"), _("Without it no account is made")),
         "eab_kid": (_("Key id of an external account"), _("Where the CA wants one (EAB)")),
         "eab_hmac": (_("Key of an external account"), _("As the CA gave it, in base64url")),
@@ -231,6 +235,9 @@ def _of_acme() -> dict[str, Label]:
         "tsig_name": (_("Name of the TSIG key"), ""),
         "tsig_secret": (_("TSIG key"), _("In base64")),
         "tsig_algorithm": (_("Algorithm of the TSIG key"), ""),
+        "dns_provider": (_("DNS provider"), _("Its API puts the record; docs/reference/dns-providers.md")),
+        "dns_provider_options": (_("What the provider is told"), _("name=value, one a line")),
+        "dns_provider_secrets": (_("Its secrets"), _("name=value, one a line; kept encrypted")),
         "dns_resolver": (_("Resolver"), _("Follows CNAMEs; empty: this host's own")),
         "propagation_servers": (_("Wait for"), _("One name server a line; none: all of the zone's own")),
         "propagation_seconds": (_("Wait at most"), _("Seconds, 10 to 86400")),

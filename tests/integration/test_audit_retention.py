@@ -201,11 +201,11 @@ async def test_only_what_holds_and_is_with_every_receiver_goes(api):
         await audit_receivers.begin(tx, ctx.scope, "syslog", ctx.now())
         cursor = await audit_receivers.read(tx, ctx.scope, "syslog")
         at = [each.event for each in await audit_tree.leaves(tx, ctx.scope, 0, 512)]
-        await audit_receivers.advance(tx, ctx.scope, cursor, (at[-2].transaction_id, at[-2].seq), 511, ctx.now())
+        await audit_receivers.advance(tx, ctx.scope, cursor, (at[-2].transaction_id, at[-2].seq), 0, 511, ctx.now())
     assert (await prune(api, ["syslog"])).end == 0, "one event is not there yet"
     async with api.house.database.begin("test") as tx:
         cursor = await audit_receivers.read(tx, ctx.scope, "syslog")
-        await audit_receivers.advance(tx, ctx.scope, cursor, (at[-1].transaction_id, at[-1].seq), 1, ctx.now())
+        await audit_receivers.advance(tx, ctx.scope, cursor, (at[-1].transaction_id, at[-1].seq), 0, 1, ctx.now())
         await tx.execute(sa.update(events).where(events.c.seq == at[100].seq).values(actor="somebody-else"))
     with pytest.raises(TrustError, match=r"entry 100 of the audit log"):
         await prune(api, ["syslog"])

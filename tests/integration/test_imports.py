@@ -122,9 +122,12 @@ async def test_time_passes_for_it_as_for_others(api):
 async def test_the_same_bytes_are_one_entry(api):
     there = Elsewhere(api.clock.now())
     leaf, twin = there.leaf("a.example"), Elsewhere(api.clock.now()).leaf("a.example")
-    first = await bring(api, {"pem": pem(leaf)}, {"pem": pem(leaf, there.certificate)}, {"pem": pem(twin)})
+    later = {"pem": pem(leaf, there.certificate), "environment": "said later"}
+    first = await bring(api, {"pem": pem(leaf), "environment": "said first"}, later, {"pem": pem(twin)})
     assert [each["status"] for each in first["results"]] == ["imported", "known", "imported"]
     assert first["results"][0]["certificate_id"] == first["results"][1]["certificate_id"]
+    entry = await api.get(f"/api/v1/certificates/{first['results'][0]['certificate_id']}")
+    assert entry["environment"] == "said first"
     names = {row["name"] for row in (await api.get("/api/v1/certificates"))["data"]}
     assert len(names) == 2, "same common name and serial, another CA: another certificate"
     again = await bring(api, {"der": base64.b64encode(leaf.public_bytes(DER)).decode()})

@@ -22,3 +22,8 @@ def check_label(text: str, field: str = "name", *, may_be_empty: bool = False) -
         message = f"{field} must be 1 to {LONGEST} printable characters"
         raise Malformed(message, violations=(Violation("name_has_wrong_form", message, field),))
     return label
+
+
+def check_tags(tags: dict[str, str]) -> dict[str, str]:
+    """Tags with names and values in one form; a value may be empty. Raises Malformed."""
+    return {check_label(name, "tags"): check_label(value, "tags", may_be_empty=True) for name, value in tags.items()}

@@ -40,6 +40,11 @@ class Name(Struct, frozen=True, order=True):
         return self.value
 
 
+def spelled(name: Name) -> str:
+    """The text that `parse_name` reads as this very name: its value alone where that says its kind as well."""
+    return name.value if parse_name(name.value) == name else f"{name.kind}:{name.value}"
+
+
 def parse_name(text: str, field: str = "sans") -> Name:
     """Read one name as people write it; `dns:`, `ip:`, `uri:`, `email:` may stand before it. Raises Malformed."""
     stripped = text.strip()

@@ -17,8 +17,8 @@ from certctl.core.certificate import EXTERNAL_HOLDER, EXTERNAL_PREFIX, Certifica
 from certctl.core.errors import CallerError, Conflict, Malformed, NotFound, Violation
 from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
-from certctl.core.labels import check_label
-from certctl.core.names import parse_name
+from certctl.core.labels import check_label, check_tags
+from certctl.core.names import spelled
 from certctl.core.scope import Scope
 from certctl.core.status import CertificateStatus, VersionStatus
 from certctl.ledger import append
@@ -101,7 +101,9 @@ async def _together(ctx: Context, scope: Scope, actor: Actor, found: Sequence[Fo
     async with ctx.database.begin("adopt") as tx:
         known = await certificates.versions_by_fingerprint(tx, ctx.scope, prints)
         done = {print_: Adopted(one, known[print_], is_new=False) for print_, one in (await _seen(tx, scope, known))}
-        fresh = [each for print_, each in dict(zip(prints, found, strict=True)).items() if print_ not in known]
+        # of the same bytes twice in one call, what is said with the first counts
+        firsts = {each.bundle.leaf.fingerprint_sha256: each for each in reversed(found)}
+        fresh = [firsts[print_] for print_ in dict.fromkeys(prints) if print_ not in known]
         await _check_people(tx, scope, fresh)
         new = [_entry(ctx, each, name) for each, name in zip(fresh, await _names(tx, ctx, fresh), strict=True)]
         await certificates.insert_imported(tx, ctx.scope, [(one.certificate, one.version) for one in new])
@@ -116,7 +118,7 @@ async def _together(ctx: Context, scope: Scope, actor: Actor, found: Sequence[Fo
     told: list[Adopted] = []
     for print_ in prints:
         told.append(done[print_])
-        done[print_] = structs.replace(done[print_], is_new=False)  # the same bytes twice in one call
+        done[print_] = structs.replace(done[print_], is_new=False)
     return told
 
 
@@ -185,9 +187,7 @@ def _entry(ctx: Context, found: Found, name: str) -> Adopted:
         status=CertificateStatus.ACTIVE,
         status_reason="imported",
         expires_at=leaf.not_after,
-        tags={
-            check_label(tag, "tags"): check_label(value, "tags", may_be_empty=True) for tag, value in found.tags.items()
-        },
+        tags=check_tags(found.tags),
         last_renewal_at=None,
         last_deployment_at=None,
         revoked_at=None,
@@ -206,7 +206,7 @@ def _entry(ctx: Context, found: Found, name: str) -> Adopted:
 
 
 def _sans(leaf: CertificateFacts) -> list[str]:
-    return [str(name) if parse_name(str(name)) == name else f"{name.kind}:{name}" for name in leaf.names]
+    return [spelled(name) for name in leaf.names]
 
 
 def _common_name(leaf: CertificateFacts) -> str:

@@ -18,8 +18,8 @@ from certctl.core.errors import Conflict, Malformed, NotFound, PreconditionFaile
 from certctl.core.events import Event, EventType
 from certctl.core.ids import check_id, new_id
 from certctl.core.job import Job
-from certctl.core.labels import check_label
-from certctl.core.names import parse_name, parse_names
+from certctl.core.labels import check_label, check_tags
+from certctl.core.names import parse_name, parse_names, spelled
 from certctl.core.revision import Expected, changed_meanwhile
 from certctl.core.scope import Scope
 from certctl.core.status import CertificateStatus, DeploymentStatus, JobStatus, JobType
@@ -299,12 +299,8 @@ def _seen(given: dict[str, Any]) -> dict[str, Any]:
     if "environment" in given:
         given["environment"] = check_label(given["environment"], "environment", may_be_empty=True)
     if "tags" in given:
-        given["tags"] = _seen_tags(given["tags"])
+        given["tags"] = check_tags(given["tags"])
     return given
-
-
-def _seen_tags(tags: dict[str, str]) -> dict[str, str]:
-    return {check_label(name, "tags"): check_label(value, "tags", may_be_empty=True) for name, value in tags.items()}
 
 
 def _check_expected(certificate: Certificate, expected: Expected) -> None:
@@ -402,7 +398,7 @@ def _certificate(ctx: Context, wanted: NewCertificate) -> Certificate:
         status=CertificateStatus.PENDING,
         status_reason="requested",
         expires_at=None,
-        tags=_seen_tags(wanted.tags),
+        tags=check_tags(wanted.tags),
         last_renewal_at=None,
         last_deployment_at=None,
         revoked_at=None,
@@ -425,7 +421,7 @@ def _canonical_names(values: dict[str, Any], before: Certificate | None) -> None
     given = values.get("sans", before.sans if before else [])
     names = dict.fromkeys([common, *parse_names(given)])
     values["common_name"] = common.value
-    values["sans"] = [name.value if parse_name(name.value) == name else f"{name.kind}:{name.value}" for name in names]
+    values["sans"] = [spelled(name) for name in names]
 
 
 async def _check_references(

@@ -101,23 +101,20 @@ async def load(tx: Tx, ctx: Context, certificate: Certificate) -> Standing:
 
 async def of_new(tx: Tx, ctx: Context, certificate: Certificate) -> Standing:
     """The standing of a certificate that this transaction has just written, with no target."""
-    return Standing(
-        certificate=certificate,
-        policy=await _policy(tx, ctx, certificate),
-        current={},
-        live=(),
-        holders=(),
-        unserved=(),
-        suggested={},
-    )
+    return _unread(certificate, await _policy(tx, ctx, certificate), {})
 
 
 def of_watched(certificate: Certificate, version: Version) -> Standing:
     """The standing of an unclaimed certificate with this version: nobody holds or serves it here, nothing is read."""
+    return _unread(certificate, _watching(certificate), {version.holder_id: version})
+
+
+def _unread(certificate: Certificate, policy: RenewalPolicy, current: dict[str, Version]) -> Standing:
+    """Of what this transaction itself writes, with no target: there is nothing else to read of it."""
     return Standing(
         certificate=certificate,
-        policy=_watching(certificate),
-        current={version.holder_id: version},
+        policy=policy,
+        current=current,
         live=(),
         holders=(),
         unserved=(),

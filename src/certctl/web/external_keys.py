@@ -20,10 +20,11 @@ from certctl.store.acme_listings import EXTERNAL_KEYS
 from certctl.store.lists import Slice
 from certctl.web import tables
 from certctl.web.acts import act, going
-from certctl.web.configure.fields import ABSENT, Faults, Field, fields_of, read
-from certctl.web.configure.form import Filled, Line, faults_of
+from certctl.web.configure.fields import ABSENT, Faults, fields_of, read
+from certctl.web.configure.form import Filled, faults_of
 from certctl.web.configure.sides import tabs_of
 from certctl.web.guard import needs
+from certctl.web.keyforms import days_field, new_page, tabs_by_revocation
 from certctl.web.marks import Mark
 from certctl.web.pages import render
 from certctl.web.request import Fields, WebRequest
@@ -37,7 +38,7 @@ _REFERENCES: dict[str, tuple[type[Any], str]] = {
     "owner_id": (Owner, "owner.read"),
     "team_id": (Team, "team.read"),
 }
-_LONGEST_DAYS = 3650
+_FORM = "external-key-new.html"
 
 
 def mark_of(key: ExternalKey, now: Any) -> Mark:
@@ -63,11 +64,7 @@ async def show_all(request: WebRequest) -> Response[str]:
         table=table,
         marks={key.id: mark_of(key, now) for key in table.rows},
         beside=tabs_of(request, PATH),
-        tabs=[
-            (_("All"), table.to(revoked=""), not table.chosen("revoked")),
-            (_("Good"), table.to(revoked="false"), table.chosen("revoked") == "false"),
-            (_("Revoked"), table.to(revoked="true"), table.chosen("revoked") == "true"),
-        ],
+        tabs=tabs_by_revocation(table),
         may_revoke=request.may("auth.key.delete"),
     )
 
@@ -98,15 +95,7 @@ async def _form(request: WebRequest) -> Filled:
         left_out=frozenset({"expires_at"}),
         front=frozenset({"name", "profile_id", "allowed_names"}),
     )
-    days = Field(
-        path="days",
-        kind="number",
-        label=_("Binds for so many days"),
-        hint=_("Empty: until it is revoked"),
-        least=1,
-        most=_LONGEST_DAYS,
-        default=30,
-    )
+    days = days_field(_("Binds for so many days"), 30)
     return Filled(fields=(*fields, days))
 
 
@@ -114,19 +103,7 @@ async def _form(request: WebRequest) -> Filled:
 async def ask(request: WebRequest) -> Response[str]:
     """An empty form."""
     form = await _form(request)
-    return await _new_page(request, form.lines({}))
-
-
-async def _new_page(request: WebRequest, lines: list[Line], faults: Sequence[str] = ()) -> Response[str]:
-    wrong = bool(faults) or any(line.fault for line in lines)
-    return await render(
-        request,
-        "external-key-new.html",
-        status=400 if wrong else 200,
-        front=[line for line in lines if not line.field.rare],
-        rare=[line for line in lines if line.field.rare],
-        faults=list(faults),
-    )
+    return await new_page(request, _FORM, form.lines({}))
 
 
 @post(f"{PATH}/new", opt=needs("auth.key.create"))
@@ -137,7 +114,7 @@ async def make(request: WebRequest) -> Response[str]:
     faults: Faults = {}
     values = {field.path: read(field, said, faults) for field in form.fields}
     if faults:
-        return await _new_page(request, form.sent(said, faults))
+        return await new_page(request, _FORM, form.sent(said, faults))
     days = values["days"]
     try:
         wish = external_accounts.ExternalKeyWish(
@@ -152,7 +129,7 @@ async def make(request: WebRequest) -> Response[str]:
         key, secret = await external_accounts.create(request.ctx, request.caller.giver, wish)
     except CallerError as error:
         found, rest = faults_of(form, error)
-        return await _new_page(request, form.sent(said, found), rest)
+        return await new_page(request, _FORM, form.sent(said, found), rest)
     directory = f"{request.ctx.addresses.base_url}/acme/profile/{key.profile_id}/directory"
     return await render(request, "external-key-shown.html", key=key, value=secret.reveal(), directory=directory)
 

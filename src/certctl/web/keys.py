@@ -21,11 +21,12 @@ from certctl.store.identity_listings import keys_made_by
 from certctl.store.lists import Slice
 from certctl.web import tables
 from certctl.web.acts import act, going
-from certctl.web.configure.fields import ABSENT, Faults, Field, fields_of, read
-from certctl.web.configure.form import Filled, Line, faults_of
+from certctl.web.configure.fields import ABSENT, Faults, fields_of, read
+from certctl.web.configure.form import Filled, faults_of
 from certctl.web.configure.pages import VERSION_FIELD, seen_version
 from certctl.web.configure.sides import tabs_of
 from certctl.web.guard import needs
+from certctl.web.keyforms import days_field, new_page, tabs_by_revocation
 from certctl.web.marks import Mark
 from certctl.web.pages import render
 from certctl.web.request import Fields, WebRequest
@@ -40,7 +41,7 @@ _LIMITS: dict[str, tuple[type[Any], str]] = {
     "profiles": (Profile, "profile.read"),
     "issuers": (IssuerRecord, "issuer.read"),
 }
-_LONGEST_DAYS = 3650
+_FORM = "key-new.html"
 
 
 def mark_of(key: ApiKey, now: Any) -> Mark:
@@ -69,11 +70,7 @@ async def show_all(request: WebRequest) -> Response[str]:
         roles={key.id: [names.get(each, each) for each in key.role_ids] for key in table.rows},
         marks={key.id: mark_of(key, now) for key in table.rows},
         beside=tabs_of(request, PATH),
-        tabs=[
-            (_("All"), table.to(revoked=""), not table.chosen("revoked")),
-            (_("Good"), table.to(revoked="false"), table.chosen("revoked") == "false"),
-            (_("Revoked"), table.to(revoked="true"), table.chosen("revoked") == "true"),
-        ],
+        tabs=tabs_by_revocation(table),
     )
 
 
@@ -101,15 +98,7 @@ async def _form(request: WebRequest) -> Filled:
         left_out=frozenset({"agent_id", "expires_at"}),
         front=frozenset({"name", "role_ids"}),
     )
-    days = Field(
-        path="days",
-        kind="number",
-        label=_("Good for so many days"),
-        hint=_("Empty: until it is revoked"),
-        least=1,
-        most=_LONGEST_DAYS,
-        default=90,
-    )
+    days = days_field(_("Good for so many days"), 90)
     return Filled(fields=(*fields[:2], days, *fields[2:]))
 
 
@@ -117,19 +106,7 @@ async def _form(request: WebRequest) -> Filled:
 async def ask(request: WebRequest) -> Response[str]:
     """An empty form."""
     form = await _form(request)
-    return await _new_page(request, form.lines({}))
-
-
-async def _new_page(request: WebRequest, lines: list[Line], faults: Sequence[str] = ()) -> Response[str]:
-    wrong = bool(faults) or any(line.fault for line in lines)
-    return await render(
-        request,
-        "key-new.html",
-        status=400 if wrong else 200,
-        front=[line for line in lines if not line.field.rare],
-        rare=[line for line in lines if line.field.rare],
-        faults=list(faults),
-    )
+    return await new_page(request, _FORM, form.lines({}))
 
 
 @post(f"{PATH}/new", opt=needs("auth.key.create"))
@@ -142,7 +119,7 @@ async def make(request: WebRequest) -> Response[str]:
     if not values["role_ids"]:
         faults["role_ids"] = _("Tick one at least.")
     if faults:
-        return await _new_page(request, form.sent(said, faults))
+        return await new_page(request, _FORM, form.sent(said, faults))
     days = values["days"]
     try:
         wish = keys.KeyWish(
@@ -157,7 +134,7 @@ async def make(request: WebRequest) -> Response[str]:
         key, value = await keys.create(request.ctx, request.caller.giver, wish)
     except CallerError as error:
         found, rest = faults_of(form, error)
-        return await _new_page(request, form.sent(said, found), rest)
+        return await new_page(request, _FORM, form.sent(said, found), rest)
     return await _shown(request, key, value)
 
 

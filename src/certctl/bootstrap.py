@@ -11,6 +11,7 @@ import fcntl
 import ipaddress
 import os
 import secrets
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -311,9 +312,9 @@ def _prepare_data_dir(settings: Settings) -> None:
     directory = settings.data_dir
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        probe = directory / ".writable"
-        probe.touch()
-        probe.unlink()
+        # a name of its own: other processes of this installation may be starting
+        with tempfile.NamedTemporaryFile(prefix=".writable-", dir=directory):
+            pass
     except OSError as error:
         raise Misconfigured(
             f"the data directory {directory} cannot be written ({error.strerror}); "

@@ -47,7 +47,8 @@ class RevocationWatch:
         self._horizon: int | None = None
         self._last: frozenset[str] = frozenset()
         self._looked_at = float("-inf")
-        self._is_told = False
+        # hints that ask for a look, and how many of them came before the last look that has ended began
+        self._hints = self._heeded = 0
         self._told: deque[float] = deque(maxlen=_STORM)
         self._stopping = False
         self._is_blind = False
@@ -63,26 +64,26 @@ class RevocationWatch:
     @property
     def is_current(self) -> bool:
         """Whether all that was revoked until less than a second ago is known here."""
-        return not self._is_told and self._monotonic() - self._looked_at < _TRUSTED_SECONDS
+        return self._hints == self._heeded and self._monotonic() - self._looked_at < _TRUSTED_SECONDS
 
     def _tell(self) -> None:
         """Something was revoked: what is kept waits for the look, unless that would be always."""
         now = self._monotonic()
         self._told.append(now)
         if not self._is_storm(now):
-            self._is_told = True
+            self._hints += 1
 
     def _is_storm(self, now: float) -> bool:
         return len(self._told) == _STORM and now - self._told[0] < 1.0
 
     async def look(self) -> None:
         """Read what was revoked since the last look, and have it dropped. Raises Temporary; then nothing is used."""
-        began, self._is_told = self._monotonic(), False
+        began, hints = self._monotonic(), self._hints
         try:
             async with self._ctx.database.read() as tx:
                 horizon, serials = await ledger.revoked_since(tx, self._ctx.scope, self._horizon)
         except BaseException:
-            self._is_told = True
+            self._looked_at = float("-inf")
             raise
         # a first look, or one at a log that begins anew, is told of nothing that was committed before it
         is_same_log = self._horizon is not None and horizon >= self._horizon
@@ -91,7 +92,7 @@ class RevocationWatch:
             self.looks += 1
             for drop in self._drops:
                 drop(fresh if is_same_log else None)
-        self._horizon, self._last, self._looked_at = horizon, serials, began
+        self._horizon, self._last, self._looked_at, self._heeded = horizon, serials, began, hints
 
     async def run(self) -> None:
         """Look again and again until `stop`."""

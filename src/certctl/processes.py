@@ -39,7 +39,6 @@ from certctl.control.audit_pruning import prune_due
 from certctl.control.audit_push import push_all
 from certctl.control.installation import BUILT_IN_ISSUER
 from certctl.core.errors import CertctlError, Misconfigured
-from certctl.doors.edge import Edge
 from certctl.doors.state import AppState
 from certctl.lifecycle import flow, observe
 from certctl.protocols import acme, answering
@@ -182,7 +181,7 @@ def _state(house: House) -> AppState:
 
 def _every_door(state: AppState, settings: Settings, public: Any, tally: Tally) -> Any:
     """What the TLS port serves: API and pages, ACME, and all that is public."""
-    acme_app = Edge(AcmeApp(state, settings.acme, tally), state, acme.refuse_at_edge)
+    acme_app = acme.behind_its_edge(AcmeApp(state, settings.acme, tally), state, settings.acme)
     return _with_protocols(with_web(create_api(state), create_web(state)), public, acme_app)
 
 

@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from certctl.core.acme import AcmeRules
 from certctl.core.names import parse_names
 from certctl.core.rules import DoorRules
-from certctl.doors.edge import Edge
 from certctl.pki.csr import build_csr
 from certctl.protocols import acme
 from certctl.protocols.acme import AcmeApp, finalizing
@@ -204,7 +203,7 @@ async def open_acme(
     chosen = AcmeRules(**({"enabled": True, "host_names": ("certctl.test",), "concurrent_orders": 0} | rules))
     async with open_api(data_dir, url, doors) as api:
         tally = Tally()
-        app = Edge(AcmeApp(api.state, chosen, tally), api.state, acme.refuse_at_edge)
+        app = acme.behind_its_edge(AcmeApp(api.state, chosen, tally), api.state, chosen)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="https://certctl.test") as http:
             with mock.patch.object(finalizing, "BUDGET", timedelta(minutes=1)):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta
 from unittest import mock
 
 import pytest
+import sqlalchemy as sa
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -17,6 +19,7 @@ from certctl.connectors.issuers.local import LocalIssuer
 from certctl.lifecycle import flow
 from certctl.protocols.acme import finalizing
 from certctl.protocols.acme.sweeping import sweep
+from certctl.store import schema
 from certctl.wire.acme import CertificateId
 from certctl.wire.jws import encode
 from protocol.acme_house import BASE, csr_for, jwk_of, new_key, open_acme, problem, sign
@@ -364,6 +367,43 @@ async def test_finalize_answers_when_its_time_is_up_and_the_ca_is_not_cut_off(ho
                 await asyncio.sleep(0.02)
     assert len(asked) == 1
     assert (await house.api.get(f"/api/v1/certificates/{found['id']}/versions"))["total"] == 1
+
+
+async def test_a_ca_that_takes_longer_than_a_lease_is_asked_by_nobody_else(house):
+    client, ctx = await house.known(), house.api.house.ctx
+    order = await client.order("slow.example")
+    signs, go_on, asked, driving = LocalIssuer.submit, asyncio.Event(), [], flow.driving
+    brief = replace(ctx, patience=replace(ctx.patience, lease=timedelta(milliseconds=900)))
+
+    async def submit(issuer, wanted):
+        asked.append(wanted.order_id)
+        await go_on.wait()
+        return await signs(issuer, wanted)
+
+    async def leased_until():
+        async with house.api.house.database.read() as tx:
+            return await tx.scalar(sa.select(schema.steps.c.lease_until).where(schema.steps.c.kind == "issue"))
+
+    with (
+        mock.patch.object(LocalIssuer, "submit", submit),
+        mock.patch.object(flow, "driving", lambda _: driving(brief)),
+    ):
+        finalized = asyncio.create_task(client.post(order.json()["finalize"], {"csr": csr_for(["slow.example"])}))
+        async with asyncio.timeout(60):
+            while not asked:
+                await asyncio.sleep(0.01)
+            for _ in range(3):
+                until = await leased_until()
+                house.api.clock.moment = until - timedelta(milliseconds=1)
+                while await leased_until() <= until:
+                    await asyncio.sleep(0.01)
+                # the lease that it had is over now, and nobody may take it for that
+                house.api.clock.moment = until + timedelta(milliseconds=1)
+                assert await flow.free_lapsed(ctx) == 0
+                assert await flow.claim(replace(ctx, owner="another"), 20) == []
+        go_on.set()
+        assert (await finalized).json()["status"] == "valid"
+    assert len(asked) == 1
 
 
 async def test_a_certificate_s_own_key_revokes_it_and_no_other_does(house):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 
@@ -13,8 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from certctl.core.acme import AcmeAccount
 from certctl.core.errors import CertctlError
 from certctl.core.rules import DoorRules, LimitRules, Rate
+from certctl.store import acme as store
 from certctl.wire import acme as wire
 from certctl.wire import jws
 from certctl.wire.acme import CertificateId
@@ -343,13 +346,101 @@ async def test_strangers_of_one_address_and_each_account_are_held_to_a_rate(tmp_
         assert problem(answers[-1]) == "rateLimited"
         assert int(answers[-1].headers["retry-after"]) > 0
         assert answers[-1].headers["replay-nonce"]
-        asked = [await house.http.get(f"{BASE}/directory") for _ in range(10)]
-        assert asked[0].status_code == 200, "what an account asked was not counted against its neighbours"
+        asked = [await house.http.get(f"{BASE}/renewal-info/AAAA.AQ") for _ in range(10)]
+        assert asked[0].status_code == 404, "what an account asked was not counted against its neighbours"
         assert (asked[-1].status_code, problem(asked[-1])) == (429, "rateLimited")
         assert int(asked[-1].headers["retry-after"]) > 0
         # whoever signs with a key that nobody knows is a stranger too
         stranger = await house.client().post("new-account", {}, by_key=True, nonce="none")
         assert (stranger.status_code, problem(stranger)) == (429, "rateLimited")
+
+
+async def test_strangers_who_use_up_an_address_shut_no_account_out(tmp_path):
+    """Whoever signs nothing, whoever signs with a key of their own, whoever forges an account's name: none of them costs
+    the accounts behind their address anything. The house's clock stands still: nothing is given back by time.
+    """
+    limits = LimitRules(enabled=True, address=Rate(per_second=1, burst=8), caller=Rate(per_second=1, burst=40))
+    async with open_acme(tmp_path / "data", doors=DoorRules(limits=limits)) as house:
+        known, quiet = await house.known(), await house.known()
+        assert (await house.http.get(f"{BASE}/directory")).status_code == 200
+        assert (await known.post(known.kid)).status_code == 200
+
+        async def refused(ask):
+            answers = [await ask() for _ in range(12)]
+            assert (answers[-1].status_code, problem(answers[-1])) == (429, "rateLimited")
+            assert answers[0].status_code != 429 or ask is anonymous, answers[0].text
+            return answers
+
+        async def anonymous():
+            return await house.client().post("new-account", {}, by_key=True, nonce="none")
+
+        await refused(anonymous)
+        assert (await house.http.get(f"{BASE}/renewal-info/AAAA.AQ")).status_code == 429
+        # what a client needs before it can sign is answered without a look-up
+        assert (await house.http.get(f"{BASE}/directory")).json()["newOrder"] == f"{BASE}/new-order"
+        assert (await house.http.get("https://certctl.test/acme/profile/nothing/directory")).status_code == 429
+        assert (await house.http.head(f"{BASE}/new-nonce")).headers["replay-nonce"]
+        assert (await quiet.post(quiet.kid)).status_code == 200, "one that was not seen from here before"
+        assert (await known.issued("a.example"))[0]["status"] == "valid"
+
+        async def forged():
+            # a nonce of ours, the account's own name, another key
+            return await dataclasses.replace(known, nonce="").post("new-order", {}, signing=new_key())
+
+        assert {answer.status_code for answer in await refused(forged)} == {401, 429}
+        assert (await known.issued("b.example"))[0]["status"] == "valid", "its own signature is its ticket"
+        assert (await quiet.order("c.example")).status_code == 201
+        # its own rate is its own: it ends, and that of its neighbour does not
+        while (answer := await known.post(known.kid)).status_code == 200:
+            continue
+        assert problem(answer) == "rateLimited"
+        assert (await quiet.post(quiet.kid)).status_code == 200
+        # a key that was changed elsewhere opens nothing here, however lately it did
+        async with house.api.house.database.begin("test") as tx:
+            fresh = jws.jwk_of(new_key())
+            account = quiet.kid.rpartition("/")[2]
+            scope = house.api.house.ctx.scope
+            await store.change(tx, scope, AcmeAccount, account, jwk=fresh.canonical, thumbprint=fresh.thumbprint)
+        assert (await quiet.post(quiet.kid)).status_code == 401
+
+
+async def test_pages_of_other_origins_speak_acme_only_where_that_was_said(tmp_path):
+    asks = {"origin": "https://ui.example", "access-control-request-method": "POST"}
+    async with open_acme(tmp_path / "data", doors=DoorRules(cors_origins=("https://ui.example",))) as house:
+        # the origins of the API are not those of ACME
+        answer = await house.http.get(f"{BASE}/directory", headers={"origin": "https://ui.example"})
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+        assert (await house.http.options(f"{BASE}/new-order", headers=asks)).status_code == 405
+
+
+async def test_a_browser_anywhere_may_be_a_client_where_that_was_said(tmp_path):
+    """RFC 8555 6.1."""
+    asks = {
+        "origin": "https://any.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "content-type",
+    }
+    async with open_acme(tmp_path / "data", cors_origins=("*",)) as house:
+        client = await house.known()
+        order = await client.order("a.example")
+        told = [
+            await house.http.get(f"{BASE}/directory", headers={"origin": "https://any.example"}),
+            await house.http.head(f"{BASE}/new-nonce"),
+            order,
+            await client.post("new-order", {}),
+            await house.http.options(f"{BASE}/new-order", headers=asks),
+        ]
+        for answer in told:
+            assert answer.headers["access-control-allow-origin"] == "*"
+            assert "access-control-allow-credentials" not in answer.headers
+            read = answer.headers["access-control-expose-headers"]
+            assert {"Location", "Replay-Nonce", "Link", "Retry-After"} <= set(read.split(", "))
+        assert [answer.status_code for answer in told] == [200, 200, 201, 400, 204]
+        assert told[-1].headers["access-control-allow-headers"] == "Content-Type"
+        assert "POST" in told[-1].headers["access-control-allow-methods"]
+        # the API beside it is as shut as ever
+        api = await house.api.call("GET", "/api/v1/certificates", headers={"origin": "https://any.example"})
+        assert "access-control-allow-origin" not in api.headers
 
 
 async def test_what_is_switched_off_is_not_there(tmp_path):

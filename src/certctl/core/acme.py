@@ -198,6 +198,7 @@ class AcmeRules(Struct, frozen=True, kw_only=True):
     authorization_ttl: timedelta = timedelta(hours=24)
     terms_of_service: str = ""
     website: str = ""
+    cors_origins: tuple[str, ...] = ()
     caa_identities: tuple[str, ...] = ()
     ari_enabled: bool = True
     ari_poll_interval: timedelta = timedelta(hours=6)

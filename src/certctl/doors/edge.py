@@ -17,7 +17,7 @@ import structlog
 from certctl.core.errors import Malformed, TooLarge
 from certctl.core.ids import uuid7
 from certctl.doors.address import client_address
-from certctl.doors.cors import Headers, cors_headers, preflight
+from certctl.doors.cors import PAGES, Headers, Spoken, cors_headers, preflight
 from certctl.doors.denials import RECORDED, Denial, Denials
 from certctl.doors.errors import Refusal, refusal
 from certctl.doors.identity import Caller, Knock
@@ -120,12 +120,19 @@ class Edge:
     """Wraps an ASGI app; what is not HTTP passes through."""
 
     def __init__(
-        self, app: AsgiApp, state: AppState, refusing: Callable[[HttpScope, BaseException], Refusal] = refuse
+        self,
+        app: AsgiApp,
+        state: AppState,
+        refusing: Callable[[HttpScope, BaseException], Refusal] = refuse,
+        cors: tuple[tuple[str, ...], Spoken] | None = None,
     ) -> None:
-        """`refusing` makes the answer to what goes wrong out here; other protocols tell it in other words."""
+        """`refusing` makes the answer to what goes wrong out here; other protocols tell it in other words. `cors`: the
+        origins whose pages may call, and how; else those of the API.
+        """
         self._app = app
         self._state = state
         self._refuse = refusing
+        self._origins, self._spoken = cors or (state.rules.cors_origins, PAGES)
         self._denials = Denials(state.ctx)
 
     async def __call__(self, scope: HttpScope, receive: Receive, send: Send) -> None:
@@ -133,20 +140,18 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        rules = self._state.rules
         scope[_REQUEST_ID] = uuid7()
-        scope[_ADDRESS] = client_address(_peer(scope), _forwarded(scope), rules.trusted_proxies)
-        headers = headers_of(scope)
-        call = _Call(scope, receive, send, self._state.max_body_bytes, cors_headers(headers, rules.cors_origins))
+        scope[_ADDRESS] = client_address(_peer(scope), _forwarded(scope), self._state.rules.trusted_proxies)
+        told = cors_headers(headers_of(scope), self._origins, self._spoken)
+        call = _Call(scope, receive, send, self._state.max_body_bytes, told)
         with structlog.contextvars.bound_contextvars(request_id=request_id_of(scope)), _traced(scope, call):
             await self._serve(scope, call)
         await self._record(scope, call.status)
 
     async def _serve(self, scope: HttpScope, call: _Call) -> None:
-        headers, rules = headers_of(scope), self._state.rules
         try:
             call.check()
-            asked_first = preflight(scope["method"], headers, rules.cors_origins)
+            asked_first = preflight(scope["method"], headers_of(scope), self._origins, self._spoken)
             if asked_first is None:
                 await self._app(scope, call.receive, call.send)
             else:

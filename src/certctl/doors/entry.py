@@ -14,6 +14,7 @@ from certctl.doors.limits import neighbourhood
 from certctl.doors.state import AppState
 
 _ADDRESS = "address"
+_CLAIMS = "claims"
 _CALLER = "caller"
 _SIGN_IN = "sign-in"
 _SIGN_INS = Rate(per_second=5 / 60, burst=5)
@@ -46,21 +47,25 @@ async def _nothing() -> None:
 class Visit:
     """A call of somebody who is not known yet."""
 
-    def __init__(self, door: AppState, address: str) -> None:
+    def __init__(self, door: AppState, address: str, *, claims: bool = False) -> None:
+        """`claims`: it says whom it comes from and is about to prove it; such calls do not share the rate of those
+        that say nothing.
+        """
         self._door = door
+        self._name = _CLAIMS if claims else _ADDRESS
         self._who = neighbourhood(address)
         self._counted = False
 
     async def count(self) -> None:
         """Before anything is looked up; RateLimited when too many came from there."""
         if self._door.rules.limits.enabled:
-            await self._door.limits.take(_ADDRESS, self._who, self._door.rules.limits.address)
+            await self._door.limits.take(self._name, self._who, self._door.rules.limits.address)
             self._counted = True
 
     def forget(self) -> None:
         """It was somebody known."""
         if self._counted:
-            self._door.limits.give_back(_ADDRESS, self._who, self._door.rules.limits.address)
+            self._door.limits.give_back(self._name, self._who, self._door.rules.limits.address)
 
 
 async def count_sign_in(door: AppState, address: str) -> None:

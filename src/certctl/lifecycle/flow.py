@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -253,16 +253,43 @@ async def drive(ctx: Context, job_id: str, budget: timedelta = timedelta(seconds
     """
     own = ctx if ctx.handed is not None else driving(ctx)
     deadline = asyncio.get_running_loop().time() + budget.total_seconds()
+    held: list[Step] = []
     try:
-        while asyncio.get_running_loop().time() < deadline:
-            claimed = _handed(own) or await claim(own, 1, job_id=job_id)
-            if not claimed:
-                return
-            await run_claimed(own, claimed)
-            if claimed[0].kind == StepKind.RECORD:
-                return  # a job's last, if it was done; tried again later, if not
+        async with _keeping(own, held):
+            while asyncio.get_running_loop().time() < deadline:
+                held[:] = _handed(own) or await claim(own, 1, job_id=job_id)
+                if not held:
+                    return
+                await run_claimed(own, list(held))
+                if held[0].kind == StepKind.RECORD:
+                    return  # a job's last, if it was done; tried again later, if not
     finally:
         await _give_back(own, _handed(own))
+
+
+@contextlib.asynccontextmanager
+async def _keeping(ctx: Context, held: Sequence[Step]) -> AsyncIterator[None]:
+    """Push the end of the leases on whatever is in `held`: a CA may take longer than a lease, and must not be asked by
+    somebody else meanwhile.
+    """
+    keeper = asyncio.create_task(_keep(ctx, held), name="driven-leases")
+    try:
+        yield
+    finally:
+        keeper.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeper
+
+
+async def _keep(ctx: Context, held: Sequence[Step]) -> None:
+    while True:
+        await asyncio.sleep(ctx.patience.lease.total_seconds() / 3)
+        if not held:
+            continue
+        try:
+            await keep_leases(ctx, ctx.owner, [(step.id, step.fence) for step in held])
+        except CertctlError as error:
+            log.warning("leases_not_kept", error=error.message)
 
 
 def _handed(ctx: Context) -> list[Step]:

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from certctl.core.acme import CHALLENGE, TRUST_AUTHENTICATED, AcmeRules
-from certctl.settings.variables import Variable, duration, flag, listed, number, text, word
+from certctl.settings.variables import Variable, duration, flag, listed, number, origin, text, word
 
 
 def _root(value: str) -> str:
@@ -14,6 +14,11 @@ def _root(value: str) -> str:
     if parts.scheme != "https" or not parts.netloc or value.rstrip("/") != f"https://{parts.netloc}":
         raise ValueError("must be https://host or https://host:port")
     return value.rstrip("/")
+
+
+def _origins(value: str) -> tuple[str, ...]:
+    found = tuple(each for part in value.split(",") if (each := part.strip()))
+    return found if found == ("*",) else tuple(origin(each) for each in found)
 
 
 def _limit(name: str, meaning: str, default: int) -> Variable:
@@ -56,6 +61,13 @@ ACME: dict[str, dict[str, Variable]] = {
             "CERTCTL_ACME_SERVER_TOS_URL", "terms of service that new accounts have to agree to"
         ),
         "acme_website": text("CERTCTL_ACME_SERVER_WEBSITE", "told in the directory"),
+        "acme_cors_origins": Variable(
+            name="CERTCTL_ACME_SERVER_CORS_ORIGINS",
+            meaning="origins whose pages may speak ACME from a browser, or `*` for all (RFC 8555 6.1); empty: none",
+            kind="list, parted by commas",
+            read=_origins,
+            none=(),
+        ),
         "acme_caa_identities": listed(
             "CERTCTL_ACME_SERVER_CAA_IDENTITIES",
             "names that stand for us in CAA records; given, challenge mode keeps to those records",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -106,6 +107,14 @@ def flag(name: str, meaning: str, *, default: bool = False) -> Variable:
 def path(name: str, meaning: str, default: str = "") -> Variable:
     """A file or folder."""
     return Variable(name=name, meaning=meaning, kind="path", read=Path, default=default)
+
+
+def origin(text: str) -> str:
+    """An origin as browsers say it (RFC 6454); raises ValueError."""
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or text != f"{parts.scheme}://{parts.netloc}" or "*" in text:
+        raise ValueError(f"holds {text[:64]!r}, which is no origin; write https://host or https://host:port, never *")
+    return text
 
 
 def listed(name: str, meaning: str, default: str = "") -> Variable:

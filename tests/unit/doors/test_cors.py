@@ -4,7 +4,7 @@ import pytest
 
 from certctl import settings
 from certctl.core.errors import Misconfigured
-from certctl.doors.cors import cors_headers, preflight
+from certctl.doors.cors import SIGNED, cors_headers, preflight
 
 LISTED = ("https://ui.example",)
 ASKS = {"access-control-request-method": "POST"}
@@ -87,3 +87,16 @@ def test_door_settings():
 def test_door_settings_that_are_refused(name, value):
     with pytest.raises(Misconfigured, match=name):
         settings.load({name: value})
+
+
+def test_where_signatures_speak_nobody_comes_with_credentials():
+    for origins, allowed, varies in ((("*",), b"*", False), (("https://ui.example",), b"https://ui.example", True)):
+        given = dict(cors_headers({"origin": "https://ui.example"}, origins, SIGNED))
+        assert given[b"access-control-allow-origin"] == allowed
+        assert (b"vary" in given) == varies
+        assert b"access-control-allow-credentials" not in given
+        assert preflight("OPTIONS", ASKS | {"origin": "https://ui.example"}, origins, SIGNED)
+    assert cors_headers({"origin": "https://evil.example"}, ("https://ui.example",), SIGNED) == [(b"vary", b"Origin")]
+    # where cookies open doors, `*` means nobody
+    assert cors_headers({"origin": "https://evil.example"}, ("*",)) == [(b"vary", b"Origin")]
+    assert preflight("OPTIONS", ASKS | {"origin": "https://evil.example"}, ("*",)) is None

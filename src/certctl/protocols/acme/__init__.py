@@ -10,8 +10,11 @@ import re
 from collections.abc import Awaitable, Callable
 
 from certctl.core.acme import AcmeRules
+from certctl.core.errors import RateLimited
 from certctl.core.ids import check_id
+from certctl.doors.cors import SIGNED
 from certctl.doors.edge import (
+    Edge,
     HttpScope,
     Receive,
     Send,
@@ -34,6 +37,7 @@ from certctl.protocols.acme import (
     orders,
     renewal,
 )
+from certctl.protocols.acme.crowding import Crowd
 from certctl.protocols.acme.entering import House, enter
 from certctl.protocols.acme.exchange import Place, Reply, header_lines, read_body, refuse
 from certctl.protocols.acme.nonces import Nonces
@@ -73,7 +77,7 @@ class AcmeApp:
 
     def __init__(self, state: AppState, rules: AcmeRules, tally: Tally | None = None) -> None:
         self._tally = tally or Tally()
-        self._house = House(state, rules, Nonces(state.ctx.sealer, rules.nonce_ttl))
+        self._house = House(state, rules, Nonces(state.ctx.sealer, rules.nonce_ttl), Crowd())
 
     async def __call__(self, scope: HttpScope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -160,13 +164,21 @@ class AcmeApp:
         """What anybody may read without signing."""
         if scope["method"] not in {"GET", "HEAD"}:
             raise _not_allowed("GET, HEAD")
-        await Visit(self._house.state, address_of(scope)).count()
+        # RFC 8555 7.2
+        nonce = Reply(status=200 if scope["method"] == "HEAD" else 204)
+        try:
+            await Visit(self._house.state, address_of(scope)).count()
+        except RateLimited:
+            # without these two no account could sign; without a look-up they cost what a refusal does
+            kept = directory.repeat(self._house, place) if parts == ("directory",) else None
+            if kept is None and parts != ("new-nonce",):
+                raise
+            return kept or nonce
         if parts == ("directory",):
             return await directory.show(self._house, place)
         if parts == ("new-nonce",):
             await directory.check(self._house, place)
-            # RFC 8555 7.2
-            return Reply(status=200 if scope["method"] == "HEAD" else 204)
+            return nonce
         if len(parts) == 2 and parts[0] == "renewal-info":
             return await renewal.show(self._house, place, parts[1])
         raise AcmeRefusal(ProblemType.MALFORMED, "there is no such page", status=404)
@@ -187,6 +199,11 @@ def _not_allowed(methods: str) -> AcmeRefusal:
 
 def _raw(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+
+def behind_its_edge(app: AcmeApp, state: AppState, rules: AcmeRules) -> Edge:
+    """The app behind the layer that every door has, with ACME's words for refusals and its own for foreign pages."""
+    return Edge(app, state, refuse_at_edge, (rules.cors_origins, SIGNED))
 
 
 def refuse_at_edge(scope: HttpScope, error: BaseException) -> Refusal:

@@ -19,6 +19,18 @@ async def check(house: House, place: Place) -> Profile:
 
 async def show(house: House, place: Place) -> Reply:
     """The directory object."""
+    meta = await _meta(house, place)
+    house.crowd.said(place.profile_id, meta, house.state.ctx.now())
+    return _reply(house, place, meta)
+
+
+def repeat(house: House, place: Place) -> Reply | None:
+    """The directory object as it was a moment ago, from memory; None where nobody asked for it lately."""
+    meta = house.crowd.last_said(place.profile_id, house.state.ctx.now())
+    return _reply(house, place, meta) if meta is not None else None
+
+
+async def _meta(house: House, place: Place) -> dict[str, Any]:
     async with house.state.ctx.database.read() as tx:
         profile = await profile_of(tx, house, place)
         profiles = await offers.told(tx, house, profile)
@@ -33,6 +45,10 @@ async def show(house: House, place: Place) -> Reply:
         meta["website"] = rules.website
     if rules.caa_identities:
         meta["caaIdentities"] = list(rules.caa_identities)
+    return meta
+
+
+def _reply(house: House, place: Place, meta: dict[str, Any]) -> Reply:
     told: dict[str, Any] = {
         "newNonce": place.at("new-nonce"),
         "newAccount": place.at("new-account"),
@@ -40,6 +56,6 @@ async def show(house: House, place: Place) -> Reply:
         "revokeCert": place.at("revoke-cert"),
         "keyChange": place.at("key-change"),
     }
-    if rules.ari_enabled:
+    if house.rules.ari_enabled:
         told["renewalInfo"] = place.at("renewal-info")
     return json_reply(told | {"meta": meta})

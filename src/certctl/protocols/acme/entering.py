@@ -19,6 +19,7 @@ from certctl.core.rules import Rate
 from certctl.doors.edge import HttpScope, address_of, request_id_of
 from certctl.doors.entry import Visit
 from certctl.doors.state import AppState
+from certctl.protocols.acme.crowding import Crowd
 from certctl.protocols.acme.exchange import Place
 from certctl.protocols.acme.nonces import Nonces
 from certctl.store import acme, catalogue, rates
@@ -36,6 +37,7 @@ class House(Struct, frozen=True):
     state: AppState
     rules: AcmeRules
     nonces: Nonces
+    crowd: Crowd
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -94,13 +96,13 @@ async def enter(house: House, scope: HttpScope, place: Place, body: bytes, *, by
         raise AcmeRefusal(ProblemType.MALFORMED, "the protected header has exactly one of jwk and kid")
     if by_key is not None and named != ({"jwk"} if by_key else {"kid"}):
         raise AcmeRefusal(ProblemType.MALFORMED, f"this address wants {'jwk' if by_key else 'kid'} in the header")
-    visit = Visit(house.state, address_of(scope))
-    await visit.count()
-    ctx = house.state.ctx
+    address, ctx = address_of(scope), house.state.ctx
+    visit = Visit(house.state, address, claims="kid" in named)
+    seen = await _count(house, place, message, visit, address)
     async with ctx.database.read() as tx:
         profile = await profile_of(tx, house, place)
         account, jwk = await _sender(tx, house, place, message)
-    if not jws.verify(message, jwk):
+    if (seen is None or seen.canonical != jwk.canonical) and not jws.verify(message, jwk):
         raise AcmeRefusal(ProblemType.UNAUTHORIZED, "the signature does not verify with this key", status=401)
     await _spend(house, message)
     if account is not None and account.status != AccountStatus.VALID:
@@ -108,9 +110,9 @@ async def enter(house: House, scope: HttpScope, place: Place, body: bytes, *, by
         raise AcmeRefusal(ProblemType.UNAUTHORIZED, f"this account is {account.status}", status=401)
     if account is not None:
         visit.forget()
-        limits = house.state.rules.limits
-        if limits.enabled:
-            await house.state.limits.take("caller", f"acme:{account.id}", limits.caller)
+        house.crowd.proven(address, account.id, jwk)
+        if seen is None:
+            await _count_caller(house, account.id)
     return Asked(
         house=house,
         place=place,
@@ -119,10 +121,33 @@ async def enter(house: House, scope: HttpScope, place: Place, body: bytes, *, by
         jwk=jwk,
         account=account,
         request_id=request_id_of(scope),
-        address=address_of(scope),
+        address=address,
         accept=_accept(scope),
         query=scope.get("query_string", b"").decode("latin-1"),
     )
+
+
+async def _count(house: House, place: Place, message: Jws, visit: Visit, address: str) -> Jwk | None:
+    """Count a call before anything is looked up: by the account whose signature it is, which is the key that is told;
+    else by where it came from. RateLimited when there were too many.
+
+    An account that proved itself from there lately is known by the key that it had then. Who forges its name pays a
+    signature's check, less than the connection cost, and is counted as what they are.
+    """
+    kid = message.header.get("kid")
+    account_id = kid.rpartition("/")[2] if isinstance(kid, str) and kid.startswith(place.at("account", "")) else ""
+    key = house.crowd.key_of(address, account_id)
+    if key is None or not jws.verify(message, key):
+        await visit.count()
+        return None
+    await _count_caller(house, account_id)
+    return key
+
+
+async def _count_caller(house: House, account_id: str) -> None:
+    limits = house.state.rules.limits
+    if limits.enabled:
+        await house.state.limits.take("caller", f"acme:{account_id}", limits.caller)
 
 
 def _accept(scope: HttpScope) -> str:

@@ -23,7 +23,7 @@ _ADVISORY_LOCK = 0x69646E74  # "idnt"
 
 def changed(tx: Tx) -> None:
     """After the commit, every process forgets what callers may do (and within a second even if it hears nothing)."""
-    tx.wake(CHANNEL)
+    tx.wake(CHANNEL, within=True)
 
 
 async def lock(tx: Tx) -> None:

@@ -1,4 +1,4 @@
-"""The database and its transactions: short, explicit, one commit each; wake-ups leave only after the commit.
+"""The database and its transactions: short, explicit, one commit each; wake-ups leave only after the commit (ADR 38).
 
 PostgreSQL through asyncpg, SQLite in WAL mode through aiosqlite. A writer on SQLite takes BEGIN IMMEDIATE, so that two
 writers queue instead of failing. Every commit passes a named fault point.
@@ -52,6 +52,8 @@ class Tx:
         self._may_wait = may_wait
         self._waiting: tuple[str, list[tuple[Any, ...]]] | None = None
         self.wakes: set[str] = set()
+        # those of them that PostgreSQL itself is to tell with the commit
+        self.wakes_within: set[str] = set()
         self.counts: dict[Series, float] = {}
         self.acts: list[Callable[[], object]] = []
         # what this transaction's events speak of, (type, id), in order
@@ -134,11 +136,15 @@ class Tx:
         """The dialect's own insert, for `on_conflict_do_nothing` and `on_conflict_do_update`."""
         return postgresql.insert(table) if self.dialect == "postgresql" else sqlite.insert(table)
 
-    def wake(self, channel: str) -> None:
-        """After the commit, hint to whoever waits on `channel` (a step kind's workers, one agent) that there is
-        work.
+    def wake(self, channel: str, *, within: bool = False) -> None:
+        """After the commit, hint to whoever waits on `channel` (a step kind's workers, one agent) that there is work.
+
+        With `within` other processes are told by the commit itself, before anybody is answered: for what is rare and
+        urgent, since PostgreSQL lets such commits of a whole cluster pass one at a time.
         """
         self.wakes.add(channel)
+        if within:
+            self.wakes_within.add(channel)
 
     def after_commit(self, act: Callable[[], object]) -> None:
         """Once it is committed, and only then, call `act`: it must not fail."""
@@ -168,6 +174,8 @@ class Database:
         self.connector = Connector(url, silence) if self.dialect == "postgresql" else None
         self.engine = _engine(url, self.connector, max_connections)
         self.on_wake: Callable[[frozenset[str]], None] = lambda _channels: None
+        # who tells other processes after a commit (`wake.listening`); where nobody does, the commit itself tells them
+        self.tell_others: Callable[[frozenset[str]], None] | None = None
         # SQLite has one writer: queue for it here, fairly, instead of spinning on its busy handler
         self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
 
@@ -187,8 +195,9 @@ class Database:
                     witness = WITNESS.get()
                     if witness is not None:
                         await witness(tx)
-                    if tx.wakes and self.dialect == "postgresql":
-                        await _notify(tx)
+                    within = frozenset(tx.wakes if self.tell_others is None else tx.wakes_within)
+                    if within and self.dialect == "postgresql":
+                        await _notify(tx, within)
                     points.reach(f"commit.{name}.before")
                     await tx.commit()
                 except BaseException:
@@ -199,6 +208,8 @@ class Database:
             act()
         if tx.wakes:
             self.on_wake(frozenset(tx.wakes))
+        if self.tell_others is not None and tx.wakes > within:
+            self.tell_others(frozenset(tx.wakes) - within)
 
     async def write_alone(self, name: str, statement: Callable[[Tx], sa.Executable]) -> int:
         """One statement that is a transaction called `name` by itself: nothing to begin, nothing to commit, two round
@@ -253,8 +264,8 @@ async def _write_counts(tx: Tx) -> None:
     await tx.execute(sa.insert(counter_deltas), rows)
 
 
-async def _notify(tx: Tx) -> None:
-    await tx.execute(sa.select(*(sa.func.pg_notify(WAKE_CHANNEL, channel) for channel in sorted(tx.wakes))))
+async def _notify(tx: Tx, channels: frozenset[str]) -> None:
+    await tx.execute(sa.select(*(sa.func.pg_notify(WAKE_CHANNEL, channel) for channel in sorted(channels))))
 
 
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")

@@ -1,6 +1,7 @@
 """Wake-ups: a hint, after a commit, that there is work; a poll beneath makes them dispensable.
 
-Within a process an event, between processes PostgreSQL's NOTIFY by one connection each, coalesced to one a channel. A
+Within a process an event at once, between processes PostgreSQL's NOTIFY by one connection each, which gathers what is
+to be told for some milliseconds (ADR 38): NOTIFY within the transactions would let their commits pass one at a time. A
 watcher registers before it looks for work, so that nothing falls between look and wait.
 """
 
@@ -18,10 +19,18 @@ import structlog
 from certctl.core.errors import CertctlError
 from certctl.store.postgres import Connector
 from certctl.store.tx import WAKE_CHANNEL, Database
+from certctl.telemetry import points
 
 log = structlog.get_logger(__name__)
 
 _RECONNECT_SECONDS = 1.0
+# the first hint after a pause is sent at once; what comes while it is sent, or so long after, goes together
+_GATHER_SECONDS = 0.01
+_LAST_SECONDS = 2.0
+# a payload is less than 8000 bytes; a channel has no space in its name
+_PAYLOAD_BYTES = 7900
+_MOST_WAITING = 10_000
+EVERYBODY = "*"
 
 
 def agent_channel(agent_id: str) -> str:
@@ -94,37 +103,119 @@ class Wakeups:
         self.tell([*self._watches, *(channel for channel in self._calls if channel not in self._watches)])
 
 
+class Telling:
+    """What other processes are to be told: gathered, and sent by the connection that listens."""
+
+    def __init__(self) -> None:
+        self._waiting: set[str] = set()
+        self._event = asyncio.Event()
+        self.is_stopping = False
+
+    def add(self, channels: Iterable[str]) -> None:
+        """To be told soon; call it on the event loop's thread. Of very many that cannot be sent, all are woken."""
+        self._waiting.update(channels)
+        if len(self._waiting) > _MOST_WAITING:
+            self._waiting = {EVERYBODY}
+        self._event.set()
+
+    def stop(self) -> None:
+        """What waits is the last."""
+        self.is_stopping = True
+        self._event.set()
+
+    async def gathered(self, seconds: float) -> bool:
+        """Wait at most so long for something to tell; True when there is."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+        return bool(self._waiting)
+
+    async def send(self, connection: Any) -> None:
+        """Tell all that was gathered, in one statement; what could not be told goes on waiting. Raises as asyncpg."""
+        taken, self._waiting = self._waiting, set()
+        self._event.clear()
+        try:
+            points.reach("wake.sending")
+            await connection.fetch(
+                "SELECT pg_notify($1, payload) FROM unnest($2::text[]) payload",
+                WAKE_CHANNEL,
+                _payloads(taken),
+                timeout=10,
+            )
+        except BaseException:
+            self.add(taken)
+            raise
+
+
+def _payloads(channels: Iterable[str]) -> list[str]:
+    payloads: list[list[str]] = [[]]
+    length = 0
+    for channel in sorted(channels):
+        if length + len(channel) > _PAYLOAD_BYTES:
+            payloads.append([])
+            length = 0
+        payloads[-1].append(channel)
+        length += len(channel) + 1
+    return [" ".join(payload) for payload in payloads]
+
+
 @contextlib.asynccontextmanager
 async def listening(database: Database, wakeups: Wakeups) -> AsyncIterator[None]:
-    """Bring other processes' wake-ups here for the length of the block (PostgreSQL); in SQLite there are none."""
+    """Bring other processes' wake-ups here, and ours to them, for the length of the block (PostgreSQL); in SQLite there
+    are no others.
+    """
     database.on_wake = wakeups.tell
     if database.connector is None:
         yield
         return
-    task = asyncio.create_task(_listen(database.connector, wakeups), name="wake-ups")
+    telling = Telling()
+    task = asyncio.create_task(_listen(database.connector, wakeups, telling), name="wake-ups")
+    database.tell_others = telling.add
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        database.tell_others = None
+        telling.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_SECONDS):
+                await task
 
 
-async def _listen(connector: Connector, wakeups: Wakeups) -> None:
-    def told(_connection: Any, _pid: int, _channel: str, payload: str) -> None:
-        wakeups.tell((payload,))
-
-    while True:
+async def _listen(connector: Connector, wakeups: Wakeups, telling: Telling) -> None:
+    while not telling.is_stopping:
         try:
             connection = await connector.connect()
             try:
-                await connection.add_listener(WAKE_CHANNEL, told)
+                await connection.add_listener(WAKE_CHANNEL, _heard_by(wakeups, connection.get_server_pid()))
                 wakeups.tell_all()
-                while not connection.is_closed():
-                    await asyncio.sleep(_RECONNECT_SECONDS)
-                    await connection.fetchval("SELECT 1", timeout=10)
+                await _tell_others(connection, telling)
             finally:
                 await connection.close(timeout=2)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, CertctlError) as error:
             log.warning("wake_ups_lost", error=str(error))
             await asyncio.sleep(_RECONNECT_SECONDS)
+
+
+def _heard_by(wakeups: Wakeups, own_pid: int) -> Callable[[Any, int, str, str], None]:
+    def heard(_connection: Any, pid: int, _channel: str, payload: str) -> None:
+        if pid == own_pid:
+            return  # this process was told as it committed
+        channels = payload.split(" ")
+        if EVERYBODY in channels:
+            wakeups.tell_all()
+        else:
+            wakeups.tell(channels)
+
+    return heard
+
+
+async def _tell_others(connection: Any, telling: Telling) -> None:
+    """Until the connection ends, or what is told is the last."""
+    while not connection.is_closed():
+        if await telling.gathered(_RECONNECT_SECONDS):
+            await telling.send(connection)
+            await asyncio.sleep(_GATHER_SECONDS)
+        elif telling.is_stopping:
+            return
+        else:
+            await connection.fetchval("SELECT 1", timeout=10)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 
 from browser.conftest import SCREENSHOTS, Window
 
@@ -51,6 +51,17 @@ def faults(page: Page, only: Sequence[str] = ()) -> list[str]:
         {"type": "rule", "values": list(only)} if only else {"type": "tag", "values": RULES},
     )
     return list(found)
+
+
+def taken_away(page: Page, control: Locator) -> str:
+    """The text of the file that a click brings; clicked again where the browser itself gave up, as on a busy machine."""
+    for _ in range(3):
+        with page.expect_download() as begun:
+            control.click()
+        failure = begun.value.failure()
+        if failure is None:
+            return Path(begun.value.path()).read_text()
+    raise AssertionError(f"the download did not end: {failure}")
 
 
 def walk_to(page: Page, name: str) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from browser.looking import faults, walk_to
+from browser.looking import faults, taken_away, walk_to
 from peers.nginx import Nginx
 
 # one control plane and one browser for all of them
@@ -114,9 +114,8 @@ def test_a_host_gets_its_first_certificate_from_a_real_agent(site, window, nginx
     # what the two have in common is folded, what differs stands there
     page.goto(page.url.partition("?")[0])
     expect(page.locator(".diff")).to_contain_text("Serial")
-    with page.expect_download() as taken:
-        page.get_by_role("button", name=re.compile("Export|Download")).click()
-    assert "BEGIN CERTIFICATE" in Path(taken.value.path()).read_text()
+    exported = taken_away(page, page.get_by_role("button", name=re.compile("Export|Download")))
+    assert "BEGIN CERTIFICATE" in exported
     seen_to_break_and_put_right(site, page, nginx, certificate)
     renewed_with_others_by_clicks(page, nginx)
     page.goto(f"{site.url}/certificates/{certificate}")

@@ -7,10 +7,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from certctl.core.catalogue import Profile, Team
 from certctl.core.scope import Reach, Scope
-from certctl.store import catalogue, labels, migrate, stats
+from certctl.store import catalogue, labels, migrate, searches, stats
 from certctl.store.listings import CERTIFICATES, JOBS, VERSIONS
 from certctl.store.lists import Asked, Listing, Position, read_list, rows_wanted
 from certctl.store.tx import Database
@@ -145,6 +146,79 @@ async def test_the_totals_of_a_large_inventory(inventory, kind):
     assert (whole.total, whole.estimated) == (COUNT, False)
     assert (many.total, many.estimated) == (10_000, True)
     assert zone.total == len(zone.data) == len(range(3, COUNT, 97))
+
+
+# what a search may sort, gather and walk, in rows; a walk of seven rows ends too early, and all is sorted after all
+WAYS = {
+    "gathered": (5, 40_000, 20_000),
+    "asked one by one": (5, 10, 20_000),
+    "gathered in vain": (5, 40_000, 7),
+    "asked one by one in vain": (5, 10, 7),
+}
+TEAM = Scope(TENANT, (Reach(teams=("team-7", "team-8")),))
+ACTIVE = {"status": ("Active", "Expiring")}
+
+
+@pytest.mark.xdist_group("list-plans")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_whichever_way_a_search_is_read_it_finds_the_same(inventory, kind, way, monkeypatch):
+    for name, rows in zip(("SORTED", "GATHERED", "WALKED"), WAYS[way], strict=True):
+        monkeypatch.setattr(searches, name, rows)
+    asked = [
+        Asked(q=q, sort=sort, descending=descending, filters=filters, limit=4)
+        for q in ("zone3.example.com", "host000")
+        for sort, descending, filters in (("createdAt", False, {}), ("expiresAt", True, ACTIVE))
+    ]
+    database = Database(inventory[kind])
+    try:
+        async with database.read() as tx:
+            for scope in (WHOLE, TEAM):
+                for each in asked:
+                    truth = (await tx.execute(rows_wanted(scope, CERTIFICATES, replace(each, limit=500)))).all()
+                    found: list[str] = []
+                    page = each
+                    for _ in range(2):
+                        part = await read_list(tx, scope, CERTIFICATES, page)
+                        found += [row.id for row in part.data]
+                        if part.last is None:
+                            break
+                        page = replace(each, after=part.last)
+                    assert found == [row.id for row in truth[: len(found)]], (way, scope, each)
+                    assert len(found) == min(8, len(truth)), (way, scope, each)
+                    assert part.total <= len(truth) or len(truth) == 501, (way, scope, each)
+                    assert part.estimated or part.total == len(truth) or len(truth) == 501, (way, scope, each)
+    finally:
+        await database.close()
+
+
+@pytest.mark.xdist_group("list-plans")
+@pytest.mark.parametrize("q", ["example.com", "host0", "zone1"])
+async def test_a_search_that_finds_all_reads_a_page_of_it(inventory, q):
+    database = Database(inventory["postgresql"])
+    said: list[Any] = []
+    try:
+        async with database.read() as tx:
+            run = tx.execute
+
+            async def saying(statement, rows=None):
+                said.append(statement)
+                return await run(statement, rows)
+
+            tx.execute = saying
+            await read_list(tx, WHOLE, CERTIFICATES, Asked(q=q, sort="createdAt"))
+        async with database.engine.connect() as connection:
+            for statement in said:
+                compiled = statement.compile(
+                    dialect=connection.dialect, compile_kwargs={"literal_binds": True, "render_postcompile": True}
+                )
+                told = await connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {compiled}")
+                for node in nodes(told.scalar()[0]["Plan"]):
+                    read = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+                    most = 1000 if node.get("Relation Name") == CERTIFICATES.table.name else searches.GATHERED + 1
+                    assert read <= most, (q, node, str(compiled))
+    finally:
+        await database.close()
 
 
 @pytest.mark.xdist_group("list-plans")

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
@@ -57,6 +58,46 @@ async def test_a_long_migration_is_waited_for_and_not_cut_short(postgres_server,
         with pytest.raises(Temporary):
             async with database.begin("test") as tx:
                 await tx.execute(sa.text("SELECT pg_sleep(30)"))
+    finally:
+        await database.close()
+
+
+async def test_a_large_index_is_built_beforehand_while_somebody_writes(postgres_server):
+    database = Database(postgres_server.new_database())
+    (before, *_) = [number for number in sorted(migrate.known()) if not migrate._online_after(number)]
+    before = f"{int(before) - 1:04}"
+    wanted = migrate._online_after(before)
+
+    async def valid() -> dict[str, bool]:
+        async with database.read() as tx:
+            rows = await tx.rows(
+                "SELECT c.relname, i.indisvalid FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid "
+                "WHERE c.relname = ANY($1)",
+                [each.name for each in wanted],
+            )
+        return {row[0]: row[1] for row in rows}
+
+    try:
+        await migrate.migrate(database)
+        async with database.migrating() as connection:
+            await connection.run_sync(lambda sync: command.downgrade(migrate._config(sync), before))
+        assert await valid() == {}
+        async with database.begin("test") as tx:
+            await tx.execute(sa.text("DELETE FROM managed_certificates"))  # holds the table as every writer does
+            # the migration itself would wait for it, and give up: what is built beforehand is waited with, not blocked
+            building = asyncio.create_task(migrate.migrate(database))
+            async with asyncio.timeout(60):
+                while await valid() != {wanted[0].name: False}:
+                    await asyncio.sleep(0.02)
+            async with database.begin("other") as other:
+                await other.execute(sa.text("SET LOCAL lock_timeout = '5s'"))
+                await other.execute(sa.text("DELETE FROM managed_certificates"))
+            building.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await building
+        # what was interrupted is made anew, and the migration finds it
+        assert await migrate.migrate(database) == migrate.head()
+        assert await valid() == {each.name: True for each in wanted}
     finally:
         await database.close()
 

@@ -89,6 +89,7 @@ CERTIFICATES: Listing[Certificate] = Listing(
     default="createdAt",
     q=_certificates_found,
     q_description=Q_CERTIFICATES,
+    finds_by_names=True,
     long=True,
 )
 

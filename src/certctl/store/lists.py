@@ -19,6 +19,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from certctl.core.scope import Scope
+from certctl.store import names, searches
 from certctl.store.tx import Tx
 
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
@@ -81,6 +82,8 @@ class Listing(msgspec.Struct, Generic[RecordT], frozen=True, kw_only=True):
     default: str
     q: Callable[[Scope, str], sa.ColumnElement[bool]] | None = None
     q_description: str = ""
+    # rows are certificates, and `q` finds them by their names: see `store.searches`
+    finds_by_names: bool = False
     always: sa.ColumnElement[bool] | None = None
     blank: Mapping[str, Any] = {}
     key: str = "id"
@@ -155,7 +158,7 @@ async def read_list(
 ) -> Found[RecordT]:
     """The rows asked for, in order, and what follows them. `totals` may remember what a long list has in all."""
     column = listing.sorts[asked.sort]
-    rows = (await tx.execute(rows_wanted(scope, listing, asked))).all()
+    rows = await _rows(tx, scope, listing, asked)
     shown = rows[: asked.limit]
     if len(rows) == len(shown) and not asked.offset and asked.after is None:
         return Found(_records(listing, shown), len(shown))  # all there is: nothing to count
@@ -165,6 +168,21 @@ async def read_list(
         value, tie = (getattr(shown[-1], name) for name in (column.key, listing.key))
         last = Position(value, tie, total.number, total.estimated)
     return Found(_records(listing, shown), total.number, total.estimated, last, total.as_of)
+
+
+async def _rows(tx: Tx, scope: Scope, listing: Listing[Any], asked: Asked) -> Sequence[Sequence[Any]]:
+    statement = rows_wanted(scope, listing, asked)
+    if not (asked.q and listing.finds_by_names) or asked.offset:
+        return (await tx.execute(statement)).all()
+
+    def walk(most: int) -> searches.Walk:
+        without = msgspec.structs.replace(asked, q="", limit=most - 1)
+        rows = rows_wanted(scope, listing, without).subquery("walked")
+        column = listing.sorts[asked.sort]
+        order = _order(column, _tie(listing), descending=asked.descending, among=rows)
+        return searches.Walk(rows, rows.c[listing.key], order)
+
+    return await searches.first(tx, scope, asked.q, walk, statement, asked.limit + 1)
 
 
 def _records(listing: Listing[RecordT], rows: Sequence[Sequence[Any]]) -> list[RecordT]:
@@ -209,14 +227,23 @@ def _names(listing: Listing[Any]) -> list[str]:
     return [name for name in listing.kind.__struct_fields__ if name not in listing.blank]
 
 
-def _order(column: sa.Column[Any], tie: sa.Column[Any], *, descending: bool) -> list[sa.ColumnElement[Any]]:
-    """Both columns turn the same way, so that one index serves both directions. NULL is the greatest value."""
+def _order(
+    column: sa.Column[Any],
+    tie: sa.Column[Any],
+    *,
+    descending: bool,
+    among: sa.Subquery | None = None,
+) -> list[sa.ColumnElement[Any]]:
+    """Both columns turn the same way, so that one index serves both directions. NULL is the greatest value. `among`:
+    a subquery with columns of the same names, to order by those.
+    """
+    by, then = (column, tie) if among is None else (among.c[column.key], among.c[tie.key])
     if column.key == tie.key:
-        return [tie.desc() if descending else tie.asc()]
-    first = column.desc() if descending else column.asc()
+        return [then.desc() if descending else then.asc()]
+    first = by.desc() if descending else by.asc()
     if _may_be_null(column):
         first = first.nulls_first() if descending else first.nulls_last()
-    return [first, tie.desc() if descending else tie.asc()]
+    return [first, then.desc() if descending else then.asc()]
 
 
 def _may_be_null(column: sa.Column[Any]) -> bool:
@@ -254,9 +281,28 @@ async def _count(tx: Tx, scope: Scope, listing: Listing[Any], asked: Asked) -> T
     where = narrow(scope, listing, asked)
     if scope == Scope.whole(scope.tenant_id) and not asked.narrowed:
         return Total(int(await tx.scalar(sa.select(sa.func.count()).select_from(listing.table).where(where))))
+    if asked.q and listing.finds_by_names:
+        return await _count_found(tx, scope, listing, asked)
     some = sa.select(_tie(listing)).where(where).limit(MOST_COUNTED + 1).subquery()
     counted = int(await tx.scalar(sa.select(sa.func.count()).select_from(some)))
     return Total(MOST_COUNTED, estimated=True) if counted > MOST_COUNTED else Total(counted)
+
+
+async def _count_found(tx: Tx, scope: Scope, listing: Listing[Any], asked: Asked) -> Total:
+    """As `_count`, of a search. What is narrowed besides is counted among `searches.SORTED` names: of more there are at
+    least those, and at least the page that has another behind it.
+    """
+    there = await searches.extent(tx, scope, asked.q)
+    if scope == Scope.whole(scope.tenant_id) and not asked.filters and not asked.fixed:
+        more, counted = there.more, there.certificates
+    else:
+        more = there.rows > searches.SORTED
+        found = names.first_found(scope, asked.q, searches.SORTED)
+        where = narrow(scope, listing, msgspec.structs.replace(asked, q=""))
+        some = sa.select(_tie(listing)).where(where, _tie(listing).in_(sa.select(found.c.certificate_id)))
+        counted = int(await tx.scalar(sa.select(sa.func.count()).select_from(some.subquery())))
+    least = max(counted, asked.limit + 1) if more and not asked.offset else counted
+    return Total(min(least, MOST_COUNTED), estimated=more or counted > MOST_COUNTED)
 
 
 def equals(column: sa.Column[Any], description: str = "") -> Filter:

@@ -1,8 +1,9 @@
 """Tables only by Alembic, from revision 1: run at boot, safely with several replicas starting at once.
 
 PostgreSQL: one migrates under an advisory lock, the rest wait; `lock_timeout` keeps a migration from blocking the
-fleet. A release serves on its own schema and on every later one, since revisions only add, until one that takes
-something away raises the floor: the oldest revision whose release may still work there (ADR 8).
+fleet, and indexes of large tables are built beforehand (`store.online`). A release serves on its own schema and on
+every later one, since revisions only add, until one that takes something away raises the floor: the oldest revision
+whose release may still work there (ADR 8).
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from alembic.script import ScriptDirectory
 from msgspec import Struct
 
 from certctl.core.errors import Misconfigured
+from certctl.store import online
 from certctl.store.migrations.floor import FLOOR_ROW, raise_floor
+from certctl.store.online import OnlineIndex
 from certctl.store.schema import installation
 from certctl.store.tx import Database, database_errors
 from certctl.telemetry import points
@@ -144,6 +147,12 @@ def downgrade_sql(to: str) -> str:
     return text.getvalue()
 
 
+def _online_after(revision: str) -> list[OnlineIndex]:
+    """The large indexes that the revisions after this one ask for, in their order."""
+    scripts = list(ScriptDirectory.from_config(_config(None)).iterate_revisions("head", revision))
+    return [OnlineIndex(*each) for script in reversed(scripts) for each in getattr(script.module, "ONLINE", ())]
+
+
 async def migrate(database: Database) -> str:
     """Bring the database to this release's newest revision, unless a newer release has brought it further; returns
     where it stands. Refuses one that has left this release behind.
@@ -152,6 +161,9 @@ async def migrate(database: Database) -> str:
     refuse_newer(found, revisions)
     if found.revision is not None and (found.revision == head() or found.revision not in revisions):
         return found.revision
+    if database.connector is not None and found.revision is not None:
+        with database_errors():
+            await online.build(database.connector, _online_after(found.revision))
     with database_errors():
         async with database.migrating() as connection:
             if database.dialect == "postgresql":

@@ -74,12 +74,50 @@ async def replace_own(tx: Tx, scope: Scope, certificate_id: str, rows: Sequence[
 def found_by(scope: Scope, q: str) -> sa.Select[Any]:
     """The ids of the certificates that a search finds, to be narrowed to what the caller may see."""
     table = certificate_names
-    searches = [_begins(table.c.value, value) for value in _spellings(q)]
+    parts = [
+        sa.select(table.c.certificate_id).where(table.c.tenant_id == scope.tenant_id, _begins(column, prefix))
+        for column, prefix in _ranges(q)
+    ]
+    return sa.select(sa.union(*parts).subquery().c.certificate_id) if len(parts) > 1 else parts[0]
+
+
+def first_found(scope: Scope, q: str, most: int) -> sa.Subquery:
+    """`certificate_id` of `most` rows at most of each range that a search reads, a certificate once for each name."""
+    table = certificate_names
+    parts = [
+        sa.select(table.c.certificate_id)
+        .where(table.c.tenant_id == scope.tenant_id, _begins(column, prefix))
+        .limit(most)
+        .subquery()
+        for column, prefix in _ranges(q)
+    ]
+    return sa.union_all(*(sa.select(part.c.certificate_id) for part in parts)).subquery("found")
+
+
+def is_found(scope: Scope, certificate_id: sa.ColumnElement[str], q: str) -> sa.ColumnElement[bool]:
+    """Whether a search finds this one certificate: its names alone are read, by their primary key."""
+    table = certificate_names
+    value = table.c.value
+    tests = []
+    for column, prefix in _ranges(q):
+        if column is value:
+            tests.append(sa.func.substr(value, 1, len(prefix)) == prefix)
+        else:
+            ends = sa.func.substr(value, sa.func.length(value) - (len(prefix) - 1)) == prefix[::-1]
+            tests.append(sa.and_(table.c.kind.in_(_OWN), ends))
+    mine = sa.and_(table.c.tenant_id == scope.tenant_id, table.c.certificate_id == certificate_id)
+    # an OFFSET keeps PostgreSQL from making a join of it, which would read whole ranges
+    return sa.exists(sa.select(sa.literal(1)).where(mine, sa.or_(*tests)).offset(0))
+
+
+def _ranges(q: str) -> list[tuple[sa.Column[str], str]]:
+    """Which column a search reads, and from which beginning on."""
+    table = certificate_names
+    ranges = [(table.c.value, value) for value in _spellings(q)]
     suffix = _spellings(q)[-1].lstrip(".")
     if "." in suffix and not suffix.startswith("*"):
-        searches.append(_begins(table.c.reversed, suffix[::-1] + "."))
-    parts = [sa.select(table.c.certificate_id).where(table.c.tenant_id == scope.tenant_id, each) for each in searches]
-    return sa.select(sa.union(*parts).subquery().c.certificate_id) if len(parts) > 1 else parts[0]
+        ranges.append((table.c.reversed, suffix[::-1] + "."))
+    return ranges
 
 
 def _begins(column: sa.Column[str], prefix: str) -> sa.ColumnElement[bool]:

@@ -49,7 +49,6 @@ certificates = c.table(
     UniqueConstraint("tenant_id", "name"),
     Index(None, "tenant_id", "status", "created_at", "id"),
     Index(None, "tenant_id", "created_at", "id"),
-    Index(None, "tenant_id", "expires_at"),
     # the summary counts from these alone
     Index(None, "tenant_id", "status", "expires_at"),
     Index(None, "tenant_id", "team_id", "status", "expires_at"),
@@ -57,12 +56,13 @@ certificates = c.table(
     Index(None, "tenant_id", "common_name"),
     Index(None, "tenant_id", "expires_at", "id"),
     Index(None, "tenant_id", "updated_at", "id"),
-    Index(None, "tenant_id", "environment", "created_at", "id"),
-    Index(None, "tenant_id", "owner_id", "created_at", "id"),
-    Index(None, "tenant_id", "team_id", "created_at", "id"),
-    Index(None, "tenant_id", "issuer_id", "created_at", "id"),
-    Index(None, "tenant_id", "certificate_profile_id", "created_at", "id"),
-    Index(None, "tenant_id", "renewal_policy_id", "created_at", "id"),
+    # by one of these, and by status besides: judged in the index
+    Index("ix_certificates_by_environment", "tenant_id", "environment", "created_at", "id", "status"),
+    Index("ix_certificates_by_owner", "tenant_id", "owner_id", "created_at", "id", "status"),
+    Index("ix_certificates_by_team", "tenant_id", "team_id", "created_at", "id", "status"),
+    Index("ix_certificates_by_issuer", "tenant_id", "issuer_id", "created_at", "id", "status"),
+    Index("ix_certificates_by_profile", "tenant_id", "certificate_profile_id", "created_at", "id", "status"),
+    Index("ix_certificates_by_renewal_policy", "tenant_id", "renewal_policy_id", "created_at", "id", "status"),
     c.one_of("status", status.CertificateStatus),
 )
 

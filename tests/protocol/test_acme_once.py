@@ -154,14 +154,17 @@ async def _after(one: Replica, first: Client, second: Client) -> None:
             return answer.status_code
         return 0
 
-    one.arm_file.write_text("kill commit.acme.finalize.after\n")
     pairs = [(name, order["finalize"]) for name, order in zip(names, orders, strict=True)]
-    # what is to die is first alone with an order, so that it is it that commits one
-    assert await finalize(first, *pairs[0]) == 0
-    one.process.wait(60)
-    one.start()
+    # it dies with a job that is ready to be issued, and with a certificate that is signed and not stored
+    deaths = ("commit.acme.finalize.after", "commit.issue.record.before")
+    for point, pair in zip(deaths, pairs, strict=False):
+        one.arm_file.write_text(f"kill {point}\n")
+        # what is to die is first alone with an order, so that it is it that commits one
+        assert await finalize(first, *pair) == 0
+        one.process.wait(60)
+        one.start()
     said = await asyncio.gather(*(finalize(client, *pair) for pair in pairs for client in (first, second)))
-    assert said.count(200) == ORDERS - 1
+    assert said.count(200) == ORDERS - len(deaths)
     for name, url in pairs:
         found = await ended(second, url.removesuffix("/finalize"))
         assert found["status"] == "valid", (name, found)

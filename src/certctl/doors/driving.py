@@ -10,6 +10,7 @@ from certctl.core.errors import CertctlError
 from certctl.core.job import Job
 from certctl.doors.state import AppState
 from certctl.lifecycle import flow
+from certctl.lifecycle.context import Context
 from certctl.store import views
 from certctl.store.lists import Slice
 from certctl.telemetry.logging import get_logger
@@ -19,8 +20,11 @@ log = get_logger(__name__)
 BUDGET = timedelta(seconds=1.5)
 
 
-async def drive(state: AppState, job_ids: Sequence[str]) -> None:
-    """Drive these jobs one after the other. What fails is settled by its stage; the caller's write stands anyway."""
+async def drive(state: AppState, job_ids: Sequence[str], ctx: Context | None = None) -> None:
+    """Drive these jobs one after the other. What fails is settled by its stage; the caller's write stands anyway.
+
+    `ctx` is the `flow.driving` one that they were written with, where there is one.
+    """
     clock = asyncio.get_running_loop()
     deadline = clock.time() + BUDGET.total_seconds()
     for job_id in job_ids:
@@ -28,7 +32,7 @@ async def drive(state: AppState, job_ids: Sequence[str]) -> None:
         if left <= 0:
             return
         try:
-            await flow.drive(state.ctx, job_id, timedelta(seconds=left))
+            await flow.drive(ctx or state.ctx, job_id, timedelta(seconds=left))
         except CertctlError as error:
             log.warning("job_not_driven", job_id=job_id, error=error)
 

@@ -16,7 +16,7 @@ from certctl.core.catalogue import IssuerRecord
 from certctl.core.clock import Clock
 from certctl.core.errors import Unsupported
 from certctl.core.ids import new_id
-from certctl.core.job import Step
+from certctl.core.job import Job, Step
 from certctl.core.notification import Channel
 from certctl.core.scope import Scope
 from certctl.pki.algorithms import KeyAlgorithm
@@ -72,6 +72,14 @@ class Watching:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """A job as it was just written, and the issuer that it was approved for."""
+
+    job: Job
+    issuer: IssuerRecord
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """One per process and tenant; stages get it as their first argument and keep no state of their own."""
 
@@ -92,6 +100,10 @@ class Context:
     probe_policy: DialPolicy = field(default_factory=lambda: DialPolicy(purpose="verify.probe", allow_private=True))
     # the leased steps that whoever drives a job runs next; None where steps are written for whoever claims them
     handed: list[Step] | None = None
+    # of issue steps in `handed`: what the commit that handed them on wrote and went by, not read again; by step id
+    known: dict[str, Known] = field(default_factory=dict)
+    # the jobs that ended while they were driven
+    ended: set[str] = field(default_factory=set)
 
     def now(self) -> datetime:
         """The present moment, aware, in UTC."""

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import structlog
 from msgspec import Struct
@@ -91,7 +92,7 @@ STAGES: tuple[Stage, ...] = (
         "serial and whole TBS (own CA) or the CA's reference stored first, then the raw answer",
         "issue, record",
         "signs the stored TBS again; collects by reference",
-        issue.run,
+        partial(issue.run, record=record.at_once),
     ),
     Stage(
         "record",
@@ -244,7 +245,7 @@ async def claim(ctx: Context, limit: int, *, job_id: str | None = None) -> list[
 
 def driving(ctx: Context) -> Context:
     """A context of one task's own that will `drive` a job: the steps that are written with it are leased to it."""
-    return replace(ctx, handed=[])
+    return replace(ctx, handed=[], known={}, ended=set())
 
 
 async def drive(ctx: Context, job_id: str, budget: timedelta = timedelta(seconds=2)) -> None:
@@ -261,7 +262,7 @@ async def drive(ctx: Context, job_id: str, budget: timedelta = timedelta(seconds
                 if not held:
                     return
                 await run_claimed(own, list(held))
-                if held[0].kind == StepKind.RECORD:
+                if held[0].kind == StepKind.RECORD or job_id in own.ended:
                     return  # a job's last, if it was done; tried again later, if not
     finally:
         await _give_back(own, _handed(own))

@@ -19,7 +19,7 @@ from certctl.core.names import parse_names
 from certctl.core.status import DeploymentStatus, JobStatus, JobType, StepKind, VersionStatus
 from certctl.core.target import Deployment, TargetRecord
 from certctl.ledger import append
-from certctl.lifecycle import compliance, facts
+from certctl.lifecycle import compliance, facts, straight
 from certctl.lifecycle.context import Context
 from certctl.pki.csr import read_csr
 from certctl.policy.issuance import choose_key_algorithm, judge_csr, judge_request
@@ -44,6 +44,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     csr_pem: str = ""
     extra: dict[str, Any] = {}
+    # what is told before it, with it
+    first: tuple[Event, ...] = ()
 
 
 async def _refuse(
@@ -148,18 +150,21 @@ async def _issuance(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask) ->
         requested_by=ask.actor.id,
         max_attempts=8,
     )
+    decided = await straight.decide(tx, ctx, certificate, body, ask.holder_id)
+    if decided is not None:
+        job = straight.begun(job, decided, now)
     written = await jobs.create_job(tx, ctx.scope, job, live_key=f"issue/{certificate.id}/{ask.holder_id}")
     if written.id != job.id:
+        await append(tx, ctx.scope, now, *ask.first)
         return written
-    await next_step(tx, ctx, job.id, StepKind.APPROVE)
     event = EventType.RENEWAL_JOB_CREATED if ask.type == JobType.RENEWAL else EventType.ISSUANCE_REQUESTED
     details = {"job_id": job.id, "holder_id": ask.holder_id, "reason": ask.reason}
-    await append(
-        tx,
-        ctx.scope,
-        now,
-        Event(type=event, subject_type="certificate", subject_id=certificate.id, actor=ask.actor, details=details),
-    )
+    asked = Event(type=event, subject_type="certificate", subject_id=certificate.id, actor=ask.actor, details=details)
+    if decided is not None:
+        await straight.hand_on(tx, ctx, certificate, job, decided, (*ask.first, asked))
+    else:
+        await next_step(tx, ctx, job.id, StepKind.APPROVE)
+        await append(tx, ctx.scope, now, *ask.first, asked)
     return job
 
 

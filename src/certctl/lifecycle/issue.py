@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import Protocol
 
 import msgspec
+from msgspec import structs
 
 from certctl.connectors.base.issuer import DraftsIntent, Intent, Issued, Issuer, LeafRules, Order, Pending
 from certctl.core.catalogue import IssuerRecord
@@ -24,7 +26,7 @@ from certctl.core.names import parse_names
 from certctl.core.status import OrderStatus, StepKind, StepStatus
 from certctl.ledger import append
 from certctl.lifecycle import counts, facts, handoff, settle
-from certctl.lifecycle.context import Context
+from certctl.lifecycle.context import Context, Known
 from certctl.pki.csr import read_csr
 from certctl.pki.fingerprints import serial_hex, serial_int
 from certctl.pki.pem import chain_pem
@@ -43,18 +45,38 @@ class _Asked(msgspec.Struct):
     record: OrderRecord | None = None
     answer: Issued | Pending | None = None
     error: Exception | None = None
+    # what it was approved for, where its driver knows: nothing was read for it
+    known: Known | None = None
 
 
-async def run(ctx: Context, claimed: Sequence[Step]) -> None:
-    """Store each intent, act on it with no transaction open, store each answer."""
+class Record(Protocol):
+    """How `record` takes an answer in the transaction that stores it."""
+
+    async def __call__(self, tx: Tx, ctx: Context, job: Job, order: OrderRecord) -> None:
+        """Judge the answer that `order` holds, and write it as a version or as what is wrong with it."""
+        ...
+
+
+async def run(ctx: Context, claimed: Sequence[Step], *, record: Record) -> None:
+    """Store each intent, act on it with no transaction open, store each answer.
+
+    `record` takes the answer of a CA of ours along, where the job is driven: one commit, not two. If that is lost, the
+    stored TBS is signed again, byte by byte the same; another CA's answer is stored before it is judged.
+    """
     asked = await _gather(ctx, claimed)
     await _store_intents(ctx, asked)
     # beside one another: a CA that takes its time holds up none of the others
     await asyncio.gather(*(_act(ctx, one) for one in asked if one.error is None))
-    await _store_answers(ctx, asked)
+    if len(asked) == 1 and _may_be_recorded(asked[0]):
+        await _store_and_record(ctx, asked[0], record)
+    else:
+        await _store_answers(ctx, asked)
 
 
 async def _gather(ctx: Context, claimed: Sequence[Step]) -> list[_Asked]:
+    handed = {step.id: ctx.known.pop(step.id) for step in claimed if step.id in ctx.known}
+    if len(handed) == len(claimed):
+        return await _of_handed(ctx, claimed, handed)
     async with ctx.database.read() as tx:
         known = await jobs.jobs_by_id(tx, ctx.scope, [step.job_id for step in claimed])
         records = await certificates.orders_of_jobs(tx, ctx.scope, list(known))
@@ -72,6 +94,25 @@ async def _gather(ctx: Context, claimed: Sequence[Step]) -> list[_Asked]:
         )
         for step in claimed
         for job in (known[step.job_id],)
+    ]
+
+
+async def _of_handed(ctx: Context, claimed: Sequence[Step], handed: dict[str, Known]) -> list[_Asked]:
+    """Jobs that were written with these steps: they have no order yet, and are as their driver knows them."""
+    replaced: dict[str, bytes] = {}
+    if any(one.job.body["replaces_id"] for one in handed.values()):
+        async with ctx.database.read() as tx:
+            replaced = await _replaced(tx, ctx, [one.job for one in handed.values()])
+    return [
+        _Asked(
+            step=step,
+            job=known.job,
+            issuer=await ctx.open_issuer(known.issuer),
+            order=_order(known.job, None, ctx.now(), step.attempts, replaced.get(known.job.id)),
+            known=known,
+        )
+        for step in claimed
+        for known in (handed[step.id],)
     ]
 
 
@@ -124,7 +165,7 @@ async def _store_intents(ctx: Context, asked: Sequence[_Asked]) -> None:
     for one in fresh:
         if isinstance(one.issuer, DraftsIntent):
             try:
-                one.order = msgspec.structs.replace(one.order, intent=await one.issuer.draft(one.order))
+                one.order = structs.replace(one.order, intent=await one.issuer.draft(one.order))
             except Exception as error:
                 one.error = error
     if not any(one.error is None for one in fresh):
@@ -134,7 +175,7 @@ async def _store_intents(ctx: Context, asked: Sequence[_Asked]) -> None:
             if one.error is None:
                 await jobs.held_step(tx, ctx.scope, one.step.id, one.step.fence)
                 one.record = await certificates.insert_order(tx, ctx.scope, _record(ctx, one))
-                one.order = msgspec.structs.replace(one.order, order_id=one.record.id, intent=_intent(one.record))
+                one.order = structs.replace(one.order, order_id=one.record.id, intent=_intent(one.record))
                 event = Event(
                     type=EventType.ORDER_INTENDED,
                     subject_type="certificate",
@@ -195,6 +236,26 @@ def _refuse_stale(order: Order, now: datetime) -> None:
         raise Rejected(
             "the stored intent lay so long that the certificate would be half spent; a new request is needed"
         )
+
+
+def _may_be_recorded(one: _Asked) -> bool:
+    """Whether an answer is of a CA of ours, for a job that its driver has from its request on."""
+    return one.known is not None and isinstance(one.issuer, DraftsIntent) and isinstance(one.answer, Issued)
+
+
+async def _store_and_record(ctx: Context, one: _Asked, record: Record) -> None:
+    order, answer, known = one.record, one.answer, one.known
+    if order is None or known is None or not isinstance(answer, Issued):
+        raise AssertionError("an answer without an order")
+    now, chain = ctx.now(), chain_pem(answer.chain_der)
+    async with ctx.database.begin("issue.record") as tx:
+        catalogue.saw(tx, ctx.scope, known.issuer, known.issuer.id)
+        await counts.answered(tx, ctx, one.job, now - order.created_at)
+        await jobs.end_step(tx, ctx.scope, one.step, StepStatus.DONE, now)
+        with tracing.span("record", job_id=one.job.id, certificate_id=one.job.certificate_id):
+            answered = structs.replace(order, status=OrderStatus.ANSWERED, leaf_der=answer.leaf_der, chain_pem=chain)
+            await record(tx, ctx, one.job, answered)
+    ctx.ended.add(one.job.id)
 
 
 async def _store_answers(ctx: Context, asked: Sequence[_Asked]) -> None:

@@ -6,8 +6,10 @@ and keeps the bytes. Writes the immutable version; hands on to one deployment a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -17,7 +19,7 @@ from certctl.core.events import Event, EventType, Notice
 from certctl.core.ids import new_id
 from certctl.core.job import Job, Step
 from certctl.core.names import parse_names
-from certctl.core.status import CertificateStatus, JobStatus, JobType, OrderStatus, StepStatus, VersionStatus
+from certctl.core.status import JobStatus, JobType, OrderStatus, StepKind, StepStatus, VersionStatus
 from certctl.ledger import append, notify
 from certctl.lifecycle import counts, handoff, incidents, settle, standing
 from certctl.lifecycle.context import Context
@@ -41,35 +43,60 @@ async def run(ctx: Context, claimed: Sequence[Step]) -> None:
         for step in claimed:
             job = known[step.job_id]
             try:
-                await _record(tx, ctx, step, job, orders[job.id])
+                end_step = partial(jobs.end_step, tx, ctx.scope, step, StepStatus.DONE, ctx.now())
+                await _record(tx, ctx, job, orders[job.id], end_step)
             except CertctlError as error:
                 await settle.fail(tx, ctx, step, error)
 
 
-async def _record(tx: Tx, ctx: Context, step: Step, job: Job, order: OrderRecord) -> None:
+async def at_once(tx: Tx, ctx: Context, job: Job, order: OrderRecord) -> None:
+    """Judge an answer in the transaction that ended its issue step. `order` is not written as answered yet: it is here,
+    with its bytes, as recorded or with what is wrong. The step of this stage is written as it ends.
+    """
+    now, kept = ctx.now(), {"leaf_der": order.leaf_der, "chain_pem": order.chain_pem}
+    try:
+        await _record(tx, ctx, job, order, partial(jobs.insert_steps, tx, ctx.scope, [_done(ctx, job, now)]), **kept)
+    except CertctlError as error:
+        await certificates.change_order(tx, ctx.scope, order.id, OrderStatus.ANSWERED, **kept)
+        step = await jobs.add_leased_step(
+            tx, ctx.scope, job.id, StepKind.RECORD, now, owner=ctx.owner, lease=ctx.patience.lease
+        )
+        await settle.fail(tx, ctx, step, error)
+
+
+def _done(ctx: Context, job: Job, now: datetime) -> Step:
+    return Step(
+        tenant_id=ctx.scope.tenant_id,
+        id=new_id("step"),
+        job_id=job.id,
+        kind=StepKind.RECORD,
+        status=StepStatus.DONE,
+        agent_id="",
+        run_at=now,
+        attempts=1,
+        lease_owner="",
+        lease_until=None,
+        fence=1,
+        error_kind="",
+        error="",
+        created_at=now,
+        ended_at=now,
+    )
+
+
+async def _record(
+    tx: Tx, ctx: Context, job: Job, order: OrderRecord, end_step: Callable[[], Awaitable[None]], **kept: Any
+) -> None:
     now = ctx.now()
     body = msgspec.convert(job.body, RequestBody)
     leaf_der = order.leaf_der or b""
     chain = read_certificates(order.chain_pem) if order.chain_pem else ()
     leaf = judge_answer(body, order, leaf_der, chain, now)
-    version = await certificates.insert_version(tx, ctx.scope, _version(ctx, job, order, leaf, leaf_der))
-    await certificates.make_current(tx, ctx.scope, version)
-    await certificates.change_order(tx, ctx.scope, order.id, OrderStatus.RECORDED)
-    await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, now)
+    version = await certificates.insert_current(tx, ctx.scope, _version(ctx, job, order, leaf, leaf_der))
+    await certificates.change_order(tx, ctx.scope, order.id, OrderStatus.RECORDED, **kept)
+    await end_step()
     await jobs.move_job(tx, ctx.scope, job.id, JobStatus.COMPLETED, now, version_id=version.id, last_error="")
-    changes = {
-        "failures": 0,
-        "last_failure_at": None,
-        "last_renewal_at": now,
-        "revoked_at": None,
-        "revocation_reason": "",
-    }
-    # one statement, unless it may not become active (archived meanwhile): what was issued is noted all the same
-    if not await certificates.move_certificate(
-        tx, ctx.scope, job.certificate_id, CertificateStatus.ACTIVE, now, **changes
-    ):
-        await certificates.change_certificate(tx, ctx.scope, job.certificate_id, now, **changes)
-    refreshed = await standing.refresh(tx, ctx, job.certificate_id)
+    refreshed = await standing.renewed(tx, ctx, job, version)
     targets = [target for target in refreshed.targets if target.agent_id == job.holder_id]
     await handoff.deploy_to(
         tx,
@@ -83,7 +110,8 @@ async def _record(tx: Tx, ctx: Context, step: Step, job: Job, order: OrderRecord
     )
     await counts.issued(tx, ctx, job)
     current = [each.id for each in refreshed.current.values()]
-    await incidents.renewed(tx, ctx, refreshed.certificate, job.holder_id, current)
+    if refreshed.was_told_of:
+        await incidents.renewed(tx, ctx, refreshed.certificate, job.holder_id, current)
     await _tell(tx, ctx, job, version)
 
 

@@ -11,10 +11,9 @@ from typing import Any
 import msgspec
 
 from certctl.core.actor import Actor
-from certctl.core.catalogue import IssuerRecord, Owner, Profile, RenewalPolicy, Team
 from certctl.core.certificate import CLIENT_HOLDER, Certificate
 from certctl.core.difference import difference
-from certctl.core.errors import Conflict, Malformed, NotFound, PreconditionFailed, Violation
+from certctl.core.errors import Conflict, Malformed, PreconditionFailed, Violation
 from certctl.core.events import Event, EventType
 from certctl.core.ids import check_id, new_id
 from certctl.core.job import Job
@@ -25,10 +24,10 @@ from certctl.core.scope import Scope
 from certctl.core.status import CertificateStatus, DeploymentStatus, JobStatus, JobType
 from certctl.core.target import TargetRecord
 from certctl.ledger import append
-from certctl.lifecycle import compliance, endpoints, handoff, standing
+from certctl.lifecycle import compliance, endpoints, handoff, references, standing
 from certctl.lifecycle.context import Context
 from certctl.pki.csr import read_csr
-from certctl.store import catalogue, certificates, deployments, jobs
+from certctl.store import certificates, deployments, jobs
 from certctl.store.tx import Tx
 
 DEFAULT_ISSUER = "iss-local"
@@ -73,13 +72,16 @@ async def create_in(
     """`create` in the caller's transaction."""
     certificate = _certificate(ctx, wanted)
     _check_scope(scope, certificate)
-    targets = await _check_references(tx, scope, certificate, wanted.target_ids)
+    targets = await references.check(tx, scope, certificate, wanted.target_ids)
     if wanted.csr_pem:
         read_csr(wanted.csr_pem)
         certificate = msgspec.structs.replace(certificate, source=wanted.source)
-    await certificates.insert_certificate(tx, ctx.scope, certificate, wanted.target_ids)
     told = {name: value for name, value in msgspec.to_builtins(wanted).items() if value not in ("", [], {}, None)}
-    await append(tx, ctx.scope, ctx.now(), _event(EventType.CERTIFICATE_CREATED, certificate.id, actor, told))
+    created = _event(EventType.CERTIFICATE_CREATED, certificate.id, actor, told)
+    if wanted.csr_pem and not wanted.target_ids:
+        return await _create_for_client(tx, ctx, certificate, actor, wanted.csr_pem, created)
+    await certificates.insert_certificate(tx, ctx.scope, certificate, wanted.target_ids)
+    await append(tx, ctx.scope, ctx.now(), created)
     written = await _ask_holders(tx, ctx, certificate, targets, actor, wanted.csr_pem)
     if not written:
         # nobody to issue to yet, but what could never be issued is refused now rather than later
@@ -88,11 +90,22 @@ async def create_in(
     return (await standing.refresh(tx, ctx, certificate.id, before)).certificate, written
 
 
+async def _create_for_client(
+    tx: Tx, ctx: Context, certificate: Certificate, actor: Actor, csr_pem: str, created: Event
+) -> tuple[Certificate, list[Job]]:
+    """A certificate of one holder and no target: its row is written once, as it stands with its job."""
+    job = await handoff.issuance(tx, ctx, certificate, _first_of(certificate, CLIENT_HOLDER, actor, csr_pem, created))
+    now_stands = msgspec.structs.replace(await standing.of_new(tx, ctx, certificate), live=(job,))
+    certificate = msgspec.structs.replace(certificate, **standing.written(now_stands, ctx.now()))
+    await certificates.insert_certificate(tx, ctx.scope, certificate, ())
+    return certificate, [job]
+
+
 async def judge(tx: Tx, ctx: Context, scope: Scope, actor: Actor, wanted: NewCertificate) -> None:
     """Refuse what would be refused sooner or later; writes nothing. PolicyDenied with every violation."""
     certificate = _certificate(ctx, wanted)
     _check_scope(scope, certificate)
-    await _check_references(tx, scope, certificate, wanted.target_ids)
+    await references.check(tx, scope, certificate, wanted.target_ids)
     await _judge(tx, ctx, certificate, actor, wanted.csr_pem)
 
 
@@ -108,21 +121,21 @@ async def _ask_holders(
         [CLIENT_HOLDER] if csr_pem else list(dict.fromkeys(target.agent_id for target in targets if target.agent_id))
     )
     return [
-        await handoff.issuance(
-            tx,
-            ctx,
-            certificate,
-            handoff.Ask(
-                type=JobType.ISSUANCE,
-                holder_id=holder,
-                idempotency_key=f"first/{certificate.id}/{holder}",
-                actor=actor,
-                reason="requested",
-                csr_pem=csr_pem,
-            ),
-        )
+        await handoff.issuance(tx, ctx, certificate, _first_of(certificate, holder, actor, csr_pem))
         for holder in holders
     ]
+
+
+def _first_of(certificate: Certificate, holder_id: str, actor: Actor, csr_pem: str, *first: Event) -> handoff.Ask:
+    return handoff.Ask(
+        type=JobType.ISSUANCE,
+        holder_id=holder_id,
+        idempotency_key=f"first/{certificate.id}/{holder_id}",
+        actor=actor,
+        reason="requested",
+        csr_pem=csr_pem,
+        first=first,
+    )
 
 
 async def submit_csr(ctx: Context, scope: Scope, actor: Actor, certificate_id: str, csr_pem: str) -> Job:
@@ -266,7 +279,7 @@ async def _write_changes(
     mapped = await certificates.targets_of(tx, ctx.scope, certificate_id)
     wanted = target_ids if target_ids is not None else [target.id for target in mapped]
     _check_scope(scope, after)
-    targets = await _check_references(tx, scope, after, wanted)
+    targets = await references.check(tx, scope, after, wanted)
     await compliance.check_move(tx, ctx, before, after)
     if not after.is_unclaimed and (target_ids is not None or not set(given) <= _NOT_JUDGED):
         await _judge(tx, ctx, after, actor, "")
@@ -422,47 +435,6 @@ def _canonical_names(values: dict[str, Any], before: Certificate | None) -> None
     names = dict.fromkeys([common, *parse_names(given)])
     values["common_name"] = common.value
     values["sans"] = [spelled(name) for name in names]
-
-
-async def _check_references(
-    tx: Tx, scope: Scope, certificate: Certificate, target_ids: Sequence[str]
-) -> list[TargetRecord]:
-    violations: list[Violation] = []
-    wanted: list[tuple[type[msgspec.Struct], str, str]] = [
-        (IssuerRecord, certificate.issuer_id, "issuer_id"),
-        (Profile, certificate.certificate_profile_id, "certificate_profile_id"),
-        (RenewalPolicy, certificate.renewal_policy_id, "renewal_policy_id"),
-        (Owner, certificate.owner_id, "owner_id"),
-        (Team, certificate.team_id, "team_id"),
-    ]
-    for kind, record_id, field in wanted:
-        if record_id:
-            try:
-                await catalogue.as_first_seen(tx, scope, kind, record_id)
-            except NotFound as error:
-                violations.append(Violation("unknown_reference", error.message, field))
-    # a target that carries nothing yet is seen by nobody whose grants are limited, and may be taken by its id
-    known = await catalogue.many(tx, Scope.whole(scope.tenant_id), TargetRecord, tuple(target_ids))
-    taken = await certificates.other_certificates_of(tx, scope, certificate.id, target_ids)
-    known = {target_id: known[target_id] for target_id in known if taken.get(target_id) != ""}
-    violations.extend(
-        Violation("unknown_reference", f"no target {target_id}", f"target_ids[{index}]")
-        for index, target_id in enumerate(target_ids)
-        if target_id not in known or known[target_id].retired_at is not None
-    )
-    # a target is one pair of files: two certificates on it would overwrite each other and both read green for a while
-    violations.extend(
-        Violation(
-            "target_carries_another_certificate",
-            f"target {target_id} already carries certificate {other}; make a target of its own for other files",
-            "target_ids",
-        )
-        for target_id, other in taken.items()
-        if target_id in known
-    )
-    if violations:
-        raise Malformed("; ".join(v.message for v in violations), violations=tuple(violations))
-    return [known[target_id] for target_id in dict.fromkeys(target_ids) if known[target_id].enabled]
 
 
 def _check_scope(scope: Scope, certificate: Certificate) -> None:

@@ -16,7 +16,7 @@ from certctl.core.certificate import CLIENT_HOLDER, EXTERNAL_HOLDER, Certificate
 from certctl.core.errors import NotFound
 from certctl.core.events import Event, EventType
 from certctl.core.job import Job
-from certctl.core.status import CertificateStatus, DeploymentStatus, JobType
+from certctl.core.status import CERTIFICATE, CertificateStatus, DeploymentStatus, JobType
 from certctl.core.target import TargetRecord
 from certctl.ledger import append
 from certctl.lifecycle import facts, incidents
@@ -56,6 +56,8 @@ class Standing(Struct, frozen=True):
     unserved: tuple[Unserved, ...]
     suggested: Mapping[str, SuggestionRecord]
     targets: tuple[TargetRecord, ...] = ()
+    # whether anybody was told of something that has begun with it
+    was_told_of: bool = True
 
     def holder_is_busy(self, holder_id: str) -> bool:
         """Whether an issuing job of this key holder is under way."""
@@ -231,7 +233,6 @@ async def refresh(tx: Tx, ctx: Context, certificate_id: str, before: Standing | 
 
     `before` is what this transaction loaded under the row's lock, or wrote, when it has written nothing but jobs since.
     """
-    now = ctx.now()
     if before is None:
         certificate = await certificates.certificate(tx, ctx.scope, certificate_id, lock=True)
         standing = await load(tx, ctx, certificate)
@@ -239,23 +240,61 @@ async def refresh(tx: Tx, ctx: Context, certificate_id: str, before: Standing | 
         certificate = before.certificate
         live = tuple(await jobs.live_jobs(tx, ctx.scope, certificate_id, ISSUING))
         standing = structs.replace(before, live=live)
+    await _write(tx, ctx, standing, certificate.status, {})
+    return standing
+
+
+async def _write(tx: Tx, ctx: Context, standing: Standing, before: CertificateStatus, changes: dict[str, Any]) -> None:
+    """What the row, in status `before`, says of a standing, and `changes`: one statement where the statuses allow."""
+    certificate, now = standing.certificate, ctx.now()
     if certificate.status == CertificateStatus.ARCHIVED:
-        return standing
+        if changes:
+            await certificates.change_certificate(tx, ctx.scope, certificate.id, now, **changes)
+        return
     reads = written(standing, now)
     status = reads.pop("status")
     if status == CertificateStatus.EXPIRED and certificate.status != CertificateStatus.EXPIRED:
         await _note_expired(tx, ctx, certificate, now)
     if status != CertificateStatus.REVOKED:
         await incidents.tell_ending(tx, ctx, certificate, standing.policy, list(standing.current.values()))
-    await certificates.move_certificate(
-        tx,
-        ctx.scope,
-        certificate_id,
-        status,
-        now,
-        **reads,
-    )
-    return standing
+    if changes and status not in (before, *CERTIFICATE[before]):
+        # the way leads over the status that it has meanwhile
+        await certificates.move_certificate(tx, ctx.scope, certificate.id, certificate.status, now)
+    if not await certificates.move_certificate(tx, ctx.scope, certificate.id, status, now, **changes, **reads) and (
+        changes
+    ):
+        await certificates.change_certificate(tx, ctx.scope, certificate.id, now, **changes)
+
+
+async def renewed(tx: Tx, ctx: Context, job: Job, version: Version) -> Standing:
+    """`refresh` behind the version that this transaction has made current for `job`, which has ended: the certificate
+    is active again, if it may be, and has failed of nothing.
+    """
+    now, certificate_id = ctx.now(), job.certificate_id
+    before = await certificates.certificate(tx, ctx.scope, certificate_id, lock=True)
+    # behind the lock: what another transaction has written of it meanwhile is seen
+    around = await certificates.around(tx, ctx.scope, certificate_id, version.id, ISSUING)
+    if around.other_versions:
+        await certificates.make_current(tx, ctx.scope, version)
+    changes: dict[str, Any] = {
+        "failures": 0,
+        "last_failure_at": None,
+        "last_renewal_at": now,
+        "revoked_at": None,
+        "revocation_reason": "",
+    }
+    may = CertificateStatus.ACTIVE in (before.status, *CERTIFICATE[before.status])
+    status = CertificateStatus.ACTIVE if may else before.status
+    certificate = structs.replace(before, status=status, **changes)
+    if around.is_bare:
+        policy = await _policy(tx, ctx, certificate)
+        now_stands = _unread(certificate, policy, {version.holder_id: version})
+        suggested = await _suggested(tx, ctx, now_stands.current)
+        now_stands = structs.replace(now_stands, suggested=suggested, was_told_of=around.was_told_of)
+    else:
+        now_stands = structs.replace(await load(tx, ctx, certificate), was_told_of=around.was_told_of)
+    await _write(tx, ctx, now_stands, before.status, changes)
+    return now_stands
 
 
 def written(standing: Standing, now: datetime) -> dict[str, Any]:

@@ -6,6 +6,8 @@ those come from the approved request, and the CSR is judged against it.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -73,7 +75,11 @@ def csr_pem(csr_der: bytes) -> str:
 
 def read_csr(data: bytes | str) -> CsrFacts:
     """Read one CSR, PEM or DER; verifies signature, key and form of names. Raises Malformed with every violation."""
-    csr_der = _der_of(data)
+    return _read(_der_of(data))
+
+
+@lru_cache(maxsize=64)  # one request's is read by each who judges it; what is wrong is read again
+def _read(csr_der: bytes) -> CsrFacts:
     try:
         request = x509.load_der_x509_csr(csr_der)
         common_names = [str(a.value) for a in request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]

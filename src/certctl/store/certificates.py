@@ -10,13 +10,14 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from msgspec import structs
+from msgspec import Struct, structs
 
 from certctl.core.certificate import EXTERNAL_HOLDER, Certificate, OrderRecord, RevocationRecord, Version
 from certctl.core.errors import Conflict, NotFound
 from certctl.core.scope import Reach, Scope
 from certctl.core.status import (
     CERTIFICATE,
+    LIVE_JOB,
     CertificateStatus,
     OrderStatus,
     VersionStatus,
@@ -25,7 +26,7 @@ from certctl.core.status import (
 from certctl.core.target import TargetRecord
 from certctl.store import names, schema
 from certctl.store.schema import certificate_targets, certificates, orders, revocations, versions
-from certctl.store.tx import Tx
+from certctl.store.tx import Tx, as_struct
 from certctl.store.wake import REVOKED_CHANNEL
 
 _LIMITED_BY = {
@@ -249,6 +250,54 @@ async def insert_version(tx: Tx, scope: Scope, version: Version) -> Version:
     found_by = (stands.tenant_id, stands.certificate_id, stands.serial_number, stands.fingerprint_sha256)
     await names.write(tx, names.version_rows(*found_by))
     return stands
+
+
+async def insert_current(tx: Tx, scope: Scope, version: Version) -> Version:
+    """Write a version once a job and make it the current one of its holder; returns the one that stands.
+
+    An imported one beside it is left as it is: `around` tells of it, `make_current` supersedes it.
+    """
+    row = structs.asdict(version) | {"status": VersionStatus.CURRENT}
+    if (await tx.execute(tx.insert(versions).values(row).on_conflict_do_nothing())).rowcount == 1:
+        found_by = (version.tenant_id, version.certificate_id, version.serial_number, version.fingerprint_sha256)
+        await names.write(tx, names.version_rows(*found_by))
+        return structs.replace(version, status=VersionStatus.CURRENT)
+    # its holder has one already, or it was recorded before
+    stands = await insert_version(tx, scope, version)
+    await make_current(tx, scope, stands)
+    return stands
+
+
+class Around(Struct, frozen=True):
+    """What there is beside the one current version of a certificate."""
+
+    other_versions: bool
+    targets: bool
+    live_jobs: bool
+    was_told_of: bool
+
+    @property
+    def is_bare(self) -> bool:
+        """Nothing that says how the certificate stands."""
+        return not (self.other_versions or self.targets or self.live_jobs)
+
+
+async def around(tx: Tx, scope: Scope, certificate_id: str, version_id: str, types: Sequence[str]) -> Around:
+    """Whether a certificate has current versions but this one, targets, live jobs of these types, or told incidents."""
+    jobs, told = schema.jobs, schema.notifications
+    beside: dict[str, tuple[sa.Table, list[sa.ColumnElement[bool]]]] = {
+        "other_versions": (versions, [versions.c.status == VersionStatus.CURRENT, versions.c.id != version_id]),
+        "targets": (certificate_targets, []),
+        "live_jobs": (jobs, [jobs.c.type.in_(tuple(types)), jobs.c.status.in_(tuple(LIVE_JOB))]),
+        "was_told_of": (told, [told.c.incident != ""]),
+    }
+    looks = [
+        sa.exists()
+        .where(table.c.tenant_id == scope.tenant_id, table.c.certificate_id == certificate_id, *more)
+        .label(name)
+        for name, (table, more) in beside.items()
+    ]
+    return as_struct(Around, (await tx.execute(sa.select(*looks))).mappings().one())
 
 
 async def insert_imported(tx: Tx, scope: Scope, entries: Sequence[tuple[Certificate, Version]]) -> None:

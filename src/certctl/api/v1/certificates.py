@@ -34,7 +34,7 @@ from certctl.core.errors import Malformed, Violation
 from certctl.core.scope import Scope
 from certctl.core.target import Deployment, TargetRecord
 from certctl.doors.driving import drive, drive_pending, ids
-from certctl.lifecycle import deploy, plan, renew, revoke
+from certctl.lifecycle import deploy, flow, plan, renew, revoke
 from certctl.lifecycle import request as request_stage
 from certctl.pki.pem import certificate_pem
 from certctl.store import views
@@ -71,8 +71,9 @@ async def create_certificate(request: ApiRequest, data: JSONBody[CertificateWrit
         message = "common_name is needed"
         raise Malformed(message, violations=(Violation("field_is_missing", message, "common_name"),))
     wanted = request_stage.NewCertificate(**given(data), source="API")
-    certificate, jobs = await request_stage.create(request.ctx, request.visible, request.actor, wanted)
-    await drive(request.door, ids(jobs))
+    ctx = flow.driving(request.ctx) if wanted.csr_pem else request.ctx
+    certificate, jobs = await request_stage.create(ctx, request.visible, request.actor, wanted)
+    await drive(request.door, ids(jobs), ctx)
     return await _shown(request, certificate.id)
 
 
@@ -201,8 +202,9 @@ async def revoke_certificate(
 @post("/certificates/{certificate_id:str}/csr", status_code=202, opt=needs("cert.issue"), summary="Send a CSR")
 async def submit_csr(request: ApiRequest, certificate_id: FromPath[str], data: JSONBody[CsrBody]) -> StatusAnswer:
     """The caller keeps the key; names and life come from the certificate, the CSR gives its public key."""
-    job = await request_stage.submit_csr(request.ctx, request.visible, request.actor, certificate_id, data.csr_pem)
-    await drive(request.door, [job.id])
+    ctx = flow.driving(request.ctx)
+    job = await request_stage.submit_csr(ctx, request.visible, request.actor, certificate_id, data.csr_pem)
+    await drive(request.door, [job.id], ctx)
     return StatusAnswer(status="csr_accepted", job_id=job.id)
 
 

@@ -58,11 +58,8 @@ class Certificate(Struct, frozen=True, kw_only=True):
         return not self.issuer_id
 
 
-class Version(Struct, frozen=True, kw_only=True):
-    """One signed certificate: immutable but for `status`. `job_id` names the key on its holder.
-
-    An imported one had no job and no CA of ours: both fields then begin with `external:` and name nothing.
-    """
+class VersionFacts(Struct, frozen=True, kw_only=True):
+    """One signed certificate without its bytes: what decisions go by."""
 
     tenant_id: str
     id: str
@@ -80,10 +77,18 @@ class Version(Struct, frozen=True, kw_only=True):
     spki_sha256: str
     key_algorithm: str
     key_size: int
+    created_at: datetime
+
+
+class Version(VersionFacts, frozen=True, kw_only=True):
+    """One signed certificate: immutable but for `status`. `job_id` names the key on its holder.
+
+    An imported one had no job and no CA of ours: both fields then begin with `external:` and name nothing.
+    """
+
     leaf_der: bytes
     chain_pem: str
     csr_der: bytes
-    created_at: datetime
 
 
 class OrderRecord(Struct, frozen=True, kw_only=True):

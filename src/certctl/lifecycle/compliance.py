@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from certctl.core.catalogue import PolicyRule, PolicyViolation, Profile, RenewalPolicy
 from certctl.core.certificate import Certificate, RequestBody
-from certctl.core.errors import Malformed, NotAllowed, Violation
+from certctl.core.errors import Malformed, NotAllowed, NotFound, Violation
 from certctl.core.events import Event, EventType, Notice
 from certctl.core.ids import new_id
 from certctl.core.names import Name, parse_name, parse_names
@@ -85,7 +85,10 @@ async def judge_request(
     """Every rule that a certificate would break if it were issued as `body` says."""
     if not rules:
         return ()
-    policy = await catalogue.find(tx, ctx.scope, RenewalPolicy, id=certificate.renewal_policy_id)
+    try:
+        policy = await catalogue.as_first_seen(tx, ctx.scope, RenewalPolicy, certificate.renewal_policy_id)
+    except NotFound:
+        policy = None
     validity = timedelta(seconds=body.validity_seconds)
     subject = Subject(
         certificate_id=certificate.id,

@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from certctl.core.catalogue import IssuerRecord, Profile, RenewalPolicy
-from certctl.core.certificate import Certificate, RequestBody, Version
+from certctl.core.certificate import Certificate, RequestBody, VersionFacts
 from certctl.core.names import parse_names
 from certctl.pki.csr import CsrFacts
 from certctl.policy.approval import decision_hash
@@ -143,7 +143,7 @@ def _moment(version_id: str, suggestion: SuggestionRecord | None) -> datetime | 
     return suggestion.window_start + length * fraction_of(f"suggested/{version_id}")
 
 
-def earliest_end(versions: Sequence[Version]) -> datetime | None:
+def earliest_end(versions: Sequence[VersionFacts]) -> datetime | None:
     """When the first of the current versions ends: what the certificate's row calls `expires_at`."""
     return min((version.not_after for version in versions), default=None)
 

@@ -124,7 +124,7 @@ STAGES: tuple[Stage, ...] = (
         "renew",
         "indexed next_check_at due -> request linked to the version it renews",
         "approve",
-        "unique (certificate, holder, version, attempt)",
+        "unique (certificate, holder, version, attempt); a page of certificates is one commit",
     ),
     Stage(
         "suggest",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from certctl.core.actor import Actor, ActorType
 from certctl.core.catalogue import IssuerRecord, Profile
-from certctl.core.certificate import CLIENT_HOLDER, OWN_TLS_SOURCE, Certificate, RequestBody, Version
-from certctl.core.errors import Malformed, PolicyDenied, Violation
+from certctl.core.certificate import CLIENT_HOLDER, OWN_TLS_SOURCE, Certificate, RequestBody, Version, VersionFacts
+from certctl.core.errors import Conflict, Malformed, PolicyDenied, Violation
 from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
 from certctl.core.job import Job
@@ -127,45 +128,82 @@ async def judge(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask) -> Non
         raise PolicyDenied(violations)
 
 
+class Draft(msgspec.Struct, frozen=True):
+    """An issuing job that was judged and is yet to be written, and what asked for it; `decided` when it goes the short
+    way.
+    """
+
+    job: Job
+    certificate: Certificate
+    ask: Ask
+    decided: straight.Decided | None = None
+
+
 async def issuance(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask) -> Job:
     """Write an issuing job and its approve step; the same idempotency key gives the job already there."""
-    with tracing.span("request", certificate_id=certificate.id, job_type=str(ask.type)) as span:
-        job = await _issuance(tx, ctx, certificate, ask)
-        span.note(job_id=job.id)
+    (job,) = await write_drafts(tx, ctx, [await draft(tx, ctx, certificate, ask)])
+    if job is None:
+        raise Conflict(jobs.UNDER_WAY)
     return job
 
 
-async def _issuance(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask) -> Job:
+async def draft(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask) -> Draft:
+    """Judge what is asked for; writes nothing. PolicyDenied with everything that is against it."""
     now = ctx.now()
-    body = await request_body(tx, ctx, certificate, ask)
-    job = _job(
-        ctx,
-        now,
-        type=ask.type,
-        certificate_id=certificate.id,
-        holder_id=ask.holder_id,
-        agent_id="" if ask.holder_id == CLIENT_HOLDER else ask.holder_id,
-        idempotency_key=ask.idempotency_key,
-        body=msgspec.to_builtins(body),
-        requested_by=ask.actor.id,
-        max_attempts=8,
+    with tracing.span("request", certificate_id=certificate.id, job_type=str(ask.type)) as span:
+        body = await request_body(tx, ctx, certificate, ask)
+        job = _job(
+            ctx,
+            now,
+            type=ask.type,
+            certificate_id=certificate.id,
+            holder_id=ask.holder_id,
+            agent_id="" if ask.holder_id == CLIENT_HOLDER else ask.holder_id,
+            idempotency_key=ask.idempotency_key,
+            body=msgspec.to_builtins(body),
+            requested_by=ask.actor.id,
+            max_attempts=8,
+        )
+        decided = await straight.decide(tx, ctx, certificate, body, ask.holder_id)
+        if decided is not None:
+            job = straight.begun(job, decided, now)
+        span.note(job_id=job.id)
+    return Draft(job, certificate, ask, decided)
+
+
+async def write_drafts(tx: Tx, ctx: Context, drafts: Sequence[Draft]) -> list[Job | None]:
+    """Write many issuing jobs, each with its approve step and its events; returns, in order, the jobs that stand: those
+    already there by their idempotency keys, and None for whom another is under way.
+    """
+    made = [(each.job, f"issue/{each.certificate.id}/{each.ask.holder_id}") for each in drafts]
+    stand = await jobs.create_jobs(tx, ctx.scope, made)
+    fresh: list[str] = []
+    told: list[Event] = []
+    for each, job in zip(drafts, stand, strict=True):
+        if job is None:
+            continue
+        if job is not each.job:
+            told += each.ask.first
+        elif each.decided is not None:
+            events = (*each.ask.first, _asked(each))
+            await straight.hand_on(tx, ctx, each.certificate, job, each.decided, events)
+        else:
+            fresh.append(job.id)
+            told += (*each.ask.first, _asked(each))
+    await next_steps(tx, ctx, fresh, StepKind.APPROVE)
+    await append(tx, ctx.scope, ctx.now(), *told)
+    return stand
+
+
+def _asked(made: Draft) -> Event:
+    job, ask = made.job, made.ask
+    return Event(
+        type=EventType.RENEWAL_JOB_CREATED if ask.type == JobType.RENEWAL else EventType.ISSUANCE_REQUESTED,
+        subject_type="certificate",
+        subject_id=job.certificate_id,
+        actor=ask.actor,
+        details={"job_id": job.id, "holder_id": ask.holder_id, "reason": ask.reason},
     )
-    decided = await straight.decide(tx, ctx, certificate, body, ask.holder_id)
-    if decided is not None:
-        job = straight.begun(job, decided, now)
-    written = await jobs.create_job(tx, ctx.scope, job, live_key=f"issue/{certificate.id}/{ask.holder_id}")
-    if written.id != job.id:
-        await append(tx, ctx.scope, now, *ask.first)
-        return written
-    event = EventType.RENEWAL_JOB_CREATED if ask.type == JobType.RENEWAL else EventType.ISSUANCE_REQUESTED
-    details = {"job_id": job.id, "holder_id": ask.holder_id, "reason": ask.reason}
-    asked = Event(type=event, subject_type="certificate", subject_id=certificate.id, actor=ask.actor, details=details)
-    if decided is not None:
-        await straight.hand_on(tx, ctx, certificate, job, decided, (*ask.first, asked))
-    else:
-        await next_step(tx, ctx, job.id, StepKind.APPROVE)
-        await append(tx, ctx.scope, now, *ask.first, asked)
-    return job
 
 
 async def next_step(tx: Tx, ctx: Context, job_id: str, kind: StepKind) -> None:
@@ -173,19 +211,25 @@ async def next_step(tx: Tx, ctx: Context, job_id: str, kind: StepKind) -> None:
 
     The lease is the one that a claim would have written in a transaction of its own: it lapses if the driver dies.
     """
+    await next_steps(tx, ctx, [job_id], kind)
+
+
+async def next_steps(tx: Tx, ctx: Context, job_ids: Sequence[str], kind: StepKind) -> None:
+    """`next_step` for many jobs that go on alike."""
     now, handed = ctx.now(), ctx.handed
     if handed is None:
-        await jobs.add_step(tx, ctx.scope, job_id, kind, now)
+        await jobs.add_steps(tx, ctx.scope, job_ids, kind, now)
         return
-    step = await jobs.add_leased_step(tx, ctx.scope, job_id, kind, now, owner=ctx.owner, lease=ctx.patience.lease)
-    tx.after_commit(lambda: handed.append(step))
+    for job_id in job_ids:
+        step = await jobs.add_leased_step(tx, ctx.scope, job_id, kind, now, owner=ctx.owner, lease=ctx.patience.lease)
+        tx.after_commit(partial(handed.append, step))
 
 
 async def deploy_to(
     tx: Tx,
     ctx: Context,
     certificate: Certificate,
-    version: Version,
+    version: VersionFacts,
     targets: Sequence[TargetRecord],
     *,
     actor: Actor,

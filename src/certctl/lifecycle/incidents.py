@@ -10,26 +10,33 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from certctl.core.catalogue import RenewalPolicy
-from certctl.core.certificate import Certificate, Version
+from certctl.core.certificate import Certificate, VersionFacts
 from certctl.core.events import Notice
 from certctl.core.notification import EXPIRY, incident
-from certctl.ledger import notify
+from certctl.ledger import notify, notify_all
 from certctl.lifecycle.context import Context
 from certctl.policy import telling
 from certctl.store import outbox
 from certctl.store.tx import Tx
 
 
-def next_threshold(policy: RenewalPolicy, version: Version, now: datetime) -> datetime | None:
+def next_threshold(policy: RenewalPolicy, version: VersionFacts, now: datetime) -> datetime | None:
     """When this version crosses the next of its policy's thresholds."""
     return telling.next_crossing(version.not_before, version.not_after, policy.alert_thresholds_days, now)
 
 
 async def tell_ending(
-    tx: Tx, ctx: Context, certificate: Certificate, policy: RenewalPolicy, versions: Sequence[Version]
+    tx: Tx, ctx: Context, certificate: Certificate, policy: RenewalPolicy, versions: Sequence[VersionFacts]
 ) -> None:
     """Put an alert in the outbox for each version that has crossed a threshold nobody was told of yet."""
-    now = ctx.now()
+    await notify_all(tx, ctx.scope, ctx.now(), ending(certificate, policy, versions, ctx.now()))
+
+
+def ending(
+    certificate: Certificate, policy: RenewalPolicy, versions: Sequence[VersionFacts], now: datetime
+) -> list[Notice]:
+    """The alert for each version that has crossed a threshold: who was told of it before is not told again."""
+    found: list[Notice] = []
     for version in versions:
         crossing = telling.crossed(
             version.not_before,
@@ -50,7 +57,8 @@ async def tell_ending(
             dedup_key=f"{EXPIRY}/{certificate.id}/{version.id}/{crossing.days}",
             incident=incident(EXPIRY, version.id),
         )
-        await notify(tx, ctx.scope, now, notice)
+        found.append(notice)
+    return found
 
 
 def _when(not_after: datetime, now: datetime) -> str:

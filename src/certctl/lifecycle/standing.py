@@ -12,17 +12,17 @@ from typing import Any
 from msgspec import Struct, structs
 
 from certctl.core.catalogue import RenewalPolicy
-from certctl.core.certificate import CLIENT_HOLDER, EXTERNAL_HOLDER, Certificate, Version
+from certctl.core.certificate import CLIENT_HOLDER, EXTERNAL_HOLDER, Certificate, Version, VersionFacts
 from certctl.core.errors import NotFound
-from certctl.core.events import Event, EventType
+from certctl.core.events import Event, EventType, Notice
 from certctl.core.job import Job
 from certctl.core.status import CERTIFICATE, CertificateStatus, DeploymentStatus, JobType
-from certctl.core.target import TargetRecord
-from certctl.ledger import append
+from certctl.core.target import Deployment, TargetRecord
+from certctl.ledger import append, notify_all
 from certctl.lifecycle import facts, incidents
 from certctl.lifecycle.context import Context
 from certctl.policy import renewal
-from certctl.store import asked, catalogue, certificates, deployments, jobs
+from certctl.store import asked, catalogue, certificates, deployments, jobs, standings
 from certctl.store.asked import SuggestionRecord
 from certctl.store.tx import Tx
 
@@ -40,7 +40,7 @@ class Unserved(Struct, frozen=True):
     """A target whose last deployment of its holder's current version failed; tried again at `again_at`."""
 
     target: TargetRecord
-    version: Version
+    version: VersionFacts
     attempts: int
     again_at: datetime
 
@@ -50,7 +50,7 @@ class Standing(Struct, frozen=True):
 
     certificate: Certificate
     policy: RenewalPolicy
-    current: dict[str, Version]
+    current: Mapping[str, VersionFacts]
     live: tuple[Job, ...]
     holders: tuple[str, ...]
     unserved: tuple[Unserved, ...]
@@ -82,23 +82,38 @@ class Due(Struct, frozen=True):
 
 async def load(tx: Tx, ctx: Context, certificate: Certificate) -> Standing:
     """Gather a certificate's standing."""
-    policy = await _policy(tx, ctx, certificate)
-    current = await certificates.current_versions(tx, ctx.scope, certificate.id)
-    targets = await certificates.targets_of(tx, ctx.scope, certificate.id)
-    holders = dict.fromkeys(target.agent_id for target in targets if target.agent_id)
-    if holders:
-        # a host that no longer serves the certificate is neither renewed for nor counted in when it ends
-        current = {holder_id: version for holder_id, version in current.items() if holder_id in holders}
-    return Standing(
-        certificate=certificate,
-        policy=policy,
-        current=current,
-        live=tuple(await jobs.live_jobs(tx, ctx.scope, certificate.id, ISSUING)),
-        holders=tuple(holders),
-        unserved=await _unserved(tx, ctx, targets, current),
-        suggested=await _suggested(tx, ctx, current),
-        targets=tuple(targets),
-    )
+    (found,) = await load_all(tx, ctx, [certificate])
+    return found
+
+
+async def load_all(tx: Tx, ctx: Context, found: Sequence[Certificate]) -> list[Standing]:
+    """Gather the standings of many certificates, in order, each kind of fact by one statement for all."""
+    ids = [certificate.id for certificate in found]
+    policies = [await _policy(tx, ctx, certificate) for certificate in found]
+    current = await standings.current_versions(tx, ctx.scope, ids)
+    targets = await standings.targets(tx, ctx.scope, ids)
+    live = await standings.live_jobs(tx, ctx.scope, ids, ISSUING)
+    holders = {each: dict.fromkeys(target.agent_id for target in targets[each] if target.agent_id) for each in ids}
+    for each, known in holders.items():
+        if known:
+            # a host that no longer serves the certificate is neither renewed for nor counted in when it ends
+            current[each] = {holder_id: version for holder_id, version in current[each].items() if holder_id in known}
+    done = await _deployments(tx, ctx, targets, current)
+    versions = [version for each in ids for version in current[each].values()]
+    suggested = await _suggested(tx, ctx, versions)
+    return [
+        Standing(
+            certificate=certificate,
+            policy=policy,
+            current=current[certificate.id],
+            live=tuple(live[certificate.id]),
+            holders=tuple(holders[certificate.id]),
+            unserved=_unserved(targets[certificate.id], current[certificate.id], done),
+            suggested=suggested,
+            targets=tuple(targets[certificate.id]),
+        )
+        for certificate, policy in zip(found, policies, strict=True)
+    ]
 
 
 async def of_new(tx: Tx, ctx: Context, certificate: Certificate) -> Standing:
@@ -106,12 +121,12 @@ async def of_new(tx: Tx, ctx: Context, certificate: Certificate) -> Standing:
     return _unread(certificate, await _policy(tx, ctx, certificate), {})
 
 
-def of_watched(certificate: Certificate, version: Version) -> Standing:
+def of_watched(certificate: Certificate, version: VersionFacts) -> Standing:
     """The standing of an unclaimed certificate with this version: nobody holds or serves it here, nothing is read."""
     return _unread(certificate, _watching(certificate), {version.holder_id: version})
 
 
-def _unread(certificate: Certificate, policy: RenewalPolicy, current: dict[str, Version]) -> Standing:
+def _unread(certificate: Certificate, policy: RenewalPolicy, current: Mapping[str, VersionFacts]) -> Standing:
     """Of what this transaction itself writes, with no target: there is nothing else to read of it."""
     return Standing(
         certificate=certificate,
@@ -124,9 +139,9 @@ def _unread(certificate: Certificate, policy: RenewalPolicy, current: dict[str, 
     )
 
 
-async def _suggested(tx: Tx, ctx: Context, current: Mapping[str, Version]) -> Mapping[str, SuggestionRecord]:
+async def _suggested(tx: Tx, ctx: Context, versions: Sequence[VersionFacts]) -> Mapping[str, SuggestionRecord]:
     """What CAs said of the versions that came from one that is not ours."""
-    foreign = tuple(version.id for version in current.values() if not version.ca_certificate_id)
+    foreign = tuple(version.id for version in versions if not version.ca_certificate_id)
     return await asked.suggestions(tx, ctx.scope, foreign)
 
 
@@ -160,18 +175,31 @@ def _watching(certificate: Certificate) -> RenewalPolicy:
     )
 
 
-async def _unserved(
-    tx: Tx, ctx: Context, targets: Sequence[TargetRecord], current: Mapping[str, Version]
+async def _deployments(
+    tx: Tx,
+    ctx: Context,
+    targets: Mapping[str, Sequence[TargetRecord]],
+    current: Mapping[str, Mapping[str, VersionFacts]],
+) -> Mapping[tuple[str, str], list[Deployment]]:
+    """Every deployment of what targets are to serve, oldest first, by (target, version)."""
+    served = [version.id for each, versions in current.items() if targets[each] for version in versions.values()]
+    found: dict[tuple[str, str], list[Deployment]] = {}
+    for one in await deployments.deployments_of_versions(tx, ctx.scope, served):
+        found.setdefault((one.target_id, one.version_id), []).append(one)
+    return found
+
+
+def _unserved(
+    targets: Sequence[TargetRecord],
+    current: Mapping[str, VersionFacts],
+    done: Mapping[tuple[str, str], Sequence[Deployment]],
 ) -> tuple[Unserved, ...]:
-    if not targets or not current:
-        return ()
-    done = await deployments.deployments_of_versions(tx, ctx.scope, [version.id for version in current.values()])
     found: list[Unserved] = []
     for target in targets:
         version = current.get(target.agent_id)
         if version is None:
             continue
-        tried = [one for one in done if one.target_id == target.id and one.version_id == version.id]
+        tried = done.get((target.id, version.id), ())
         if tried and tried[-1].status in _UNSERVED:
             wait = min(_FIRST_REDEPLOY * (1 << min(len(tried) - 1, 8)), _LONGEST_REDEPLOY)
             found.append(Unserved(target, version, len(tried), tried[-1].updated_at + wait))
@@ -208,7 +236,7 @@ def due(standing: Standing, now: datetime) -> Due:
     return Due(tuple(found), again_now, now if found or again_now else later)
 
 
-def _facts(standing: Standing, version: Version, now: datetime) -> renewal.RenewalFacts:
+def _facts(standing: Standing, version: VersionFacts, now: datetime) -> renewal.RenewalFacts:
     busy = standing.holder_is_busy(version.holder_id)
     return facts.renewal_facts(
         standing.certificate,
@@ -228,42 +256,73 @@ def _first_issue_again_at(certificate: Certificate) -> datetime:
     return certificate.last_failure_at + wait
 
 
-async def refresh(tx: Tx, ctx: Context, certificate_id: str, before: Standing | None = None) -> Standing:
+async def refresh(tx: Tx, ctx: Context, certificate_id: str, known: Standing | None = None) -> Standing:
     """Recompute and write what the row says; returns the standing it was computed from.
 
-    `before` is what this transaction loaded under the row's lock, or wrote, when it has written nothing but jobs since.
+    `known` is what this transaction loaded under the row's lock, or wrote, when it has written nothing but jobs since.
     """
-    if before is None:
+    if known is None:
         certificate = await certificates.certificate(tx, ctx.scope, certificate_id, lock=True)
         standing = await load(tx, ctx, certificate)
     else:
-        certificate = before.certificate
         live = tuple(await jobs.live_jobs(tx, ctx.scope, certificate_id, ISSUING))
-        standing = structs.replace(before, live=live)
-    await _write(tx, ctx, standing, certificate.status, {})
+        standing = structs.replace(known, live=live)
+    await write_all(tx, ctx, [standing])
     return standing
+
+
+async def write_all(tx: Tx, ctx: Context, stands: Sequence[Standing]) -> None:
+    """Write what the rows of many certificates say, with their events and alerts: each kind by one statement.
+
+    They are locked, or written by this transaction, and each standing holds what has been written since.
+    """
+    now = ctx.now()
+    rows: list[dict[str, Any]] = []
+    events: list[Event] = []
+    notices: list[Notice] = []
+    for standing in stands:
+        certificate = standing.certificate
+        if certificate.status == CertificateStatus.ARCHIVED:
+            continue
+        reads = written(standing, now)
+        status = reads["status"]
+        happened, alerts = _to_tell(ctx, standing, status)
+        events += happened
+        notices += alerts
+        if status in (certificate.status, *CERTIFICATE[certificate.status]):
+            failed = {"failures": certificate.failures, "last_failure_at": certificate.last_failure_at}
+            rows.append(reads | failed | {"row_id": certificate.id, "was": certificate.status})
+    await append(tx, ctx.scope, now, *events)
+    await notify_all(tx, ctx.scope, now, notices)
+    await standings.write(tx, ctx.scope, now, rows)
 
 
 async def _write(tx: Tx, ctx: Context, standing: Standing, before: CertificateStatus, changes: dict[str, Any]) -> None:
     """What the row, in status `before`, says of a standing, and `changes`: one statement where the statuses allow."""
     certificate, now = standing.certificate, ctx.now()
     if certificate.status == CertificateStatus.ARCHIVED:
-        if changes:
-            await certificates.change_certificate(tx, ctx.scope, certificate.id, now, **changes)
+        await certificates.change_certificate(tx, ctx.scope, certificate.id, now, **changes)
         return
     reads = written(standing, now)
     status = reads.pop("status")
-    if status == CertificateStatus.EXPIRED and certificate.status != CertificateStatus.EXPIRED:
-        await _note_expired(tx, ctx, certificate, now)
-    if status != CertificateStatus.REVOKED:
-        await incidents.tell_ending(tx, ctx, certificate, standing.policy, list(standing.current.values()))
-    if changes and status not in (before, *CERTIFICATE[before]):
+    events, notices = _to_tell(ctx, standing, status)
+    await append(tx, ctx.scope, now, *events)
+    await notify_all(tx, ctx.scope, now, notices)
+    if status not in (before, *CERTIFICATE[before]):
         # the way leads over the status that it has meanwhile
         await certificates.move_certificate(tx, ctx.scope, certificate.id, certificate.status, now)
-    if not await certificates.move_certificate(tx, ctx.scope, certificate.id, status, now, **changes, **reads) and (
-        changes
-    ):
+    if not await certificates.move_certificate(tx, ctx.scope, certificate.id, status, now, **changes, **reads):
         await certificates.change_certificate(tx, ctx.scope, certificate.id, now, **changes)
+
+
+def _to_tell(ctx: Context, standing: Standing, status: CertificateStatus) -> tuple[list[Event], list[Notice]]:
+    """The events and alerts of a certificate that is about to read `status`."""
+    certificate = standing.certificate
+    is_new = status == CertificateStatus.EXPIRED and certificate.status != CertificateStatus.EXPIRED
+    events = [_expired(ctx, certificate)] if is_new else []
+    if status == CertificateStatus.REVOKED:
+        return events, []
+    return events, incidents.ending(certificate, standing.policy, list(standing.current.values()), ctx.now())
 
 
 async def renewed(tx: Tx, ctx: Context, job: Job, version: Version) -> Standing:
@@ -289,7 +348,7 @@ async def renewed(tx: Tx, ctx: Context, job: Job, version: Version) -> Standing:
     if around.is_bare:
         policy = await _policy(tx, ctx, certificate)
         now_stands = _unread(certificate, policy, {version.holder_id: version})
-        suggested = await _suggested(tx, ctx, now_stands.current)
+        suggested = await _suggested(tx, ctx, [version])
         now_stands = structs.replace(now_stands, suggested=suggested, was_told_of=around.was_told_of)
     else:
         now_stands = structs.replace(await load(tx, ctx, certificate), was_told_of=around.was_told_of)
@@ -308,18 +367,13 @@ def written(standing: Standing, now: datetime) -> dict[str, Any]:
     }
 
 
-async def _note_expired(tx: Tx, ctx: Context, certificate: Certificate, now: datetime) -> None:
-    await append(
-        tx,
-        ctx.scope,
-        now,
-        Event(
-            type=EventType.CERTIFICATE_EXPIRED,
-            subject_type="certificate",
-            subject_id=certificate.id,
-            actor=ctx.actor,
-            details={"expires_at": certificate.expires_at.isoformat() if certificate.expires_at else ""},
-        ),
+def _expired(ctx: Context, certificate: Certificate) -> Event:
+    return Event(
+        type=EventType.CERTIFICATE_EXPIRED,
+        subject_type="certificate",
+        subject_id=certificate.id,
+        actor=ctx.actor,
+        details={"expires_at": certificate.expires_at.isoformat() if certificate.expires_at else ""},
     )
 
 

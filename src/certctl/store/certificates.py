@@ -99,18 +99,6 @@ async def certificates_by_id(tx: Tx, scope: Scope, ids: Sequence[str]) -> dict[s
     return {row.id: row for row in rows}
 
 
-async def due_for_check(tx: Tx, scope: Scope, now: datetime, limit: int) -> list[Certificate]:
-    """Certificates whose next check is due, oldest first: an indexed range, never a scan."""
-    return await tx.all(
-        Certificate,
-        sa.select(certificates)
-        .where(certificates.c.tenant_id == scope.tenant_id, certificates.c.next_check_at <= now)
-        .order_by(certificates.c.next_check_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True),
-    )
-
-
 async def change_certificate(tx: Tx, scope: Scope, certificate_id: str, now: datetime, **values: Any) -> None:
     """Change facts of a certificate that are not its status."""
     await tx.execute(

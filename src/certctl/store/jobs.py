@@ -24,6 +24,7 @@ from certctl.store.wake import agent_channel, job_channel
 from certctl.telemetry import metrics
 
 SERVER_CHANNEL = "steps"
+UNDER_WAY = "a job of this kind is already under way for this certificate; wait for it or cancel it"
 _COUNTED = {JobStatus.COMPLETED: metrics.JOB_COMPLETED, JobStatus.FAILED: metrics.JOB_FAILED}
 
 
@@ -31,14 +32,25 @@ async def create_job(tx: Tx, scope: Scope, job: Job, *, live_key: str | None) ->
     """Write a job once: the same idempotency key gives the job already there; another live job on `live_key` is a
     Conflict.
     """
-    row = {name: getattr(job, name) for name in job.__struct_fields__} | {"live_key": live_key}
-    inserted = await tx.execute(tx.insert(jobs).values(row).on_conflict_do_nothing())
-    if inserted.rowcount == 1:
-        return job
-    known = await tx.one(Job, sa.select(jobs).where(_of(jobs, scope), jobs.c.idempotency_key == job.idempotency_key))
-    if known is None:
-        raise Conflict("a job of this kind is already under way for this certificate; wait for it or cancel it")
-    return known
+    (stands,) = await create_jobs(tx, scope, [(job, live_key)])
+    if stands is None:
+        raise Conflict(UNDER_WAY)
+    return stands
+
+
+async def create_jobs(tx: Tx, scope: Scope, made: Sequence[tuple[Job, str | None]]) -> list[Job | None]:
+    """`create_job` for many, each with its live key, in order: the job that stands, or None for a Conflict."""
+    if not made:
+        return []
+    rows = [{name: getattr(job, name) for name in job.__struct_fields__} | {"live_key": key} for job, key in made]
+    once = tx.insert(jobs).on_conflict_do_nothing().returning(jobs.c.id)
+    written = set((await tx.execute(once, rows)).scalars())
+    left = [job.idempotency_key for job, _ in made if job.id not in written]
+    known: dict[str, Job] = {}
+    if left:
+        found = await tx.all(Job, sa.select(jobs).where(_of(jobs, scope), jobs.c.idempotency_key.in_(tuple(left))))
+        known = {job.idempotency_key: job for job in found}
+    return [job if job.id in written else known.get(job.idempotency_key) for job, _ in made]
 
 
 async def insert_ended(tx: Tx, scope: Scope, made: Sequence[Job]) -> None:
@@ -56,23 +68,34 @@ async def add_step(
     *,
     agent_id: str = "",
     run_at: datetime | None = None,
-) -> str:
-    """Write the next step of a job and wake who runs it; returns its id."""
-    step_id = new_id("step")
-    await tx.execute(
-        sa.insert(steps).values(
-            tenant_id=scope.tenant_id,
-            id=step_id,
-            job_id=job_id,
-            kind=kind,
-            status=StepStatus.READY,
-            agent_id=agent_id,
-            run_at=run_at or now,
-            created_at=now,
-        )
-    )
+) -> None:
+    """Write the next step of a job and wake who runs it."""
+    await add_steps(tx, scope, [job_id], kind, now, agent_id=agent_id, run_at=run_at)
+
+
+async def add_steps(
+    tx: Tx,
+    scope: Scope,
+    job_ids: Sequence[str],
+    kind: StepKind,
+    now: datetime,
+    *,
+    agent_id: str = "",
+    run_at: datetime | None = None,
+) -> None:
+    """`add_step` for many jobs that go on alike."""
+    if not job_ids:
+        return
+    step = {
+        "tenant_id": scope.tenant_id,
+        "kind": kind,
+        "status": StepStatus.READY,
+        "agent_id": agent_id,
+        "run_at": run_at or now,
+        "created_at": now,
+    }
+    await tx.execute(sa.insert(steps), [step | {"id": new_id("step"), "job_id": job_id} for job_id in job_ids])
     tx.wake(agent_channel(agent_id) if agent_id else SERVER_CHANNEL)
-    return step_id
 
 
 async def add_leased_step(
@@ -389,24 +412,6 @@ async def live_jobs_of_agent(tx: Tx, scope: Scope, agent_id: str) -> list[Job]:
         sa.select(jobs)
         .where(_of(jobs, scope), jobs.c.agent_id == agent_id, jobs.c.status.in_(tuple(LIVE_JOB)))
         .order_by(jobs.c.created_at, jobs.c.id),
-    )
-
-
-async def job_count(tx: Tx, scope: Scope, certificate_id: str, idempotency_prefix: str) -> int:
-    """How many jobs of a certificate carry an idempotency key that begins so: the next attempt's number.
-
-    Found by the certificate: a prefix alone is no range of an index, and would cost a look at every job there is.
-    """
-    return int(
-        await tx.scalar(
-            sa.select(sa.func.count())
-            .select_from(jobs)
-            .where(
-                _of(jobs, scope),
-                jobs.c.certificate_id == certificate_id,
-                jobs.c.idempotency_key.startswith(idempotency_prefix, autoescape=True),
-            )
-        )
     )
 
 

@@ -55,7 +55,7 @@ def standard_ticks(
     """The ticks of a control plane."""
     return (
         Tick("leases", lapsed, flow.free_lapsed),
-        Tick("renew", renewal, _renew_all),
+        Tick("renew", renewal, renew.tick_all),
         Tick("suggest", suggesting, _ask_all),
         Tick("prove", suggesting, prove.tick),
         Tick("lapse", lapsing, lapse.tick),
@@ -83,13 +83,6 @@ async def _fold_counters(ctx: Context) -> int:
         folded += rows
         if rows < counters.FULL:
             return folded
-
-
-async def _renew_all(ctx: Context) -> int:
-    looked = 0
-    while found := await renew.tick(ctx):
-        looked += found
-    return looked
 
 
 async def _ask_all(ctx: Context) -> int:

@@ -30,11 +30,12 @@ BOOTSTRAP_TOKEN = "bootstrap-for-tests-only"
 
 _JOURNAL = """
 CREATE TABLE step_log (n bigserial, id text, kind text, status text, fence bigint, attempts int, owner text, lease_until timestamptz,
-                       at timestamptz DEFAULT clock_timestamp());
+                       released_by text, at timestamptz DEFAULT clock_timestamp());
 CREATE FUNCTION log_step() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   IF TG_OP = 'INSERT' OR NEW.status IS DISTINCT FROM OLD.status OR NEW.fence IS DISTINCT FROM OLD.fence THEN
-    INSERT INTO step_log (id, kind, status, fence, attempts, owner, lease_until)
-      VALUES (NEW.id, NEW.kind, NEW.status, NEW.fence, NEW.attempts, NEW.lease_owner, NEW.lease_until);
+    INSERT INTO step_log (id, kind, status, fence, attempts, owner, lease_until, released_by)
+      VALUES (NEW.id, NEW.kind, NEW.status, NEW.fence, NEW.attempts, NEW.lease_owner, NEW.lease_until,
+              CASE WHEN NEW.status = 'ready' AND NEW.fence > 0 THEN current_query() END);
   END IF;
   RETURN NULL; END $$;
 CREATE TRIGGER log_step AFTER INSERT OR UPDATE ON steps FOR EACH ROW EXECUTE FUNCTION log_step();

@@ -328,7 +328,10 @@ class HaproxyRuntimePeer(HaproxyPeer):
 
 
 class PostfixPeer(Peer):
-    """A master with one smtpd service, its own queue; the certificate in one file."""
+    """A master with one smtpd process at a time, its own queue; the certificate in one file.
+
+    A second process would read the files as they lie when it starts, whatever was reloaded.
+    """
 
     kind = "Postfix"
     program = "/usr/sbin/postfix"
@@ -352,7 +355,7 @@ class PostfixPeer(Peer):
             "alias_maps =\n"
         )
         (self.dir / "master.cf").write_text(
-            f"127.0.0.1:{self.port} inet n - n - - smtpd\n"
+            f"127.0.0.1:{self.port} inet n - n - 1 smtpd\n"
             "tlsmgr unix - - n 1000? 1 tlsmgr\nanvil unix - - n - 1 anvil\nrewrite unix - - n - - trivial-rewrite\n"
             "proxymap unix - - n - - proxymap\n"
         )

@@ -107,6 +107,7 @@ class Client:
     kid: str = ""
     base: str = BASE
     nonce: str = ""
+    bound: dict[str, str] = dataclasses.field(default_factory=dict)
 
     async def fresh(self) -> str:
         if self.nonce:
@@ -143,7 +144,7 @@ class Client:
     async def register(self, eab: tuple[str, bytes] | None = None, **more: Any) -> httpx.Response:
         payload = {"termsOfServiceAgreed": True} | more
         if eab is not None:
-            payload["externalAccountBinding"] = self.binding(*eab)
+            payload["externalAccountBinding"] = self.bound = self.binding(*eab)
         answer = await self.post("new-account", payload, by_key=True)
         if answer.is_success:
             self.kid = answer.headers["location"]

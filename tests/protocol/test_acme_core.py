@@ -172,6 +172,11 @@ async def test_an_account_is_changed_its_key_rolled_and_given_up(house):
     assert problem(await client.post(client.kid)) == "unauthorized", "the old key opens nothing any more"
     client.key = fresh
     assert (await client.post(client.kid)).status_code == 200
+    # RFC 8555 7.3.5: what was under way goes on
+    pending = await client.post(order)
+    assert pending.json()["status"] == "ready"
+    done = await client.post(pending.json()["finalize"], {"csr": csr_for(["a.example"])})
+    assert done.json()["status"] == "valid"
     other = await house.known()
     inner = {"account": other.kid, "oldKey": jwk_of(other.key)}
     taken = await other.post(url, rolled())
@@ -216,8 +221,10 @@ async def test_what_clients_say_beyond_the_rules_is_ignored_and_not_shown(house)
     said = {"status": "deactivated", "orders": "https://evil.example", "onlyReturnExisting": False, "surprise": [1]}
     made = await client.register(await house.eab(), **said)
     assert made.status_code == 201
+    bound = made.json().pop("externalAccountBinding")
+    assert bound == client.bound, "RFC 8555 7.3.4: as it was sent, where it was verified"
     shown = {"status": "valid", "contact": [], "orders": f"{client.kid}/orders", "termsOfServiceAgreed": True}
-    assert made.json() == shown
+    assert made.json() == shown | {"externalAccountBinding": bound}
     changes = {"status": "revoked", "orders": "https://evil.example", "termsOfServiceAgreed": False, "surprise": {}}
     for change in (changes, {"status": "valid"}, {"status": "expired"}, {}):
         answer = await client.post(client.kid, change)
@@ -233,6 +240,7 @@ async def test_terms_of_service_are_agreed_to_first(tmp_path):
         refused = await house.client().register(await house.eab(), termsOfServiceAgreed=False)
         assert problem(refused) == "userActionRequired"
         assert f'<{terms}>;rel="terms-of-service"' in refused.headers["link"]
+        assert refused.json()["instance"] == terms
         assert (await house.client().register(await house.eab())).status_code == 201
 
 
@@ -244,6 +252,57 @@ async def test_what_is_not_offered_is_not_in_the_directory_and_not_there(house):
     for path in ("new-authz", "newAuthz"):
         answer = await client.post(path, identifier)
         assert (answer.status_code, problem(answer)) == (404, "malformed")
+
+
+async def test_directory_and_nonces_are_read_by_post_as_get_too(house):
+    """RFC 8555 6.3."""
+    client = await house.known()
+    told = await client.post("directory")
+    assert (told.status_code, told.json()) == (200, (await house.http.get(f"{BASE}/directory")).json())
+    fresh = await client.post("new-nonce")
+    assert (fresh.status_code, fresh.content, fresh.headers["cache-control"]) == (204, b"", "no-store")
+    for answer in (told, fresh):
+        assert answer.headers["replay-nonce"]
+    for path in ("directory", "new-nonce"):
+        assert problem(await client.post(path, {})) == "malformed"
+        assert problem(await client.post(path, signing=new_key())) == "unauthorized"
+    refused = await house.http.post(f"{BASE}/renewal-info/AAAA.AQ")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+
+
+async def test_an_order_stays_what_it_was_and_says_how_long_it_is_good(house):
+    """RFC 8555 7.1.3, 7.1.4, 7.3.1, 8, 9.1."""
+    client, now = await house.known(), house.api.clock.now()
+    made = (await client.order("a.example", "b.example")).json()
+    assert datetime.fromisoformat(made["expires"]) > now
+    for url in made["authorizations"]:
+        proof = (await client.post(url)).json()
+        assert (proof["status"], "wildcard" in proof) == ("valid", False)
+        assert datetime.fromisoformat(proof["expires"]) > now
+        (way,) = proof["challenges"]
+        assert datetime.fromisoformat(way["validated"]) <= now
+    done = (await client.post(made["finalize"], {"csr": csr_for(["b.example", "a.example"])})).json()
+    assert done["status"] == "valid"
+    changed = {name for name in done if name not in made or done[name] != made[name]}
+    assert changed == {"status", "certificate"}
+    chain = (await client.post(done["certificate"])).text
+    block = "-----BEGIN CERTIFICATE-----\n(?:[A-Za-z0-9+/=]{1,64}\n)+-----END CERTIFICATE-----\n"
+    assert re.fullmatch(f"(?:{block})+", chain), "PEM and nothing else"
+    again = await client.post("new-account", {"contact": ["mailto:other@example.com"]}, by_key=True)
+    assert (again.status_code, again.json()["contact"]) == (200, []), "as it was before"
+
+
+async def test_what_failed_to_replace_a_certificate_leaves_it_to_another_order(house):
+    client = await house.known()
+    _, pem = await client.issued("a.example")
+    name = certificate_id(x509.load_pem_x509_certificate(pem.encode()))
+    first = await client.order("a.example", replaces=name)
+    assert problem(await client.order("a.example", replaces=name)) == "alreadyReplaced"
+    await client.post(first.json()["authorizations"][0], {"status": "deactivated"})
+    assert (await client.post(first.headers["location"])).json()["status"] == "invalid"
+    second = await client.order("a.example", replaces=name)
+    assert (second.status_code, second.json()["replaces"]) == (201, name)
+    assert (await client.post(second.headers["location"])).json()["replaces"] == name
 
 
 async def test_tokens_cannot_be_guessed(house):

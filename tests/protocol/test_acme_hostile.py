@@ -78,7 +78,8 @@ async def test_bad_messages_of_every_sort(house):
         (await signed(url=None), "malformed"), (await signed(url=f"{BASE}/new-account"), "unauthorized"),
         (await signed(url=url.replace("https", "http")), "unauthorized"), (await signed(url="https://evil.example/acme/new-order"), "unauthorized"),
         (await signed(signing=new_key()), "unauthorized"),
-        (await signed(nonce=None), "badNonce"), (await signed(nonce="x"), "badNonce"), (await signed(nonce=7), "badNonce"),
+        (await signed(nonce=None), "badNonce"), (await signed(nonce="x"), "malformed"), (await signed(nonce=7), "malformed"),
+        (await signed(nonce="AAAA=="), "malformed"), (await signed(nonce="AAAA"), "badNonce"),
         (await signed(nonce=encode(os.urandom(36))), "badNonce"),
     ]  # fmt: skip
     for message, kind in tried:
@@ -105,6 +106,12 @@ async def test_an_algorithm_that_does_not_fit_the_key(house):
         header = await client.header(url, by_key=True) | {"alg": algorithm}
         protected = encode(json.dumps(header).encode())
         answer = await client.send(url, {"protected": protected, "payload": "", "signature": encode(bytes(64))})
+        assert (answer.status_code, problem(answer)) == (400, "badPublicKey")
+    known = await house.known()
+    for algorithm in ("RS256", "ES384", "EdDSA"):
+        header = await known.header(known.kid) | {"alg": algorithm}
+        protected = encode(json.dumps(header).encode())
+        answer = await known.send(known.kid, {"protected": protected, "payload": "", "signature": encode(bytes(64))})
         assert (answer.status_code, problem(answer)) == (401, "unauthorized")
 
 

@@ -177,6 +177,9 @@ async def test_the_ca_says_when_to_renew_and_hears_what_is_replaced(tmp_path, na
         assert newest["replaces_id"] == first["id"]
         assert len(await api.events("renewal_suggested")) >= 2
         assert first["serial_number"] != newest["serial_number"]
+        assert await suggest.tick(api.house.ctx) == 1, "of the new one alone: what was replaced is not asked about"
+        api.clock.moment += timedelta(days=100)
+        assert await suggest.tick(api.house.ctx) == 0, "nor what has expired"
 
 
 def certctl(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> str:

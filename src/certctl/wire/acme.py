@@ -124,7 +124,7 @@ def refuse_identifiers(faults: list[Subproblem]) -> None:
         raise AcmeRefusal(first.type, first.detail, subproblems=faults)
     detail = f"{len(faults)} identifiers are not accepted; see subproblems"
     raise AcmeRefusal(
-        first.type if len({each.type for each in faults}) == 1 else ProblemType.MALFORMED, detail, subproblems=faults
+        first.type if len({each.type for each in faults}) == 1 else ProblemType.COMPOUND, detail, subproblems=faults
     )
 
 

@@ -199,6 +199,19 @@ def check_algorithm(jws: Jws) -> None:
         )
 
 
+def check_fits(jws: Jws, jwk: Jwk) -> None:
+    """Refuse a key of another kind than the algorithm signs with (RFC 8555 6.2)."""
+    algorithm, key = jws.algorithm, jwk.key
+    if algorithm in _RSA:
+        fits = isinstance(key, rsa.RSAPublicKey)
+    elif algorithm in _EC:
+        fits = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, _EC[algorithm][0])
+    else:
+        fits = isinstance(key, ed25519.Ed25519PublicKey)
+    if not fits:
+        raise _bad_key(f"it is no key for {algorithm[:32]}")
+
+
 def verify(jws: Jws, jwk: Jwk) -> bool:
     """Whether `jwk` signed it, with the algorithm that it says and that fits the key."""
     check_algorithm(jws)

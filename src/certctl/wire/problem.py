@@ -31,6 +31,7 @@ class ProblemType(StrEnum):
     BAD_REVOCATION_REASON = "badRevocationReason"
     BAD_SIGNATURE_ALGORITHM = "badSignatureAlgorithm"
     CAA = "caa"
+    COMPOUND = "compound"
     CONNECTION = "connection"
     DNS = "dns"
     EXTERNAL_ACCOUNT_REQUIRED = "externalAccountRequired"
@@ -79,7 +80,9 @@ class Subproblem(Struct, frozen=True):
 
 
 class AcmeRefusal(CallerError):
-    """A request that ends in a problem document; `algorithms` goes with badSignatureAlgorithm (RFC 8555 6.2)."""
+    """A request that ends in a problem document. `algorithms` goes with badSignatureAlgorithm (RFC 8555 6.2),
+    `instance` with userActionRequired (7.3.3): where a person is told what to do.
+    """
 
     code = "acme_refused"
 
@@ -93,6 +96,7 @@ class AcmeRefusal(CallerError):
         retry_after: timedelta | None = None,
         algorithms: Sequence[str] = (),
         headers: Sequence[tuple[str, str]] = (),
+        instance: str = "",
     ) -> None:
         super().__init__(detail)
         self.kind = kind
@@ -101,6 +105,7 @@ class AcmeRefusal(CallerError):
         self.retry_after = retry_after
         self.algorithms = tuple(algorithms)
         self.headers = tuple(headers)
+        self.instance = instance
 
     def document(self) -> dict[str, Any]:
         """As it stands in JSON; also what an order or a challenge keeps of its failure."""
@@ -109,6 +114,8 @@ class AcmeRefusal(CallerError):
             told["subproblems"] = [each.document() for each in self.subproblems]
         if self.algorithms:
             told["algorithms"] = list(self.algorithms)
+        if self.instance:
+            told["instance"] = self.instance
         return told
 
     def body(self) -> bytes:

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from certctl.connectors import http
+from certctl.connectors.dial import DialPolicy
 from certctl.connectors.issuers.acme.client import AcmeClient
 from certctl.core.names import parse_names
 from certctl.pki.algorithms import KeyAlgorithm
@@ -90,6 +91,12 @@ def oracle_key(alg: josepy.JWASignature) -> josepy.JWK:
 def client_of(ca: Ca, alg: josepy.JWASignature, monkeypatch: pytest.MonkeyPatch, kid: str = "") -> AcmeClient:
     monkeypatch.setattr(http, "fetch", ca.fetch)
     return AcmeClient(None, BASE, KEYS[alg], kid)
+
+
+def test_every_request_says_who_asks():
+    """RFC 8555 6.1."""
+    made = http.client(DialPolicy("issuers"))
+    assert made.headers["user-agent"] == "certctl"
 
 
 @pytest.mark.parametrize("alg", list(KEYS), ids=str)

@@ -51,6 +51,9 @@ _HOST = re.compile(r"(?P<name>[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 Route = Callable[..., Awaitable[Reply]]
 # path after the profile -> (route, who signs: an account, a key, either)
 _POSTS: dict[tuple[str, ...], tuple[Route, bool | None]] = {
+    # RFC 8555 6.3: these two by GET, and by POST-as-GET as well
+    ("directory",): (directory.show_signed, False),
+    ("new-nonce",): (directory.nonce_signed, False),
     ("new-account",): (accounts.create, True),
     ("account", "*"): (accounts.show_or_change, False),
     ("account", "*", "orders"): (accounts.list_orders, False),
@@ -147,7 +150,7 @@ class AcmeApp:
 
     async def _reply(self, scope: HttpScope, receive: Receive, place: Place) -> Reply:
         method, parts = scope["method"], tuple(place.path.split("/"))
-        if parts[0] in _GETS:
+        if parts[0] in _GETS and not (method == "POST" and parts in _POSTS):
             return await self._read(scope, place, parts)
         route = _route(parts)
         if route is None:

@@ -36,8 +36,8 @@ def binding_is_required(house: House, auth_mode: str) -> bool:
     return house.rules.eab_required or (auth_mode or house.rules.default_auth_mode) == TRUST_AUTHENTICATED
 
 
-def document(asked: Asked, account: AcmeAccount) -> dict[str, Any]:
-    """The account object (RFC 8555 7.1.2)."""
+def document(asked: Asked, account: AcmeAccount, binding: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The account object (RFC 8555 7.1.2); with the binding that was verified just now (7.3.4)."""
     told: dict[str, Any] = {
         "status": account.status,
         "contact": account.contact,
@@ -45,12 +45,14 @@ def document(asked: Asked, account: AcmeAccount) -> dict[str, Any]:
     }
     if account.terms_agreed:
         told["termsOfServiceAgreed"] = True
+    if binding is not None:
+        told["externalAccountBinding"] = binding
     return told
 
 
-def _reply(asked: Asked, account: AcmeAccount, status: int = 200) -> Reply:
+def _reply(asked: Asked, account: AcmeAccount) -> Reply:
     address = asked.place.at("account", account.id)
-    return json_reply(document(asked, account), status=status, location=address)
+    return json_reply(document(asked, account), location=address)
 
 
 async def create(asked: Asked) -> Reply:
@@ -97,7 +99,9 @@ async def create(asked: Asked) -> Reply:
             return _found(asked, known)
         details = {"profile_id": account.profile_id, "external_key_id": account.external_key_id}
         await note(tx, asked, EventType.ACME_ACCOUNT_CREATED, account_id, details | {"contact": contact})
-    return _reply(asked, account, 201)
+    binding = wanted.external_account_binding if bound is not None else None
+    address = asked.place.at("account", account.id)
+    return json_reply(document(asked, account, binding), status=201, location=address)
 
 
 def _found(asked: Asked, known: AcmeAccount) -> Reply:
@@ -113,6 +117,7 @@ def _check_terms(asked: Asked, wanted: NewAccount) -> None:
             ProblemType.USER_ACTION_REQUIRED,
             f"the terms of service have to be agreed to: {terms}",
             headers=(("link", f'<{terms}>;rel="terms-of-service"'),),
+            instance=terms,
         )
 
 
@@ -224,6 +229,7 @@ async def change_key(asked: Asked) -> Reply:
     if "nonce" in inner.header or "kid" in inner.header or inner.header.get("url") != asked.jws.header["url"]:
         raise AcmeRefusal(ProblemType.MALFORMED, "the inner JWS has jwk and the outer url, and no nonce")
     fresh = jws.read_jwk(inner.header.get("jwk"))
+    jws.check_fits(inner, fresh)
     if not jws.verify(inner, fresh):
         raise AcmeRefusal(ProblemType.UNAUTHORIZED, "the inner signature does not verify", status=401)
     wanted = wire.read(inner.payload, KeyChange)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from certctl.core.catalogue import Profile
+from certctl.core.errors import Malformed
 from certctl.protocols.acme import offers
 from certctl.protocols.acme.accounts import binding_is_required
-from certctl.protocols.acme.entering import House, profile_of
+from certctl.protocols.acme.entering import Asked, House, profile_of
 from certctl.protocols.acme.exchange import Place, Reply, json_reply
 
 
@@ -22,6 +23,23 @@ async def show(house: House, place: Place) -> Reply:
     meta = await _meta(house, place)
     house.crowd.said(place.profile_id, meta, house.state.ctx.now())
     return _reply(house, place, meta)
+
+
+async def show_signed(asked: Asked) -> Reply:
+    """The directory object, by POST-as-GET."""
+    _check_read(asked)
+    return await show(asked.house, asked.place)
+
+
+async def nonce_signed(asked: Asked) -> Reply:
+    """A nonce, by POST-as-GET; every answer to a POST carries one."""
+    _check_read(asked)
+    return Reply(status=204)
+
+
+def _check_read(asked: Asked) -> None:
+    if not asked.is_read:
+        raise Malformed("this is read with GET or POST-as-GET: an empty payload")
 
 
 def repeat(house: House, place: Place) -> Reply | None:

@@ -102,6 +102,8 @@ async def enter(house: House, scope: HttpScope, place: Place, body: bytes, *, by
     async with ctx.database.read() as tx:
         profile = await profile_of(tx, house, place)
         account, jwk = await _sender(tx, house, place, message)
+    if account is None:
+        jws.check_fits(message, jwk)
     if (seen is None or seen.canonical != jwk.canonical) and not jws.verify(message, jwk):
         raise AcmeRefusal(ProblemType.UNAUTHORIZED, "the signature does not verify with this key", status=401)
     await _spend(house, message)
@@ -186,8 +188,12 @@ def stored_key(account: AcmeAccount) -> Jwk:
 
 async def _spend(house: House, message: Jws) -> None:
     ctx, nonce = house.state.ctx, message.header.get("nonce")
-    if not isinstance(nonce, str):
+    if nonce is None:
         raise AcmeRefusal(ProblemType.BAD_NONCE, "the protected header has no nonce")
+    if not isinstance(nonce, str):
+        raise Malformed("the nonce is no text")
+    # RFC 8555 6.5.2: what is not base64url is malformed
+    jws.decode(nonce, "the nonce")
     until = house.nonces.until(nonce, ctx.now())
     if until is None or not await acme.spend_nonce(ctx.database, ctx.scope, nonce, until):
         raise AcmeRefusal(ProblemType.BAD_NONCE, "this nonce was used, has lapsed or is not ours; take the fresh one")

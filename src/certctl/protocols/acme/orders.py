@@ -249,12 +249,14 @@ def _challenge(proof: AcmeAuthorization, kind: str, now: datetime) -> AcmeChalle
 
 def document(asked: Asked, order: AcmeOrder, proofs: Sequence[AcmeAuthorization]) -> dict[str, Any]:
     """The order object (RFC 8555 7.1.3)."""
-    place = asked.place
+    place, stands = asked.place, {name: number for number, name in enumerate(order.names)}
+    # RFC 8555 7.1.3: the same each time
+    ordered = sorted(proofs, key=lambda proof: stands[_named(proof)])
     told: dict[str, Any] = {
         "status": order.status,
         "expires": show_time(order.expires_at),
         "identifiers": [naming.identifier(name) for name in order.names],
-        "authorizations": [place.at("authz", proof.id) for proof in proofs],
+        "authorizations": [place.at("authz", proof.id) for proof in ordered],
         "finalize": place.at("order", order.id, "finalize"),
     }
     if order.version_id:
@@ -266,6 +268,12 @@ def document(asked: Asked, order: AcmeOrder, proofs: Sequence[AcmeAuthorization]
     if order.profile:
         told["profile"] = order.profile
     return told
+
+
+def _named(proof: AcmeAuthorization) -> str:
+    """The name of its order that an authorization is for."""
+    kind, _, value = proof.name.partition(":")
+    return f"{kind}:{_WILD if proof.wildcard else ''}{value}"
 
 
 async def show(asked: Asked, order_id: str) -> Reply:

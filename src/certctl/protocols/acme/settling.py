@@ -22,8 +22,12 @@ from certctl.wire.problem import AcmeRefusal, ProblemType
 
 RETRY = timedelta(seconds=1)
 _OPEN = (OrderState.PENDING, OrderState.READY)
-# what a job failed of, as ACME tells it
-_KINDS = {"policy_denied": ProblemType.BAD_CSR, "malformed": ProblemType.BAD_CSR, "rejected": ProblemType.UNAUTHORIZED}
+# what a job failed of, as ACME tells it; what the CA behind will not issue is refused as we would refuse it ourselves
+_KINDS = {
+    "policy_denied": ProblemType.BAD_CSR,
+    "malformed": ProblemType.BAD_CSR,
+    "rejected": ProblemType.REJECTED_IDENTIFIER,
+}
 
 
 async def settled(ctx: Context, order: AcmeOrder, actor: Actor) -> AcmeOrder:
@@ -56,6 +60,8 @@ async def _end(tx: Tx, ctx: Context, order: AcmeOrder, job: Job, actor: Actor) -
             return msgspec.structs.replace(order, status=OrderState.VALID, **done)
         return await _again(tx, ctx, order)
     kind = _KINDS.get(job.error_kind, ProblemType.SERVER_INTERNAL)
+    if job.status == JobStatus.CANCELLED and job.error_kind == "rejected":
+        kind = ProblemType.UNAUTHORIZED  # by a person
     why = job.last_error if kind is not ProblemType.SERVER_INTERNAL else "it could not be issued"
     await fail(tx, ctx, order.id, AcmeRefusal(kind, why or "it was not issued"), actor)
     return await _again(tx, ctx, order)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import hmac
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
@@ -46,6 +46,7 @@ from certctl.doors.entry import Visit, admit
 from certctl.doors.errors import plain_refusal
 from certctl.doors.identity import authorise, bearer, own_agent
 from certctl.doors.state import AppState
+from certctl.doors.together import Together
 from certctl.lifecycle import deploy, flow, plan, prepare, prove, verify
 from certctl.pki.pem import certificate_pem
 from certctl.store import views
@@ -81,6 +82,7 @@ class Call:
         self.state = door.state
         self.beats = door.beats
         self.lookout = door.lookout
+        self.due = door.due
         self.scope = scope
         self.names = names
         self.headers = headers_of(scope)
@@ -209,7 +211,10 @@ async def _wait_for_work(call: Call, agent: AgentRecord, boot_id: str, seconds: 
     deadline = clock.time() + seconds
     with call.state.wakeups.watch(agent_channel(agent.id)) as watch:
         async with call.until_gone(watch) as gone:
-            items = await flow.work_for(ctx, agent, boot_id, _MOST_ITEMS, just_read=True)
+            items: list[WorkItem] = []
+            # a run that is new is written down, and frees what the last one held, whether there is work or not
+            if agent.boot_id != boot_id or await call.due.find(agent.id):
+                items = await flow.work_for(ctx, agent, boot_id, _MOST_ITEMS, just_read=True)
             await enrolment.seen(ctx, call.beats, agent, boot_id)
             # earlier boots have given their leases back by now
             agent = msgspec.structs.replace(agent, boot_id=boot_id)
@@ -280,20 +285,6 @@ class AgentRoute(Struct, frozen=True):
     permission: str
     handler: Handler
 
-    def names(self, path: str) -> dict[str, str] | None:
-        """The path's names when it is this route's, else None."""
-        match = _pattern(self.path).fullmatch(path)
-        return match.groupdict() if match else None
-
-
-_PATTERNS: dict[str, re.Pattern[str]] = {}
-
-
-def _pattern(path: str) -> re.Pattern[str]:
-    if path not in _PATTERNS:
-        _PATTERNS[path] = re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path))
-    return _PATTERNS[path]
-
 
 ROUTES: tuple[AgentRoute, ...] = (
     AgentRoute("POST", "/api/v1/agents", "", _enrol),
@@ -305,14 +296,28 @@ ROUTES: tuple[AgentRoute, ...] = (
     AgentRoute("POST", "/api/v1/jobs/{job_id}/verify", "verification.run", _verify),
 )
 _SHARED = {"/api/v1/agents"}  # other methods of these paths are the REST API's
+_BEFORE = ("/api/v1/agents", "/api/v1/jobs/")
+_PATTERNS = [(route, re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", route.path))) for route in ROUTES]
+_FOUND = "certctl.agent_route"
+
+Matched = tuple[AgentRoute, dict[str, str]]
+
+
+def _match(scope: HttpScope) -> Matched | None:
+    """The route of a call and the names in its path; found once a call."""
+    if _FOUND not in scope:
+        path: str = scope["path"]
+        routes = _PATTERNS if path.startswith(_BEFORE) else ()
+        matches = ((route, pattern.fullmatch(path)) for route, pattern in routes)
+        scope[_FOUND] = next(((route, match.groupdict()) for route, match in matches if match), None)
+    found: Matched | None = scope[_FOUND]
+    return found
 
 
 def serves(scope: HttpScope) -> bool:
     """Whether a call is one of the agents'."""
-    for route in ROUTES:
-        if route.names(scope["path"]) is not None:
-            return bool(route.method == scope["method"]) or route.path not in _SHARED
-    return False
+    found = _match(scope)
+    return found is not None and (found[0].method == scope["method"] or found[0].path not in _SHARED)
 
 
 class AgentProtocol:
@@ -321,11 +326,15 @@ class AgentProtocol:
     def __init__(self, state: AppState) -> None:
         self.state = state
         self.lookout = Lookout(state.ctx, state.wakeups)
+        self.due = Together("agents-with-work", self._with_work)
         self.beats = Beats(state.ctx, state.draining)
 
     async def __call__(self, scope: HttpScope, receive: Receive, send: Send) -> None:
         """Serve one call that `serves` said yes to."""
-        route = next(route for route in ROUTES if route.names(scope["path"]) is not None)
+        found = _match(scope)
+        if found is None:  # a bug: nobody asked `serves`
+            raise RuntimeError("this is no call of an agent")
+        route, names = found
         scope["path_template"] = route.path
         if route.method != scope["method"]:
             answer = note_refusal(
@@ -340,11 +349,14 @@ class AgentProtocol:
             )
             await send_answer(send, answer.status, answer.headers, answer.body)
             return
-        call = Call(self, scope, receive, route.names(scope["path"]) or {})
+        call = Call(self, scope, receive, names)
         _check_protocol(call.headers.get(PROTOCOL_HEADER.lower(), str(PROTOCOL_VERSION)))
         status, body = await route.handler(call)
         headers = (("Content-Type", "application/json"), (PROTOCOL_HEADER, str(PROTOCOL_VERSION)))
         await send_answer(send, status, (*headers, ("Cache-Control", "no-store")), msgspec.json.encode(body))
+
+    async def _with_work(self, agent_ids: Sequence[str]) -> dict[str, bool]:
+        return dict.fromkeys(await flow.with_work(self.state.ctx, agent_ids), True)
 
 
 def _check_protocol(version: str) -> None:

@@ -37,7 +37,7 @@ async def recognise(
     before = before_look_up or _nothing
     if browsers and "authorization" not in knock.headers and "cookie" in knock.headers:
         return await authenticate_browser(door.ctx, door.callers, door.rules, knock, before)
-    return await authenticate(door.ctx, door.callers, knock, before)
+    return await authenticate(door.ctx, door.callers, door.agents, knock, before)
 
 
 async def _nothing() -> None:

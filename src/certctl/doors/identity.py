@@ -7,7 +7,7 @@ cookie. An agent speaks for its own id alone. Must never log a credential.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from msgspec import Struct
@@ -27,8 +27,9 @@ from certctl.core.secret import Secret
 from certctl.core.target import AgentRecord
 from certctl.doors.callers import Callers, Known
 from certctl.doors.cookies import session_token
+from certctl.doors.together import Together
 from certctl.lifecycle.context import Context
-from certctl.store import catalogue, identity, sessions
+from certctl.store import agents, catalogue, identity, sessions
 from certctl.store.tx import Tx
 from certctl.telemetry.logging import get_logger
 
@@ -113,8 +114,19 @@ def hash_bearer(value: Secret) -> str:
     return digest(value)
 
 
+class Agents(Together[str, AgentRecord]):
+    """Whose credentials these are, by their hash; asked for all that call at the same time. One a process."""
+
+    def __init__(self, ctx: Context) -> None:
+        async def ask(hashes: Sequence[str]) -> dict[str, AgentRecord]:
+            async with ctx.database.read() as tx:
+                return await agents.by_credentials(tx, ctx.scope, hashes)
+
+        super().__init__("agents-by-credential", ask)
+
+
 async def authenticate(
-    ctx: Context, callers: Callers, knock: Knock, before_look_up: Callable[[], Awaitable[None]]
+    ctx: Context, callers: Callers, known_agents: Agents, knock: Knock, before_look_up: Callable[[], Awaitable[None]]
 ) -> Caller:
     """Who holds the bearer credential of this request; NotAuthenticated otherwise."""
     try:
@@ -125,8 +137,10 @@ async def authenticate(
     known, agent = callers.find(hashed, ctx.now()), None
     if known is None:
         await before_look_up()
+        if is_agents(knock) and (calling := await known_agents.find(hashed)) is not None:
+            return _agent(calling, knock)
         epoch = callers.epoch
-        found = await look_up(ctx, hashed, agents_first=is_agents(knock))
+        found = await look_up(ctx, hashed)
         if isinstance(found, AgentRecord):
             return _agent(found, knock)
         known, agent = found
@@ -176,20 +190,17 @@ async def authenticate_browser(
 
 
 def is_agents(knock: Knock) -> bool:
-    """Whether the credential says that it is an agent's; where it is looked for first, nothing else."""
+    """Whether the credential says that it is an agent's: it is looked for there first, nothing else follows from it."""
     return bearer(knock.headers).reveal().startswith(CREDENTIAL_PREFIX)
 
 
-async def look_up(
-    ctx: Context, hashed: str, *, agents_first: bool = False
-) -> AgentRecord | tuple[Known, AgentRecord | None]:
+async def look_up(ctx: Context, hashed: str) -> AgentRecord | tuple[Known, AgentRecord | None]:
     """Whose credential has this hash: an agent, or a key and the agent it is bound to; NotAuthenticated otherwise."""
     began, now = time.monotonic(), ctx.now()
     async with ctx.database.read() as tx:
-        agent = await _agent_by(tx, hashed) if agents_first else None
-        key = await identity.key_by_secret(tx, hashed) if agent is None else None
+        key = await identity.key_by_secret(tx, hashed)
         if key is None:
-            agent = agent or (None if agents_first else await _agent_by(tx, hashed))
+            agent = await _agent_by(tx, hashed)
             if agent is None or agent.tenant_id != ctx.scope.tenant_id:
                 raise NotAuthenticated("this API key is not known")
             return agent

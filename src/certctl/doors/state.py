@@ -16,6 +16,7 @@ from certctl.doors.callers import Callers
 from certctl.doors.counted import Counted
 from certctl.doors.cursors import Cursors
 from certctl.doors.feed import Feed
+from certctl.doors.identity import Agents
 from certctl.doors.limits import Limiter
 from certctl.doors.readiness import Watch
 from certctl.doors.summaries import Summaries
@@ -49,11 +50,13 @@ class AppState:
     audit_receivers: tuple[Receiver, ...] = ()
     limits: Limiter = field(init=False)
     totals: Totals = field(init=False)
+    agents: Agents = field(init=False)
 
     def __post_init__(self) -> None:
         """Hear of every change of who may do what."""
         object.__setattr__(self, "limits", Limiter(self.ctx, shared=self.rules.limits.shared))
         object.__setattr__(self, "totals", Totals(self.ctx.clock))
+        object.__setattr__(self, "agents", Agents(self.ctx))
         self.wakeups.call(CHANNEL, self.callers.forget)
 
     @property

@@ -37,7 +37,7 @@ from certctl.lifecycle import (
     verify,
 )
 from certctl.lifecycle.context import Context
-from certctl.store import catalogue, jobs
+from certctl.store import agents, catalogue, jobs
 from certctl.store.tx import Tx
 from certctl.telemetry import tracing
 from certctl.wire.agent import ReferenceWorkItem, WorkItem
@@ -316,6 +316,12 @@ async def agents_with_work(ctx: Context) -> list[str]:
     """The ids of the agents that have due steps; claims nothing."""
     async with ctx.database.read() as tx:
         return await jobs.agents_with_due(tx, ctx.scope, ctx.now())
+
+
+async def with_work(ctx: Context, agent_ids: Sequence[str]) -> set[str]:
+    """Those of these agents that have due steps; claims nothing."""
+    async with ctx.database.read() as tx:
+        return await agents.with_due_steps(tx, ctx.scope, agent_ids, ctx.now())
 
 
 async def work_for(

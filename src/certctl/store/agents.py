@@ -1,8 +1,8 @@
-"""Agents by liveness: heartbeats touch one row, silence is found by one query."""
+"""Agents by the thousand: who calls, for whom there is work, signs of life, silence; each one statement for many."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,13 +10,53 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from certctl.core.scope import Scope
-from certctl.core.status import LIVE_JOB, AgentStatus, CertificateStatus
+from certctl.core.status import LIVE_JOB, AgentStatus, CertificateStatus, StepStatus
 from certctl.core.target import AgentRecord, TargetRecord
 from certctl.store import catalogue
 from certctl.store.certificates import in_scope
 from certctl.store.listings import jobs_in_scope
-from certctl.store.schema import agents, certificate_targets, certificates, jobs, targets
+from certctl.store.schema import agents, certificate_targets, certificates, jobs, steps, targets
 from certctl.store.tx import Tx
+
+# the driver's own words: one round trip for any number of signs. Rows are locked in one order, so that two processes
+# never wait for one another in a ring; a row that waited is judged again as it is then
+_NOTE = f"""
+WITH told AS (
+  SELECT * FROM unnest($2::text[], $3::timestamptz[]) AS t(id, at)
+), due AS MATERIALIZED (
+  SELECT a.id, told.at FROM {agents.name} a JOIN told ON told.id = a.id
+  WHERE a.tenant_id = $1::text AND a.status = '{AgentStatus.ONLINE}' AND a.last_heartbeat_at < told.at
+  ORDER BY a.id FOR NO KEY UPDATE OF a
+)
+UPDATE {agents.name} a SET last_heartbeat_at = due.at FROM due
+WHERE a.tenant_id = $1::text AND a.id = due.id AND a.status = '{AgentStatus.ONLINE}' AND a.last_heartbeat_at < due.at
+"""
+
+
+async def by_credentials(tx: Tx, scope: Scope, digests: Sequence[str]) -> dict[str, AgentRecord]:
+    """The agents that these credentials (SHA-256, hexadecimal) belong to, by credential."""
+    c = agents.c
+    statement = sa.select(agents).where(c.tenant_id == scope.tenant_id, _among(tx, c.credential_hash, digests))
+    return {found.credential_hash: found for found in await tx.all(AgentRecord, statement)}
+
+
+async def with_due_steps(tx: Tx, scope: Scope, agent_ids: Sequence[str], now: datetime) -> set[str]:
+    """Those of these agents for whom a step waits to be claimed: a look that locks nothing."""
+    waits = sa.exists().where(
+        steps.c.tenant_id == scope.tenant_id,
+        steps.c.status == StepStatus.READY,
+        steps.c.agent_id == agents.c.id,
+        steps.c.run_at <= sa.bindparam(None, now, type_=steps.c.run_at.type),
+    )
+    mine = sa.select(agents.c.id).where(agents.c.tenant_id == scope.tenant_id, _among(tx, agents.c.id, agent_ids))
+    return {row.id for row in await tx.execute(mine.where(waits))}
+
+
+def _among(tx: Tx, column: sa.Column[str], values: Sequence[str]) -> sa.ColumnElement[bool]:
+    """One array, so that the statement and its plan are the same for any number of values; SQLite has none."""
+    if tx.dialect == "postgresql":
+        return column == sa.any_(sa.bindparam(None, list(values), type_=sa.ARRAY(sa.Text())))
+    return column.in_(tuple(values))
 
 
 async def silent_since(tx: Tx, scope: Scope, moment: datetime) -> list[AgentRecord]:
@@ -35,6 +75,12 @@ async def silent_since(tx: Tx, scope: Scope, moment: datetime) -> list[AgentReco
 
 async def note_signs(tx: Tx, scope: Scope, signs: Mapping[str, datetime]) -> None:
     """Write signs of life, by agent id: of agents that read Online, and none over a later one."""
+    # in one order, see above
+    told = sorted(signs.items())
+    if tx.dialect == "postgresql":
+        values = (scope.tenant_id, [agent_id for agent_id, _ in told], [moment for _, moment in told])
+        await tx.write(_NOTE, [values])
+        return
     at = sa.bindparam("at", type_=agents.c.last_heartbeat_at.type)
     await tx.execute(
         sa.update(agents)
@@ -45,8 +91,7 @@ async def note_signs(tx: Tx, scope: Scope, signs: Mapping[str, datetime]) -> Non
             agents.c.last_heartbeat_at < at,
         )
         .values(last_heartbeat_at=at),
-        # in one order, so that two processes never wait for one another in a ring
-        [{"of_agent": agent_id, "at": moment} for agent_id, moment in sorted(signs.items())],
+        [{"of_agent": agent_id, "at": moment} for agent_id, moment in told],
     )
 
 

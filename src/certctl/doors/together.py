@@ -1,0 +1,69 @@
+"""Questions that many callers ask the database at the same time, answered by one statement for all of them.
+
+Whoever asks first is answered by a statement of their own; who asks while it is out waits for the next one. So a quiet
+process is as quick as ever and a busy one asks less often, not later. Nothing is remembered: what is answered was read
+after it was asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from certctl.core.errors import Temporary
+
+Key = TypeVar("Key")
+Found = TypeVar("Found")
+
+MOST_AT_ONCE = 500
+
+
+class Together(Generic[Key, Found]):
+    """One question of one process. `ask` is given keys that differ; what it leaves out of its answer is not there."""
+
+    def __init__(self, name: str, ask: Callable[[Sequence[Key]], Awaitable[Mapping[Key, Found]]]) -> None:
+        self._name = name
+        self._ask = ask
+        self._waiting: dict[Key, asyncio.Future[Found | None]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        """How many wait for a statement that has not gone out."""
+        return len(self._waiting)
+
+    async def find(self, key: Key) -> Found | None:
+        """What is there for this key, None when nothing is. Raises what `ask` raises, to all that asked with it."""
+        answer = self._waiting.get(key)
+        if answer is None:
+            answer = self._waiting[key] = asyncio.get_running_loop().create_future()
+        if self._task is None or self._task.done():
+            # nobody's request in particular: it carries no request id, and no witness of a commit
+            self._task = asyncio.create_task(self._answer(), name=self._name, context=contextvars.Context())
+        # whoever goes away takes nobody's answer along
+        return await asyncio.shield(answer)
+
+    async def _answer(self) -> None:
+        while self._waiting:
+            keys = list(self._waiting)[:MOST_AT_ONCE]
+            asked = {key: self._waiting.pop(key) for key in keys}
+            try:
+                found = await self._ask(keys)
+            except asyncio.CancelledError:
+                left, self._waiting = self._waiting, {}
+                _fail([*asked.values(), *left.values()], Temporary("the server is ending"))
+                raise
+            except Exception as error:
+                _fail(asked.values(), error)
+            else:
+                for key, answer in asked.items():
+                    if not answer.done():
+                        answer.set_result(found.get(key))
+
+
+def _fail(answers: Iterable[asyncio.Future[Found | None]], error: Exception) -> None:
+    for answer in answers:
+        if not answer.done():
+            answer.set_exception(error)
+            answer.exception()  # seen: who asked may have gone

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import structlog
 import uvicorn
@@ -39,6 +39,7 @@ from certctl.control.audit_pruning import prune_due
 from certctl.control.audit_push import push_all
 from certctl.control.installation import BUILT_IN_ISSUER
 from certctl.core.errors import CertctlError, Misconfigured
+from certctl.doors.accepting import Accepting
 from certctl.doors.state import AppState
 from certctl.lifecycle import flow, observe
 from certctl.protocols import acme, answering
@@ -122,7 +123,11 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
     tls = uvicorn.Config(
         _every_door(state, settings, public, tally), **_uvicorn(), ssl_certfile=cert_path, ssl_keyfile=key_path
     )
-    servers = [(_Server(tls), tls_socket), (_Server(uvicorn.Config(public, **_uvicorn())), pki_socket)]
+    paced = _PacedServer(tls, settings.doors.handshakes_per_second)
+    servers: list[tuple[_Server, socket.socket]] = [
+        (paced, tls_socket),
+        (_Server(uvicorn.Config(public, **_uvicorn())), pki_socket),
+    ]
     loops: dict[str, _Loop] = {
         "runner": Runner(ctx, house.wakeups),
         "schedule": Schedule(ctx, _ticks(settings, state.audit_receivers), state.watch.lease_granted),
@@ -265,6 +270,29 @@ class _Server(uvicorn.Server):
                 if held.cycle is None or held.cycle.response_complete:
                     held.transport.abort()
         await closing
+
+
+class _PacedServer(_Server):
+    """One whose TLS connections are taken on at a bounded pace."""
+
+    def __init__(self, config: uvicorn.Config, handshakes_per_second: int) -> None:
+        super().__init__(config)
+        self._pace = handshakes_per_second
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """In place of uvicorn's own, which lets asyncio accept whatever comes."""
+        await self.lifespan.startup()
+        config, state = self.config, self.server_state
+
+        def make() -> asyncio.Protocol:
+            kind: Any = config.http_protocol_class
+            return cast("asyncio.Protocol", kind(config=config, server_state=state, app_state=self.lifespan.state))
+
+        if config.ssl is None:  # a bug: this one is for TLS
+            raise RuntimeError("no TLS configuration")
+        accepting: Any = [Accepting(each, config.ssl, make, self._pace) for each in sockets or ()]
+        self.servers = accepting
+        self.started = True
 
 
 async def _first_ended(tasks: list[asyncio.Task[None]], stop: asyncio.Event) -> None:

@@ -13,7 +13,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Coroutine
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -21,9 +21,10 @@ from msgspec import Struct
 from structlog.typing import FilteringBoundLogger
 
 from certctl import __version__
-from certctl.agent.backoff import Backoff
+from certctl.agent.backoff import MOST_SPREAD_SECONDS, Backoff
 from certctl.agent.hand import Hand, Held
 from certctl.agent.outbox import Entry, Outbox
+from certctl.agent.server import POLL_SECONDS
 from certctl.agent.steps import DEPLOY, KINDS, PREPARE, Steps, failure_report
 from certctl.connectors.registry import TARGETS
 from certctl.core.errors import CertctlError, Gone, NotAllowed, NotAuthenticated, Rejected, Temporary
@@ -66,6 +67,7 @@ class Pace(Struct, frozen=True, kw_only=True):
     grace_seconds: float = 20.0
     last_send_seconds: float = 3.0
     quick_answer_seconds: float = 1.0
+    poll_seconds: float = POLL_SECONDS
     most_steps: int = 4
 
 
@@ -84,7 +86,12 @@ class Loop:
         self._working: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._changed = asyncio.Event()  # hand or outbox may have room again
-        self._taken = asyncio.Event()  # a step came into hand
+        self._taken = asyncio.Event()  # a step came into hand, or a beat is wanted before the next poll
+        self._beaten = asyncio.Event()
+        self._last_beat = 0.0
+        self._early = False
+        # how long the server needs to take on all its agents again, as it said last
+        self._reconnect = timedelta(0)
         self._sending: dict[str, asyncio.Task[None]] = {}
         self._calls = asyncio.Semaphore(_MOST_CALLS)
         self._reachable = asyncio.Event()  # set by every success: whoever backs off may try at once
@@ -160,6 +167,7 @@ class Loop:
             while len(self._hand) >= self._pace.most_steps or self._outbox.full:
                 self._changed.clear()
                 await self._changed.wait()
+            await self._beat_between_polls()
             begun = time.monotonic()
             try:
                 work = await self._server.work(self.boot_id)
@@ -178,6 +186,20 @@ class Loop:
             else:
                 # A server that does not hold the poll open must not be asked in a tight loop.
                 await asyncio.sleep(quick.failed())
+
+    async def _beat_between_polls(self) -> None:
+        """A beat that would fall into the next poll goes before it, over the same connection: while there is nothing
+        to do an agent keeps one, not two. A server that is slow to answer is not waited for.
+        """
+        if len(self._hand) or time.monotonic() + self._pace.poll_seconds < (
+            self._last_beat + self._pace.heartbeat_seconds
+        ):
+            return
+        self._beaten.clear()
+        self._early = True
+        self._taken.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._beaten.wait(), self._pace.quick_answer_seconds)
 
     def _accept(self, item: WorkItem) -> None:
         try:
@@ -319,10 +341,16 @@ class Loop:
             self._reachable.set()
             for held in self._hand.lose(reply.lost):
                 log.info("agent.lease_lost", job_id=held.item.id, step_id=held.item.step_id)
-            await self._until_next_beat(time.monotonic())
+            self._reconnect = timedelta(seconds=max(0.0, min(reply.reconnect_seconds, MOST_SPREAD_SECONDS)))
+            self._last_beat, self._early = time.monotonic(), False
+            self._beaten.set()
+            await self._until_next_beat(self._last_beat)
 
     async def _until_next_beat(self, last: float) -> None:
-        while (wait := last + self._hand.beat_seconds(self._pace.heartbeat_seconds) - time.monotonic()) > 0:
+        while (
+            not self._early
+            and (wait := last + self._hand.beat_seconds(self._pace.heartbeat_seconds) - time.monotonic()) > 0
+        ):
             # A step taken meanwhile may have a shorter lease: its coming wakes this, and the wait is reckoned anew.
             self._taken.clear()
             with contextlib.suppress(TimeoutError):
@@ -331,7 +359,10 @@ class Loop:
     # -- failing and coming back ------------------------------------------------------------------------------------
 
     async def _back_off(self, backoff: Backoff, event: str, error: CertctlError) -> None:
-        wait = backoff.failed(error.retry_after if isinstance(error, Temporary) else None)
+        # whoever holds a lease comes back at once: the others leave room for it
+        held = bool(self._hand.leases() or self._outbox.leases())
+        spread = timedelta(0) if held or not isinstance(error, Temporary) else self._reconnect
+        wait = backoff.failed(error.retry_after if isinstance(error, Temporary) else None, spread)
         loud = backoff.failures in {1, 5} or backoff.failures % 20 == 0
         refused = isinstance(error, NotAuthenticated | NotAllowed)
         level = "error" if refused and loud else "warning" if loud else "debug"

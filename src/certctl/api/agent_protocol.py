@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
@@ -25,7 +26,7 @@ from certctl.client.models.page import StatusAnswer
 from certctl.control import enrolment, keys
 from certctl.control.beats import Beats
 from certctl.core.actor import Actor
-from certctl.core.errors import CertctlError, Malformed, NotFound, Violation
+from certctl.core.errors import CertctlError, Malformed, NotFound, Temporary, Violation
 from certctl.core.status import JobStatus
 from certctl.core.target import AgentRecord
 from certctl.doors.body import decode_body
@@ -71,6 +72,7 @@ log = get_logger(__name__)
 LONGEST_POLL_SECONDS = 60.0
 _MOST_ITEMS = 4
 _DRIVE = timedelta(seconds=1.5)
+_SOON_SECONDS = 5.0
 
 BodyT = TypeVar("BodyT", bound=Struct)
 
@@ -83,6 +85,7 @@ class Call:
         self.beats = door.beats
         self.lookout = door.lookout
         self.due = door.due
+        self.reconnect_seconds = door.reconnect_seconds
         self.scope = scope
         self.names = names
         self.headers = headers_of(scope)
@@ -179,10 +182,13 @@ async def _heartbeat(call: Call) -> Answer:
     raw = await call.raw()
     said = decode_body(raw, call.headers.get("content-type", ""), Heartbeat, strict=False) if raw else Heartbeat()
     _check_protocol(str(said.protocol))
-    return 200, await enrolment.heartbeat(call.state.ctx, call.beats, agent, said)
+    reply = await enrolment.heartbeat(call.state.ctx, call.beats, agent, said)
+    reply.reconnect_seconds = round(call.reconnect_seconds, 1)
+    return 200, reply
 
 
 async def _work(call: Call) -> Answer:
+    call.state.agents.refuse_a_queue()
     agent = await call.agent("agent.job.poll")
     query = parse_qs(call.scope.get("query_string", b"").decode("latin-1"))
     boot_id = query.get("boot_id", [""])[0][:64]
@@ -351,9 +357,21 @@ class AgentProtocol:
             return
         call = Call(self, scope, receive, names)
         _check_protocol(call.headers.get(PROTOCOL_HEADER.lower(), str(PROTOCOL_VERSION)))
-        status, body = await route.handler(call)
+        try:
+            status, body = await route.handler(call)
+        except Temporary as error:
+            if error.retry_after is not None:
+                raise
+            # what a whole fleet is refused at once, it must not try again at once
+            wait = _SOON_SECONDS + self.reconnect_seconds * random.random()  # noqa: S311 - spreads load, guards nothing
+            raise Temporary(error.message, detail=error.detail, retry_after=timedelta(seconds=wait)) from error
         headers = (("Content-Type", "application/json"), (PROTOCOL_HEADER, str(PROTOCOL_VERSION)))
         await send_answer(send, status, (*headers, ("Cache-Control", "no-store")), msgspec.json.encode(body))
+
+    @property
+    def reconnect_seconds(self) -> float:
+        """How long this process needs to take on again all agents that it has."""
+        return len(self.lookout) / self.state.rules.handshakes_per_second
 
     async def _with_work(self, agent_ids: Sequence[str]) -> dict[str, bool]:
         return dict.fromkeys(await flow.with_work(self.state.ctx, agent_ids), True)

@@ -34,6 +34,10 @@ class Lookout:
         self._nobody = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
+    def __len__(self) -> int:
+        """How many wait: of a fleet at rest, nearly all agents that have a connection to this process."""
+        return self._waiting
+
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
         """For the length of the block somebody waits."""

@@ -62,13 +62,17 @@ class AuditPush(Struct, frozen=True, kw_only=True):
 
 
 class DoorRules(Struct, frozen=True, kw_only=True):
-    """All of them. `trusted_proxies` are the peers whose X-Forwarded-For is believed."""
+    """All of them. `trusted_proxies` are the peers whose X-Forwarded-For is believed.
+
+    `handshakes_per_second` is how many new connections one process takes on.
+    """
 
     sessions: SessionRules = SessionRules()
     breakglass: BreakglassRules = BreakglassRules()
     limits: LimitRules = LimitRules()
     trusted_proxies: tuple[Network, ...] = ()
     cors_origins: tuple[str, ...] = ()
+    handshakes_per_second: int = 400
 
     def told(self) -> dict[str, str]:
         """The same by variable, as durations in seconds; there is no secret among them."""
@@ -89,6 +93,7 @@ class DoorRules(Struct, frozen=True, kw_only=True):
             "CERTCTL_RATE_LIMIT_BURST": str(self.limits.address.burst),
             "CERTCTL_RATE_LIMIT_PER_USER_RPS": f"{self.limits.caller.per_second:g}",
             "CERTCTL_RATE_LIMIT_PER_USER_BURST": str(self.limits.caller.burst),
+            "CERTCTL_SERVER_HANDSHAKES_PER_SECOND": str(self.handshakes_per_second),
             "CERTCTL_TRUSTED_PROXIES": ",".join(str(each) for each in self.trusted_proxies),
             "CERTCTL_CORS_ORIGINS": ",".join(self.cors_origins),
         }

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import random
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Generic, TypeVar
 
 from certctl.core.errors import Temporary
@@ -18,6 +21,7 @@ Key = TypeVar("Key")
 Found = TypeVar("Found")
 
 MOST_AT_ONCE = 500
+MOST_WAITING = 2_000
 
 
 class Together(Generic[Key, Found]):
@@ -28,10 +32,19 @@ class Together(Generic[Key, Found]):
         self._ask = ask
         self._waiting: dict[Key, asyncio.Future[Found | None]] = {}
         self._task: asyncio.Task[None] | None = None
+        # seconds that the last statement took
+        self._took = 0.0
 
-    def __len__(self) -> int:
-        """How many wait for a statement that has not gone out."""
-        return len(self._waiting)
+    def refuse_a_queue(self) -> None:
+        """Temporary when so many wait that one more would wait long: to be asked again within the time they need.
+
+        Each is told a moment of its own in that time, so that they do not come back together.
+        """
+        if len(self._waiting) < MOST_WAITING:
+            return
+        seconds = len(self._waiting) / MOST_AT_ONCE * self._took
+        wait = timedelta(seconds=1 + seconds * random.random())  # noqa: S311 - spreads load, guards nothing
+        raise Temporary("more call than can be answered; come back later", retry_after=wait)
 
     async def find(self, key: Key) -> Found | None:
         """What is there for this key, None when nothing is. Raises what `ask` raises, to all that asked with it."""
@@ -48,6 +61,7 @@ class Together(Generic[Key, Found]):
         while self._waiting:
             keys = list(self._waiting)[:MOST_AT_ONCE]
             asked = {key: self._waiting.pop(key) for key in keys}
+            began = time.monotonic()
             try:
                 found = await self._ask(keys)
             except asyncio.CancelledError:
@@ -60,6 +74,7 @@ class Together(Generic[Key, Found]):
                 for key, answer in asked.items():
                     if not answer.done():
                         answer.set_result(found.get(key))
+            self._took = time.monotonic() - began
 
 
 def _fail(answers: Iterable[asyncio.Future[Found | None]], error: Exception) -> None:

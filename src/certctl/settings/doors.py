@@ -81,6 +81,13 @@ DOORS: dict[str, dict[str, Variable]] = {
         "rate_caller_burst": number(
             "CERTCTL_RATE_LIMIT_PER_USER_BURST", "at once; 0: ten times the above", 0, low=0, high=10_000_000
         ),
+        "handshakes_per_second": number(
+            "CERTCTL_SERVER_HANDSHAKES_PER_SECOND",
+            "new TLS connections that one process takes on a second; more wait their turn",
+            400,
+            low=1,
+            high=100_000,
+        ),
         "trusted_proxies": Variable(
             name="CERTCTL_TRUSTED_PROXIES",
             meaning="networks whose X-Forwarded-For is believed",
@@ -134,4 +141,5 @@ def door_rules(values: dict[str, Any], *, embedded: bool) -> DoorRules:
         ),
         trusted_proxies=took["trusted_proxies"],
         cors_origins=took["cors_origins"],
+        handshakes_per_second=took["handshakes_per_second"],
     )

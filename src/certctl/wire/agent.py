@@ -72,11 +72,16 @@ class Heartbeat(Struct, kw_only=True):
 
 
 class HeartbeatReply(Struct, kw_only=True):
-    """`lost` are leases that have passed on: stop working on those steps."""
+    """`lost` are leases that have passed on: stop working on those steps.
+
+    `reconnect_seconds` is how long this server needs to take all its agents on again: an agent that loses its
+    connection, and has nothing in hand, comes back at a moment of its own within that time.
+    """
 
     status: str = "heartbeat_recorded"
     lost: list[LeaseRef] = []
     server_time: str = ""
+    reconnect_seconds: float = 0.0
 
 
 class HostAnswer(Struct, frozen=True, kw_only=True):

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from certctl.agent import durable
 from certctl.agent import outbox as outbox_module
+from certctl.agent.backoff import Backoff
 from certctl.agent.intents import DeployIntent, Intents
 from certctl.agent.loop import Loop, Pace
 from certctl.agent.outbox import Entry, Outbox, read_entries
-from certctl.core.errors import Malformed, Rejected, Temporary
-from certctl.wire.agent import CsrReport, StatusReport, VerifyReport
+from certctl.core.errors import Gone, Malformed, Misconfigured, Rejected, Temporary
+from certctl.wire.agent import CsrReport, Heartbeat, HeartbeatReply, StatusReport, VerifyReport, Work
 
 
 def test_order_holds_per_job_and_over_restarts(tmp_path: Path) -> None:
@@ -121,3 +123,50 @@ async def test_a_result_that_cannot_be_removed_is_sent_again_and_then_goes(tmp_p
     assert sent == ["step-1", "step-1"]
     assert len(outbox) == 0
     assert loop._exit_code == 0
+
+
+async def test_an_idle_agent_beats_between_its_polls_and_keeps_one_connection(tmp_path):
+    said, under_way = [], []
+
+    class Calls:
+        async def call(self, name: str) -> None:
+            assert under_way == [], "a second call at the same time opens a second connection"
+            under_way.append(name)
+            said.append(name)
+            await asyncio.sleep(0.01)
+            under_way.remove(name)
+
+        async def heartbeat(self, _heartbeat: Heartbeat) -> HeartbeatReply:
+            await self.call("beat")
+            return HeartbeatReply(reconnect_seconds=7.0)
+
+        async def work(self, _boot_id: str) -> Work:
+            await self.call("poll")
+            if said.count("poll") == 3:
+                raise Gone("retired")
+            return Work()
+
+    # a poll lasts longer than the time between two beats
+    loop = Loop(Calls(), None, Outbox(tmp_path), Pace(heartbeat_seconds=600, poll_seconds=601, quick_answer_seconds=60))
+    beating = asyncio.create_task(loop._beat_forever())
+    await asyncio.wait_for(loop._poll_forever(), 60)
+    beating.cancel()
+    assert said == ["beat", "poll"] * 3
+    assert loop._reconnect == timedelta(seconds=7)
+
+
+async def test_whoever_holds_a_lease_comes_back_first(tmp_path):
+    class Told(Backoff):
+        def failed(self, retry_after: timedelta | None = None, spread: timedelta = timedelta(0)) -> float:
+            asked.append((retry_after, spread))
+            return 0.0
+
+    asked: list[tuple[timedelta | None, timedelta]] = []
+    outbox, minute = Outbox(tmp_path), timedelta(minutes=1)
+    loop = Loop(None, None, outbox, Pace())
+    loop._reconnect = minute
+    await loop._back_off(Told(), "agent.poll_failed", Temporary("the connection was lost"))
+    await loop._back_off(Told(), "agent.poll_failed", Misconfigured("that is no matter of many agents"))
+    outbox.add("job-1", "step-1", StatusReport(status="Completed", step_id="step-1", fence=1))
+    await loop._back_off(Told(), "agent.poll_failed", Temporary("the connection was lost"))
+    assert asked == [(None, minute), (None, timedelta(0)), (None, timedelta(0))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -84,6 +85,24 @@ def test_backoff_doubles_to_its_bound_and_starts_over() -> None:
     asked = [backoff.failed(timedelta(seconds=7)) for _ in range(4)]
     assert all(7 <= wait <= 10.5 for wait in asked)
     assert len(set(asked)) > 1
+
+
+@given(st.floats(min_value=0, max_value=1e6))
+def test_only_the_first_failure_without_an_answer_is_spread(seconds: float) -> None:
+    backoff, spread = Backoff(), timedelta(seconds=seconds)
+    most = min(seconds, 120.0)
+    assert 0.1 <= backoff.failed(spread=spread) <= 0.2 + most
+    assert backoff.failed(spread=spread) <= 0.4
+    backoff.succeeded()
+    # whoever was answered knows when to come back
+    assert backoff.failed(timedelta(seconds=1), spread) <= 1.5
+
+
+def test_a_fleet_comes_back_spread_over_all_of_the_time() -> None:
+    random.seed(7)
+    waits = [Backoff().failed(spread=timedelta(seconds=60)) for _ in range(600)]
+    per_part = [sum(1 for wait in waits if part <= wait / 10 < part + 1) for part in range(6)]
+    assert min(per_part) > 60  # of 100 on average
 
 
 def item(step_id: str, fence: int, lease_seconds: float = 30) -> WorkItem:

@@ -231,6 +231,8 @@ PARTS = {
     "bulk": "bulk",
     "chaos": "chaos_run",
     "crl": "crl",
+    "crowd": "crowd",
+    "soak": "soak",
     "revoke": "revoke",
     "identity": "identity",
     "imports": "imports",

@@ -232,7 +232,6 @@ PARTS = {
     "chaos": "chaos_run",
     "crl": "crl",
     "crowd": "crowd",
-    "soak": "soak",
     "revoke": "revoke",
     "identity": "identity",
     "imports": "imports",

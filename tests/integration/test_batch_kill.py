@@ -14,7 +14,7 @@ import pytest
 from peers.fleet import Fleet
 from peers.postgres import Postgres
 
-CERTIFICATES = 200
+CERTIFICATES = 1000  # four commits of items
 AGENT = "agent-of-the-test"
 
 SEED = """

@@ -361,6 +361,53 @@ async def test_when_a_ca_is_revoked_all_that_it_signed_comes_back_soon_and_not_a
         assert "explanationURL" not in shown
 
 
+async def test_what_an_operator_wishes_replaced_comes_back_soon_and_not_at_once_until_it_is(tmp_path):
+    async with open_acme(tmp_path / "data") as house:
+        client, api = await house.known(), house.api
+        leaves = [
+            x509.load_pem_x509_certificate((await client.issued(f"{name}.example"))[1].encode()) for name in "abc"
+        ]
+        addresses = [f"{BASE}/renewal-info/{certificate_id(leaf)}" for leaf in leaves]
+        plain = [(await house.http.get(each)).json() for each in addresses]
+        *chosen, left = [(await api.get(f"/api/v1/certificates?q={name}.example"))["data"][0]["id"] for name in "abc"]
+        now, wish = api.clock.now(), {"certificate_ids": chosen}
+
+        seen = await api.call("POST", "/api/v1/certificates/bulk-renew", wish | {"dry_run": True})
+        assert [item["reason"] for item in seen.json()["items"]] == ["its holder is asked to replace it"] * 2
+        assert [(await house.http.get(each)).json() for each in addresses] == plain, "a dry run asks nobody"
+
+        told = (await api.call("POST", "/api/v1/certificates/bulk-renew", wish)).json()
+        assert (told["total_enqueued"], told["total_skipped"], told.get("enqueued_jobs", [])) == (2, 0, [])
+        after = [(await house.http.get(each)).json()["suggestedWindow"] for each in addresses]
+        assert after[2] == plain[2]["suggestedWindow"], "nobody wished that one replaced"
+        windows = [[datetime.fromisoformat(each[word]) for word in ("start", "end")] for each in after[:2]]
+        assert all(now - timedelta(seconds=1) <= start < end <= now + timedelta(hours=2) for start, end in windows)
+        assert windows[0][0] != windows[1][0], "each has a place of its own"
+        for each in chosen:
+            assert (
+                "its holder is asked to replace it" in (await api.get(f"/api/v1/certificates/{each}"))["status_reason"]
+            )
+            (version,) = (await api.get(f"/api/v1/certificates/{each}/versions"))["data"]
+            assert datetime.fromisoformat(version["replacement_wished_at"]) == now
+        (version,) = (await api.get(f"/api/v1/certificates/{left}/versions"))["data"]
+        assert "replacement_wished_at" not in version
+        assert len(await api.events("replacement_wished")) == 2
+
+        # asked for once more, it is wished since then and its window does not move away
+        await api.call("POST", "/api/v1/certificates/bulk-renew", wish)
+        assert (await house.http.get(addresses[0])).json()["suggestedWindow"] == after[0]
+        # the wish ends with the version that it was about
+        _, pem = await client.issued("a.example", replaces=certificate_id(leaves[0]))
+        fresh = x509.load_pem_x509_certificate(pem.encode())
+        shown = (await house.http.get(f"{BASE}/renewal-info/{certificate_id(fresh)}")).json()
+        assert datetime.fromisoformat(shown["suggestedWindow"]["start"]) > now + timedelta(days=1)
+        found = (await api.get("/api/v1/certificates?q=a.example"))["data"]
+        assert [each.get("status_reason", "") for each in found] == [""], (
+            "it is one certificate, and nobody is asked any more"
+        )
+        assert (await house.http.get(addresses[0])).json() == plain[0]
+
+
 def certificate_id(leaf: x509.Certificate) -> str:
     aki = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
     return str(CertificateId(aki, leaf.serial_number))

@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 MOST_IDS = 10_000
 _CHUNK = 50
 # written in a few statements: a tenth of a second
-_CHUNK_TO_REVOKE = 250
+_CHUNK_OF_FEW_STATEMENTS = 250
 _LONGEST_TOGETHER = 1.0  # seconds
 _NO_FENCE = 0
 _PURGED_AT_ONCE = 5000
@@ -68,9 +68,9 @@ class Outcome(msgspec.Struct, frozen=True):
 class _TakenBack(Exception):
     """Carries what would have happened out of a transaction that is rolled back."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, *outcomes: Outcome) -> None:
         super().__init__()
-        self.outcome = outcome
+        self.outcomes = outcomes
 
 
 def scope_key(scope: Scope) -> str:
@@ -187,10 +187,12 @@ async def work(ctx: Context, batch: Batch, scope: Scope, may_go_on: Callable[[],
                 reason = f"more than {batch.max_failures} items failed"
                 await _finish(ctx, batch, BatchStatus.HALTED, EventType.BATCH_HALTED, reason)
                 return
-            if not batch.dry_run:
+            room = len(waiting) if batch.max_failures is None else batch.max_failures - now.failed + 1
+            if batch.action == BatchAction.RENEW:
+                waiting = await _renew_together(ctx, batch, waiting, scope, may_go_on, room)
+            elif not batch.dry_run:
                 waiting = await _revoke_own(ctx, batch, waiting, scope, may_go_on)
                 waiting = await _run_together(ctx, batch, waiting[:_CHUNK], scope, may_go_on) if waiting else []
-            room = len(waiting) if batch.max_failures is None else batch.max_failures - now.failed + 1
             for item in waiting[:room]:
                 if not may_go_on():
                     break
@@ -273,9 +275,13 @@ async def _revoke_own(
         async with ctx.database.begin("batch.items") as tx:
             await batches.hold(tx, ctx.scope, batch, ctx.now() + ctx.patience.lease)
             made = await revoke.trigger_own(tx, ctx, scope, batch.actor, named, reason)
-            ended = [(item, made[item.certificate_id].id) for item in items if item.certificate_id in made]
+            ended = [
+                batches.Ended(item, ItemStatus.DONE, job_ids=[made[item.certificate_id].id])
+                for item in items
+                if item.certificate_id in made
+            ]
             if ended:
-                await batches.end_items_done(tx, ctx.scope, ended, ctx.now())
+                await batches.end_items(tx, ctx.scope, ended, ctx.now())
     except StaleFence:
         raise
     except Exception as error:
@@ -285,8 +291,88 @@ async def _revoke_own(
     return [item for item in items if item.certificate_id not in made]
 
 
+async def _renew_together(
+    ctx: Context,
+    batch: Batch,
+    items: Sequence[BatchItem],
+    scope: Scope,
+    may_go_on: Callable[[], bool],
+    room: int,
+) -> list[BatchItem]:
+    """Ask for what these items name and record what became of each, in one transaction of a few statements; no more
+    than `room` of them fail. Returns those that are to be run one by one: all when one broke down, or none.
+
+    What is refused has written nothing: its refusal is recorded with what the others were given.
+    """
+    items = list(itertools.takewhile(lambda _item: may_go_on(), items))
+    try:
+        while items:
+            taken = await _ask_together(ctx, batch, items, scope, room)
+            if taken is None:
+                return []
+            items = items[: len(taken)]
+            if batch.dry_run:
+                async with ctx.database.begin("batch.outcome") as tx:
+                    await batches.hold(tx, ctx.scope, batch, ctx.now() + ctx.patience.lease)
+                    await _write_all(tx, ctx, items, taken)
+                return []
+    except (StaleFence, Temporary):
+        raise
+    except Exception as error:
+        # as in `_run_together`: each of them meets it by itself
+        log.info("batch_items_run_singly", batch_id=batch.id, items=len(items), error=str(error))
+    return items
+
+
+async def _ask_together(
+    ctx: Context, batch: Batch, items: Sequence[BatchItem], scope: Scope, room: int
+) -> Sequence[Outcome] | None:
+    """None when it is done and recorded; else what was taken back: in a dry run all of it, and where more than `room`
+    would fail, all up to the last that may.
+    """
+    try:
+        async with ctx.database.begin("batch.items") as tx:
+            await batches.hold(tx, ctx.scope, batch, ctx.now() + ctx.patience.lease)
+            outcomes = await _renew_all(tx, ctx, batch, [item.certificate_id for item in items], scope)
+            _take_back(batch, outcomes, room)
+            await _write_all(tx, ctx, items, outcomes)
+    except _TakenBack as taken:
+        return taken.outcomes
+    return None
+
+
+def _take_back(batch: Batch, outcomes: Sequence[Outcome], room: int) -> None:
+    failed = [at for at, one in enumerate(outcomes) if one.status == ItemStatus.FAILED]
+    if len(failed) > room:
+        raise _TakenBack(*outcomes[: failed[room - 1] + 1])
+    if batch.dry_run:
+        raise _TakenBack(*outcomes)
+
+
+async def _renew_all(tx: Tx, ctx: Context, batch: Batch, named: Sequence[str], scope: Scope) -> list[Outcome]:
+    force = bool(batch.wanted.get("force"))
+    made = await renew.trigger_all(tx, ctx, scope, batch.actor, named, force=force, wish=True)
+    outcomes: list[Outcome] = []
+    for certificate_id in named:
+        of_it = made[certificate_id]
+        if isinstance(of_it, Malformed):
+            of_it = await _why_malformed(tx, scope, certificate_id, of_it)
+        if isinstance(of_it, CertctlError):
+            outcomes.append(_refused(of_it))
+        elif of_it:
+            outcomes.append(Outcome(ItemStatus.DONE, job_ids=[job.id for job in of_it]))
+        else:
+            outcomes.append(Outcome(ItemStatus.DONE, "its holder is asked to replace it"))
+    return outcomes
+
+
+async def _why_malformed(tx: Tx, scope: Scope, certificate_id: str, error: CertctlError) -> CertctlError:
+    certificate = await views.certificate(tx, scope, certificate_id)
+    return Conflict("it is archived") if certificate.status == CertificateStatus.ARCHIVED else error
+
+
 def _chunk(batch: Batch) -> int:
-    return _CHUNK_TO_REVOKE if batch.action == BatchAction.REVOKE else _CHUNK
+    return _CHUNK if batch.action == BatchAction.REASSIGN else _CHUNK_OF_FEW_STATEMENTS
 
 
 async def _run_item(ctx: Context, batch: Batch, item: BatchItem, scope: Scope) -> None:
@@ -297,7 +383,7 @@ async def _run_item(ctx: Context, batch: Batch, item: BatchItem, scope: Scope) -
             await _act(tx, ctx, batch, item, scope)
             return
     except _TakenBack as taken:
-        outcome = taken.outcome
+        (outcome,) = taken.outcomes
     except (StaleFence, Temporary):
         raise
     except CertctlError as error:
@@ -325,20 +411,20 @@ def _refused(error: CertctlError) -> Outcome:
 
 
 async def _write(tx: Tx, ctx: Context, item: BatchItem, outcome: Outcome) -> None:
-    said = {"reason": outcome.reason, "error_kind": outcome.error_kind, "job_ids": outcome.job_ids}
-    await batches.end_item(tx, ctx.scope, item, outcome.status, ctx.now(), **said)
+    await _write_all(tx, ctx, [item], [outcome])
+
+
+async def _write_all(tx: Tx, ctx: Context, items: Sequence[BatchItem], outcomes: Sequence[Outcome]) -> None:
+    ended = [
+        batches.Ended(item, one.status, one.reason, one.error_kind, one.job_ids)
+        for item, one in zip(items, outcomes, strict=True)
+    ]
+    await batches.end_items(tx, ctx.scope, ended, ctx.now())
 
 
 async def _renew(tx: Tx, ctx: Context, batch: Batch, item: BatchItem, scope: Scope) -> Outcome:
-    force = bool(batch.wanted.get("force"))
-    try:
-        jobs = await renew.trigger_in(tx, ctx, scope, batch.actor, item.certificate_id, force=force)
-    except Malformed as error:
-        certificate = await views.certificate(tx, scope, item.certificate_id)
-        if certificate.status == CertificateStatus.ARCHIVED:
-            raise Conflict("it is archived") from error
-        raise
-    return Outcome(ItemStatus.DONE, job_ids=[job.id for job in jobs])
+    (outcome,) = await _renew_all(tx, ctx, batch, [item.certificate_id], scope)
+    return outcome
 
 
 async def _revoke(tx: Tx, ctx: Context, batch: Batch, item: BatchItem, scope: Scope) -> Outcome:

@@ -19,6 +19,8 @@ EXTERNAL_HOLDER = "external"
 EXTERNAL_PREFIX = "external:"
 # where the control plane's own TLS certificates come from; no caller can say so of theirs
 OWN_TLS_SOURCE = "own-tls"
+# ordered through our ACME server: its client holds the key, and is told by renewal information (RFC 9773)
+ACME_SOURCE = "ACME"
 
 
 class Certificate(Struct, frozen=True, kw_only=True):
@@ -78,6 +80,8 @@ class VersionFacts(Struct, frozen=True, kw_only=True):
     key_algorithm: str
     key_size: int
     created_at: datetime
+    # since when its holder, whose key is none of ours, is asked to replace it (RFC 9773); over when it is not current
+    replacement_wished_at: datetime | None = None
 
 
 class Version(VersionFacts, frozen=True, kw_only=True):

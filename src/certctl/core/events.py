@@ -29,6 +29,7 @@ class EventType(StrEnum):
     ISSUANCE_REQUESTED = "issuance_requested"
     ISSUANCE_FAILED = "issuance_job_failed"
     REISSUE_TRIGGERED = "reissue_triggered"
+    REPLACEMENT_WISHED = "replacement_wished"
     RENEWAL_TRIGGERED = "renewal_triggered"
     RENEWAL_JOB_CREATED = "renewal_job_created"
     RENEWAL_SUGGESTED = "renewal_suggested"

@@ -17,7 +17,7 @@ from typing import Any
 from msgspec import structs
 
 from certctl.core.actor import Actor
-from certctl.core.certificate import Certificate
+from certctl.core.certificate import ACME_SOURCE, CLIENT_HOLDER, Certificate
 from certctl.core.errors import CertctlError, Conflict, Malformed, NotFound, Temporary
 from certctl.core.events import Event, EventType, Notice
 from certctl.core.job import Job
@@ -291,9 +291,12 @@ async def trigger_all(
     *,
     force: bool = False,
     extra: Extra = _NOTHING,
+    wish: bool = False,
 ) -> dict[str, list[Job] | CertctlError]:
     """`trigger_in` for many, in the caller's transaction: the jobs of each, or why it has none, by certificate. Of one
     that is refused nothing is written.
+
+    With `wish`, one that an ACME client holds has no jobs: its holder is asked to replace it (RFC 9773).
     """
     found = await standings.locked(tx, scope, ids)
     done: dict[str, list[Job] | CertctlError] = {
@@ -301,6 +304,11 @@ async def trigger_all(
     }
     done |= {each: error for each, one in found.items() if (error := _out_of_reach(one)) is not None}
     stands = await standing.load_all(tx, ctx, [one for each, one in found.items() if each not in done])
+    if wish:
+        theirs = [one for one in stands if _is_told(one)]
+        await _ask_holders(tx, ctx, theirs, actor)
+        done |= {one.certificate.id: [] for one in theirs}
+        stands = [one for one in stands if one.certificate.id not in done]
     done |= {one.certificate.id: error for one in stands if (error := _not_now(one, force=force)) is not None}
     stands = [one for one in stands if one.certificate.id not in done]
     needs = [(one, need) for one in stands for need in _everyone(one)]
@@ -321,6 +329,35 @@ async def trigger_all(
     await append(tx, ctx.scope, ctx.now(), *(_triggered(actor, each, made, force) for each, made in asked.items()))
     await standing.write_all(tx, ctx, [_after(one, None, asked[one.certificate.id]) for one in stands])
     return done | asked
+
+
+def _is_told(one: standing.Standing) -> bool:
+    """Whether somebody who asks for renewal information holds the key; whoever sends a CSR by himself never would."""
+    return one.certificate.source == ACME_SOURCE and not one.holders and CLIENT_HOLDER in one.current
+
+
+async def _ask_holders(tx: Tx, ctx: Context, stands: Sequence[standing.Standing], actor: Actor) -> None:
+    """The clients that hold these keys are asked to replace what they have; renewal information tells them."""
+    now = ctx.now()
+    if not stands:
+        return
+    wished: list[standing.Standing] = []
+    events: list[Event] = []
+    for one in stands:
+        version = one.current[CLIENT_HOLDER]
+        told = structs.replace(version, replacement_wished_at=version.replacement_wished_at or now)
+        wished.append(structs.replace(one, current={**one.current, CLIENT_HOLDER: told}))
+        event = Event(
+            type=EventType.REPLACEMENT_WISHED,
+            subject_type="certificate",
+            subject_id=one.certificate.id,
+            actor=actor,
+            details={"version_id": version.id, "serial_number": version.serial_number},
+        )
+        events.append(event)
+    await standings.wish_replaced(tx, ctx.scope, [one.current[CLIENT_HOLDER].id for one in stands], now)
+    await append(tx, ctx.scope, now, *events)
+    await standing.write_all(tx, ctx, wished)
 
 
 def _out_of_reach(certificate: Certificate) -> CertctlError | None:

@@ -404,9 +404,17 @@ def _status(standing: Standing, now: datetime) -> tuple[CertificateStatus, str]:
         ),
         "",
     )
+    held = held or _wish(standing)
     if CertificateStatus.EXPIRING in {one.status for one in judged}:
         return CertificateStatus.EXPIRING, held or "within its renewal window"
     return CertificateStatus.ACTIVE, held
+
+
+def _wish(standing: Standing) -> str:
+    since = min(
+        (one.replacement_wished_at for one in standing.current.values() if one.replacement_wished_at), default=None
+    )
+    return f"its holder is asked to replace it since {since:%Y-%m-%d %H:%M} UTC" if since else ""
 
 
 def _live_reason(standing: Standing) -> str:

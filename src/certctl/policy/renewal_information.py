@@ -2,7 +2,8 @@
 
 A window of a twelfth of its life, ending a sixth of it before its end at the latest, and each certificate has its own
 place in it, so that a fleet issued at once does not come back at once. One that was revoked has its window behind it;
-where a CA above was, all below it are to be issued anew, and each has a place of its own soon after.
+where a CA above was, all below it are to be issued anew, and each has a place of its own soon after; so have those that
+an operator wishes replaced.
 """
 
 from __future__ import annotations

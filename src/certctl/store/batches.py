@@ -6,11 +6,12 @@ A selection of any size never passes through this process: the database writes t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 import sqlalchemy as sa
+from msgspec import Struct
 from sqlalchemy.dialects.postgresql import JSONB
 
 from certctl.core.batch import Batch, BatchItem, Selection
@@ -228,48 +229,47 @@ async def pending_items(tx: Tx, scope: Scope, batch: Batch, limit: int) -> list[
     )
 
 
-async def end_item(tx: Tx, scope: Scope, item: BatchItem, status: ItemStatus, now: datetime, **values: Any) -> None:
-    """Write what became of an item, once, and count it; the caller holds the batch. StaleFence when it is written."""
-    del scope
-    ended = await tx.execute(
-        sa.update(batch_items)
-        .where(
-            batch_items.c.tenant_id == item.tenant_id,
-            batch_items.c.batch_id == item.batch_id,
-            batch_items.c.seq == item.seq,
-            batch_items.c.status == ItemStatus.PENDING,
-        )
-        .values(values | {"status": status, "ended_at": now})
-    )
-    if ended.rowcount != 1:
-        raise StaleFence("this item has its result already")
-    counter = batches.c[str(status)]
-    await tx.execute(
-        sa.update(batches)
-        .where(batches.c.tenant_id == item.tenant_id, batches.c.id == item.batch_id)
-        .values({counter: counter + 1, batches.c.updated_at: now})
-    )
+class Ended(Struct, frozen=True):
+    """What became of an item."""
+
+    item: BatchItem
+    status: ItemStatus
+    reason: str = ""
+    error_kind: str = ""
+    job_ids: list[str] = []
 
 
-async def end_items_done(tx: Tx, scope: Scope, ended: Sequence[tuple[BatchItem, str]], now: datetime) -> None:
-    """`end_item` for many items of one batch that are done, each with the id of its job."""
-    first, i = ended[0][0], batch_items.c
+async def end_items(tx: Tx, scope: Scope, ended: Sequence[Ended], now: datetime) -> None:
+    """Write what became of items of one batch, each once, and count them; the caller holds the batch. StaleFence when
+    one of them is written.
+    """
+    first, i = ended[0].item, batch_items.c
     mine = sa.and_(i.tenant_id == scope.tenant_id, i.batch_id == first.batch_id, i.status == ItemStatus.PENDING)
-    waiting = await tx.scalar(
-        sa.select(sa.func.count()).select_from(batch_items).where(mine, i.seq.in_([item.seq for item, _ in ended]))
-    )
+    numbers = [one.item.seq for one in ended]
+    waiting = await tx.scalar(sa.select(sa.func.count()).select_from(batch_items).where(mine, i.seq.in_(numbers)))
     if waiting != len(ended):
         raise StaleFence("some of these items have their results already")
+    columns = {name: sa.bindparam(f"its_{name}", type_=i[name].type) for name in ("status", "reason", "error_kind")}
+    columns["job_ids"] = sa.bindparam("its_job_ids", type_=i.job_ids.type)
     await tx.execute(
-        sa.update(batch_items)
-        .where(mine, i.seq == sa.bindparam("item_seq"))
-        .values(status=ItemStatus.DONE, ended_at=now, job_ids=sa.bindparam("jobs_of_it", type_=i.job_ids.type)),
-        [{"item_seq": item.seq, "jobs_of_it": [job_id]} for item, job_id in ended],
+        sa.update(batch_items).where(mine, i.seq == sa.bindparam("item_seq")).values(columns | {"ended_at": now}),
+        [
+            {
+                "item_seq": one.item.seq,
+                "its_status": one.status,
+                "its_reason": one.reason,
+                "its_error_kind": one.error_kind,
+                "its_job_ids": one.job_ids,
+            }
+            for one in ended
+        ],
     )
+    counted = Counter(str(one.status) for one in ended)
+    totals = {name: batches.c[name] + number for name, number in counted.items()}
     await tx.execute(
         sa.update(batches)
         .where(batches.c.tenant_id == scope.tenant_id, batches.c.id == first.batch_id)
-        .values(done=batches.c.done + len(ended), updated_at=now)
+        .values(totals | {"updated_at": now})
     )
 
 

@@ -99,6 +99,13 @@ async def attempts(tx: Tx, scope: Scope, ids: Sequence[str], prefix: str) -> dic
     return {row.stem: row.number for row in await tx.execute(counted)}
 
 
+async def wish_replaced(tx: Tx, scope: Scope, version_ids: Sequence[str], now: datetime) -> None:
+    """The holders of these versions are asked to replace them; who was asked before is asked since then."""
+    v = versions.c
+    mine = (v.tenant_id == scope.tenant_id, v.id.in_(tuple(version_ids)), v.replacement_wished_at.is_(None))
+    await tx.execute(sa.update(versions).where(*mine).values(replacement_wished_at=now))
+
+
 async def write(tx: Tx, scope: Scope, now: datetime, rows: Sequence[dict[str, Any]]) -> None:
     """What certificates read as. Each row is `row_id`, `was` (the status it had, which guards it) and, the same in
     all, the columns that it writes.

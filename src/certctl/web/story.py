@@ -61,6 +61,7 @@ def _words() -> Mapping[str, tuple[str, str, str]]:
         E.ISSUANCE_REQUESTED: ("unk", "i-key", _("Requested by {who}")),
         E.ISSUANCE_FAILED: ("bad", "s-bad", _("Issuance failed")),
         E.REISSUE_TRIGGERED: ("work", "s-work", _("{who} asked for a new key and version")),
+        E.REPLACEMENT_WISHED: ("work", "s-work", _("{who} asked its holder to replace it")),
         E.RENEWAL_TRIGGERED: ("work", "s-work", _("{who} asked for renewal")),
         E.RENEWAL_JOB_CREATED: ("work", "s-work", _("Renewal began, asked by {who}")),
         E.RENEWAL_JOB_COMPLETED: ("ok", "s-ok", _("Renewed")),

@@ -114,6 +114,8 @@ class VersionView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     spki_sha256: str = ""
     replaces_id: str = ""
     job_id: str = ""
+    # since when its holder is asked to replace it; renewal information (RFC 9773) says so too while it is current
+    replacement_wished_at: datetime | None = None
 
 
 class DeploymentState(Struct, frozen=True, kw_only=True, omit_defaults=True):

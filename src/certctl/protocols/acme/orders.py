@@ -26,6 +26,7 @@ from certctl.core.acme import (
     OrderState,
 )
 from certctl.core.catalogue import Profile
+from certctl.core.certificate import ACME_SOURCE
 from certctl.core.errors import Conflict, Malformed
 from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
@@ -143,7 +144,7 @@ def wish_of(
         certificate_profile_id=profile.id,
         tags={"acme_account": asked.mine.id},
         csr_pem=csr_pem,
-        source="ACME",
+        source=ACME_SOURCE,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from certctl.core.certificate import Version
 from certctl.core.names import Name
+from certctl.core.status import VersionStatus
 from certctl.lifecycle.context import Context
 from certctl.pki.certs import read_certificate
 from certctl.pki.fingerprints import serial_hex
@@ -20,7 +21,7 @@ from certctl.store.tx import Tx
 from certctl.wire.acme import CertificateId, read_certificate_id, show_time
 from certctl.wire.problem import AcmeRefusal, ProblemType
 
-# over how long all that a revoked CA has signed come back
+# over how long all that a revoked CA has signed, or that an operator wishes replaced, come back
 _SPREAD = timedelta(hours=1)
 
 
@@ -36,12 +37,13 @@ async def show(house: House, place: Place, text: str) -> Reply:
             raise AcmeRefusal(ProblemType.MALFORMED, "no certificate of that name was ordered here", status=404)
         revoked = await acme.revoked_at(tx, ctx.scope, found.id)
         lost = await _ca_revoked_at(tx, ctx, found) if revoked is None else None
-    if lost is not None:
-        window = replacement_window(found.serial_number, lost, _SPREAD)
+    wished = found.replacement_wished_at if found.status == VersionStatus.CURRENT and revoked is None else None
+    if since := min((moment for moment in (lost, wished) if moment is not None), default=None):
+        window = replacement_window(found.serial_number, since, _SPREAD)
     else:
         window = suggested_window(found.serial_number, found.not_before, found.not_after, revoked)
     told: dict[str, Any] = {"suggestedWindow": {"start": show_time(window.start), "end": show_time(window.end)}}
-    if house.rules.ari_explanation_url and (revoked or lost):
+    if house.rules.ari_explanation_url and (revoked or lost or wished):
         told["explanationURL"] = house.rules.ari_explanation_url
     return json_reply(told, retry_after=house.rules.ari_poll_interval)
 

@@ -114,6 +114,7 @@ versions = c.table(
     c.words("chain_pem"),
     Column("csr_der", LargeBinary, nullable=False),
     c.born(),
+    c.time("replacement_wished_at"),
     UniqueConstraint("tenant_id", "job_id"),
     UniqueConstraint("tenant_id", "fingerprint_sha256"),
     UniqueConstraint("tenant_id", "issuer_id", "ca_certificate_id", "serial_number"),

@@ -289,18 +289,17 @@ async def _count(tx: Tx, scope: Scope, listing: Listing[Any], asked: Asked) -> T
 
 
 async def _count_found(tx: Tx, scope: Scope, listing: Listing[Any], asked: Asked) -> Total:
-    """As `_count`, of a search. What is narrowed besides is counted among `searches.SORTED` names: of more there are at
-    least those, and at least the page that has another behind it.
+    """As `_count`, of a search: counted among `searches.SORTED` names. Of more there are at least those, and at least the
+    page that has another behind it.
     """
-    there = await searches.extent(tx, scope, asked.q)
+    more = await searches.rows_found(tx, scope, asked.q) > searches.SORTED
+    found = names.first_found(scope, asked.q, searches.SORTED)
     if scope == Scope.whole(scope.tenant_id) and not asked.filters and not asked.fixed:
-        more, counted = there.more, there.certificates
+        some = sa.select(found.c.certificate_id).distinct()
     else:
-        more = there.rows > searches.SORTED
-        found = names.first_found(scope, asked.q, searches.SORTED)
         where = narrow(scope, listing, msgspec.structs.replace(asked, q=""))
         some = sa.select(_tie(listing)).where(where, _tie(listing).in_(sa.select(found.c.certificate_id)))
-        counted = int(await tx.scalar(sa.select(sa.func.count()).select_from(some.subquery())))
+    counted = int(await tx.scalar(sa.select(sa.func.count()).select_from(some.subquery())))
     least = max(counted, asked.limit + 1) if more and not asked.offset else counted
     return Total(min(least, MOST_COUNTED), estimated=more or counted > MOST_COUNTED)
 

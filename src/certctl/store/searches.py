@@ -54,10 +54,10 @@ async def first(
 
 async def _worth_walking(tx: Tx, scope: Scope, q: str) -> Callable[[sa.ColumnElement[str]], Condition] | None:
     """What to ask of each row, or None where little is found."""
-    there = await extent(tx, scope, q)
-    if there.rows <= SORTED:
+    rows = await rows_found(tx, scope, q)
+    if rows <= SORTED:
         return None
-    if not there.more:
+    if rows <= GATHERED:
         found = names.first_found(scope, q, GATHERED)
         # IS TRUE: a set that rows are looked up in. As a plain IN it would be a join, and everything found be sorted
         return lambda key: key.in_(sa.select(found.c.certificate_id)).is_(sa.true())
@@ -69,27 +69,11 @@ async def _goes_on(tx: Tx, walked: Walk) -> bool:
     return int(await tx.scalar(sa.select(sa.func.count()).select_from(walked.rows))) >= WALKED
 
 
-class Extent(Struct, frozen=True):
-    """What a search finds at most: so many rows of names, of so many certificates. `more` when it finds more than are
-    ever gathered; `certificates` are then those gathered.
-    """
-
-    rows: int
-    certificates: int
-
-    @property
-    def more(self) -> bool:
-        """Whether there is more than is ever gathered."""
-        return self.rows > GATHERED
-
-
-async def extent(tx: Tx, scope: Scope, q: str) -> Extent:
-    """How much a search finds in the tenant, whoever may see it: one look a transaction."""
-    known: Extent | None = tx.first_seen.get((Extent, scope.tenant_id, q))
+async def rows_found(tx: Tx, scope: Scope, q: str) -> int:
+    """How many rows of names a search reads in the tenant, whoever may see them; at most one more than `GATHERED`."""
+    known: int | None = tx.first_seen.get((rows_found, scope.tenant_id, q))
     if known is None:
         found = names.first_found(scope, q, GATHERED + 1)
-        each = sa.select(sa.func.count().label("rows")).select_from(found).group_by(found.c.certificate_id).subquery()
-        told = await tx.execute(sa.select(sa.func.coalesce(sa.func.sum(each.c.rows), 0), sa.func.count()))
-        known = Extent(*map(int, told.one()))
-        tx.first_seen[Extent, scope.tenant_id, q] = known
+        known = min(GATHERED + 1, int(await tx.scalar(sa.select(sa.func.count()).select_from(found))))
+        tx.first_seen[rows_found, scope.tenant_id, q] = known
     return known

@@ -47,6 +47,7 @@ from certctl.lifecycle.context import Context, Patience, Watching
 from certctl.settings import FEWEST_KEY_CHARACTERS, HOW_TO_MAKE_A_KEY, Settings
 from certctl.store import authority, migrate, presence
 from certctl.store.database_clock import DatabaseClock
+from certctl.store.standby import Reader
 from certctl.store.tx import Database
 from certctl.store.wake import Wakeups
 from certctl.telemetry import points
@@ -68,6 +69,7 @@ class House:
     ctx: Context
     wakeups: Wakeups
     bootstrap_token: Secret
+    reader: Reader | None = None
 
 
 @contextlib.asynccontextmanager
@@ -87,6 +89,7 @@ async def open_house(
             settings.database_url, max_connections=settings.database_max_connections, silence=_silence(settings.lease)
         )
         clients = KeptClients()
+        reader = _reader(settings, database)
         try:
             await presence.wait_until_there(database, settings.database_wait)
             clock = clock or await _clock_of(settings, database)
@@ -103,10 +106,25 @@ async def open_house(
             )
             await ensure_installation(ctx, settings.ca_common_name)
             await channels.keep_environment(ctx, settings.alerts.channels)
-            yield House(settings, database, ctx, Wakeups(), _bootstrap_token(settings))
+            yield House(settings, database, ctx, Wakeups(), _bootstrap_token(settings), reader)
         finally:
             await clients.aclose()
+            if reader is not None:
+                await reader.close()
             await database.close()
+
+
+def _reader(settings: Settings, database: Database) -> Reader | None:
+    """The standby, if one is named. Nothing is asked of it yet: it may be down, and is no condition of a start."""
+    if not settings.database_read_url:
+        return None
+    standby = Database(
+        settings.database_read_url,
+        max_connections=settings.database_max_connections,
+        silence=_silence(settings.lease),
+        takes_writes=False,
+    )
+    return Reader(database, standby, settings.database_read_lag)
 
 
 async def _clock_of(settings: Settings, database: Database) -> Clock:

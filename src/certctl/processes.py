@@ -181,6 +181,7 @@ def _state(house: House) -> AppState:
         started_at=house.ctx.now(),
         rules=settings.doors,
         audit_receivers=receivers_of(settings.audit),
+        reader=house.reader,
     )
 
 

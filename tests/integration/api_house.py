@@ -192,7 +192,14 @@ async def open_api(
     async with open_installed(environment | environ, clock) as house:
         house.database.on_wake = house.wakeups.tell
         state = AppState(
-            house.ctx, house.wakeups, LIMIT, Secret(TOKEN), "0.1.0", clock.now(), rules=rules or DoorRules()
+            house.ctx,
+            house.wakeups,
+            LIMIT,
+            Secret(TOKEN),
+            "0.1.0",
+            clock.now(),
+            rules=rules or DoorRules(),
+            reader=house.reader,
         )
         # how long a request drives its jobs, or a probe waits for the database, is no subject here: a busy machine takes
         # longer and means the same

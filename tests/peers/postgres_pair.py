@@ -69,6 +69,13 @@ def _until(primary: Postgres, column: str, value: str) -> None:
 
 
 @contextlib.contextmanager
+def followed() -> Iterator[tuple[Postgres, Postgres]]:
+    """A primary and a standby that follows it whenever it can; nobody waits for it."""
+    with postgres() as primary, _standby_of(primary) as standby:
+        yield primary, standby
+
+
+@contextlib.contextmanager
 def _standby_of(primary: Postgres) -> Iterator[Postgres]:
     directory = Path(tempfile.mkdtemp(prefix="certctl-pg-standby-"))
     user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
@@ -88,20 +95,23 @@ def _standby_of(primary: Postgres) -> Iterator[Postgres]:
             "shared_buffers": "64MB",
             "fsync": "off",
         }
-        with (directory / "log").open("ab") as log:
-            process = subprocess.Popen(
-                [_binary("postgres"), "-D", str(data), *[f"--{name}={value}" for name, value in options.items()]],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=directory,
-                **as_user,
-            )
-        standby = Postgres(directory, port, process)
+
+        def launch() -> subprocess.Popen[bytes]:
+            with (directory / "log").open("ab") as log:
+                return subprocess.Popen(
+                    [_binary("postgres"), "-D", str(data), *[f"--{name}={value}" for name, value in options.items()]],
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    cwd=directory,
+                    **as_user,
+                )
+
+        standby = Postgres(directory, port, launch(), launch=launch)
         try:
             _wait(standby)
             yield standby
         finally:
-            process.send_signal(signal.SIGQUIT)
-            process.wait(20)
+            standby.process.send_signal(signal.SIGQUIT)
+            standby.process.wait(20)
     finally:
         shutil.rmtree(directory, ignore_errors=True)

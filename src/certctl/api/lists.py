@@ -17,7 +17,7 @@ from certctl.api.shown import shown
 from certctl.client.models.page import Paged, PageOf
 from certctl.core.scope import Scope
 from certctl.doors.paging import MOST_IN_ONE, PAGE_WORDS, ListQuery, read_list_query, read_query
-from certctl.store.lists import FilterKind, Found, Listing, read_list
+from certctl.store.lists import FilterKind, Found, Listing, Remembers, read_list
 from certctl.store.tx import Tx
 
 ViewT = TypeVar("ViewT", bound=Struct)
@@ -124,12 +124,19 @@ async def _rows(
     seen: Scope | None = None,
 ) -> tuple[Found[Any], list[Any]]:
     scope = request.visible if seen is None else seen
-    async with request.ctx.database.read() as tx:
-        found = await read_list(tx, scope, listing or _declared(request), asked.asked, request.door.totals)
+    declared = listing or _declared(request)
+
+    async def read(tx: Tx, totals: Remembers | None) -> tuple[Found[Any], list[Any]]:
+        found = await read_list(tx, scope, declared, asked.asked, totals)
         if show_all is not None:
-            rows: list[Any] = await show_all(tx, scope, found.data)
-        else:
-            rows = [show(record) if show else shown(view, record) for record in found.data]
+            return found, await show_all(tx, scope, found.data)
+        return found, [show(record) if show else shown(view, record) for record in found.data]
+
+    if declared.long:
+        found, rows = await request.door.reads.ask(request.known, read)
+    else:
+        async with request.ctx.database.read() as tx:
+            found, rows = await read(tx, request.door.totals)
     if asked.fields:
         rows = [{name: getattr(row, name) for name in asked.fields} for row in rows]
     return found, rows

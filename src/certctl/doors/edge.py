@@ -143,10 +143,22 @@ class Edge:
         scope[_REQUEST_ID] = uuid7()
         scope[_ADDRESS] = client_address(_peer(scope), _forwarded(scope), self._state.rules.trusted_proxies)
         told = cors_headers(headers_of(scope), self._origins, self._spoken)
-        call = _Call(scope, receive, send, self._state.max_body_bytes, told)
+        call = _Call(scope, receive, self._noting(scope, send), self._state.max_body_bytes, told)
         with structlog.contextvars.bound_contextvars(request_id=request_id_of(scope)), _traced(scope, call):
             await self._serve(scope, call)
         await self._record(scope, call.status)
+
+    def _noting(self, scope: HttpScope, send: Send) -> Send:
+        """Before a call that may have changed something is answered, it is noted that its caller has."""
+        if scope["method"] in _READS:
+            return send
+
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await self._state.reads.wrote(caller_of(scope))
+            await send(message)
+
+        return noting
 
     async def _serve(self, scope: HttpScope, call: _Call) -> None:
         try:

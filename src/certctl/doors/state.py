@@ -19,10 +19,12 @@ from certctl.doors.feed import Feed
 from certctl.doors.identity import Agents
 from certctl.doors.limits import Limiter
 from certctl.doors.readiness import Watch
+from certctl.doors.reads import Reads
 from certctl.doors.summaries import Summaries
 from certctl.doors.totals import Totals
 from certctl.lifecycle.context import Context
 from certctl.store.identity import CHANNEL
+from certctl.store.standby import Reader
 from certctl.store.wake import Wakeups
 from certctl.telemetry.process import ProcessFigures
 
@@ -48,15 +50,20 @@ class AppState:
     rules: DoorRules = field(default_factory=DoorRules)
     # where the audit log goes besides the database
     audit_receivers: tuple[Receiver, ...] = ()
+    # a streaming standby, where one may be read
+    reader: Reader | None = None
     limits: Limiter = field(init=False)
     totals: Totals = field(init=False)
     agents: Agents = field(init=False)
+    reads: Reads = field(init=False)
 
     def __post_init__(self) -> None:
         """Hear of every change of who may do what."""
         object.__setattr__(self, "limits", Limiter(self.ctx, shared=self.rules.limits.shared))
         object.__setattr__(self, "totals", Totals(self.ctx.clock))
         object.__setattr__(self, "agents", Agents(self.ctx))
+        reads = Reads(self.ctx.database, self.totals, self.figures, self.reader)
+        object.__setattr__(self, "reads", reads)
         self.wakeups.call(CHANNEL, self.callers.forget)
 
     @property

@@ -39,6 +39,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     database_url: str
     database_max_connections: int
     database_wait: timedelta
+    database_read_url: str
+    database_read_lag: timedelta
     migrations_via_hook: bool
     host: str
     port: int
@@ -95,6 +97,12 @@ def _database_url(value: str) -> str:
     return value
 
 
+def _read_url(value: str) -> str:
+    if not value.startswith(("postgres://", "postgresql://")):
+        raise ValueError("must begin with postgres://")
+    return value
+
+
 # section -> setting -> its variable; the order is that of the documentation
 SECTIONS: dict[str, dict[str, Variable]] = {
     "Storage": {
@@ -113,6 +121,18 @@ SECTIONS: dict[str, dict[str, Variable]] = {
         ),
         "database_wait": duration(
             "CERTCTL_DATABASE_WAIT", "how long a start waits for a database that cannot be reached", "0s", shortest="0s"
+        ),
+        "database_read_url": Variable(
+            name="CERTCTL_DATABASE_READ_URL",
+            meaning="a streaming standby of the same database, for lists, searches and statistics",
+            kind="URL",
+            read=_read_url,
+            none="",
+            shown="none: all is read from `CERTCTL_DATABASE_URL`",
+            secret=True,
+        ),
+        "database_read_lag": duration(
+            "CERTCTL_DATABASE_READ_LAG", "how far the standby may be behind and still be read", "5s", shortest="2s"
         ),
         "migrations_via_hook": flag(
             "CERTCTL_MIGRATIONS_VIA_HOOK", "the schema is brought up to date by `--migrate-only`, not at the start"
@@ -305,6 +325,8 @@ def _derived(values: dict[str, Any]) -> dict[str, Any]:
     """Defaults that are made of other settings."""
     filled = dict(values)
     filled["database_url"] = filled["database_url"] or f"sqlite:///{filled['data_dir']}/certctl.db"
+    if filled["database_read_url"] and filled["database_url"].startswith("sqlite:"):
+        raise ValueError("CERTCTL_DATABASE_READ_URL needs PostgreSQL in CERTCTL_DATABASE_URL")
     filled["pki_http_host"] = host = filled["pki_http_host"] or filled["host"]
     shown = f"[{host}]" if ":" in host else host
     base_url = filled["pki_base_url"] or f"http://{shown}:{filled['pki_http_port']}"

@@ -289,7 +289,7 @@ async def _count(tx: Tx, scope: Scope, listing: Listing[Any], asked: Asked) -> T
 
 
 async def _count_found(tx: Tx, scope: Scope, listing: Listing[Any], asked: Asked) -> Total:
-    """As `_count`, of a search: counted among `searches.SORTED` names. Of more there are at least those, and at least the
+    """As `_count`, of a search: among `searches.SORTED` names. Of more there are at least those, and at least the
     page that has another behind it.
     """
     more = await searches.rows_found(tx, scope, asked.q) > searches.SORTED

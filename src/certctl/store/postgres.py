@@ -104,7 +104,8 @@ def _number(text: str, what: str = "port") -> int:
 class Connector:
     """Opens connections to whichever of the hosts takes writes. One a process; calls may overlap."""
 
-    def __init__(self, url: str, silence: timedelta) -> None:
+    def __init__(self, url: str, silence: timedelta, *, takes_writes: bool = True) -> None:
+        """`takes_writes`: a standby is passed over. Else one is welcome, and so is a primary."""
         self._where = parse_url(url)
         self._silence = silence
         self._first = 0  # the host that answered last
@@ -113,8 +114,10 @@ class Connector:
             "password": self._where.password,
             "database": self._where.name,
             "timeout": self._where.connect_seconds,
-            # everybody here writes; a standby answers, and would refuse every write
-            "target_session_attrs": self._where.options.get("target_session_attrs", "read-write"),
+            # whoever writes is no use to a standby, which would refuse every write
+            "target_session_attrs": self._where.options.get(
+                "target_session_attrs", "read-write" if takes_writes else "any"
+            ),
         }
 
     async def connect_patiently(self) -> Any:

@@ -168,10 +168,14 @@ WITNESS: ContextVar[Callable[[Tx], Awaitable[None]] | None] = ContextVar("certct
 class Database:
     """An engine, its dialect, and who to tell after a commit."""
 
-    def __init__(self, url: str, *, max_connections: int = 20, silence: timedelta = _SILENCE) -> None:
-        """`silence`: how long PostgreSQL, or the way to it, may say nothing before a connection is given up."""
+    def __init__(
+        self, url: str, *, max_connections: int = 20, silence: timedelta = _SILENCE, takes_writes: bool = True
+    ) -> None:
+        """`silence`: how long PostgreSQL, or the way to it, may say nothing before a connection is given up.
+        `takes_writes`: False for one that is only read from, which may be a standby.
+        """
         self.dialect = "postgresql" if url.startswith(SCHEMES) else "sqlite"
-        self.connector = Connector(url, silence) if self.dialect == "postgresql" else None
+        self.connector = Connector(url, silence, takes_writes=takes_writes) if self.dialect == "postgresql" else None
         self.engine = _engine(url, self.connector, max_connections)
         self.on_wake: Callable[[frozenset[str]], None] = lambda _channels: None
         # who tells other processes after a commit (`wake.listening`); where nobody does, the commit itself tells them

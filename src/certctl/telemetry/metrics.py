@@ -220,6 +220,20 @@ LOOP_LAG = _gauge(
     "certctl_event_loop_lag_seconds", "how late the event loop's last one-second timer came", place=Place.PROCESS
 )
 POOL_IN_USE = _gauge("certctl_database_pool_in_use", "database connections checked out", place=Place.PROCESS)
+STANDBY_USABLE = _gauge(
+    "certctl_read_standby_usable", "1 while this process reads from the standby, else 0", place=Place.PROCESS
+)
+STANDBY_BEHIND = _gauge(
+    "certctl_read_standby_behind_seconds",
+    "how far the standby is behind at most, as this process knows; NaN when it does not",
+    place=Place.PROCESS,
+)
+STANDBY_READS = _counter(
+    "certctl_read_standby_reads_total",
+    "reads that the standby might have answered: answered, or why the primary did (not_usable, own_write, failed)",
+    "outcome",
+    place=Place.PROCESS,
+)
 POOL_SIZE = _gauge("certctl_database_pool_size", "database connections this process may open", place=Place.PROCESS)
 
 METRICS: tuple[Metric, ...] = (
@@ -301,6 +315,9 @@ METRICS: tuple[Metric, ...] = (
     LOOP_LAG,
     POOL_IN_USE,
     POOL_SIZE,
+    STANDBY_USABLE,
+    STANDBY_BEHIND,
+    STANDBY_READS,
 )
 
 ERROR_CLASSES = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 from urllib.parse import urlencode
 
 from litestar import Response, get
@@ -17,7 +18,7 @@ from certctl.core.target import AgentRecord, TargetRecord
 from certctl.doors.paging import read_list_query, read_query
 from certctl.store import labels, stats, truths
 from certctl.store.listings import CERTIFICATES
-from certctl.store.lists import MOST_COUNTED, Found, Total, read_list
+from certctl.store.lists import MOST_COUNTED, Found, Remembers, Total, read_list
 from certctl.store.stats import Summary
 from certctl.store.tx import Tx
 from certctl.web import bulk
@@ -96,13 +97,19 @@ async def show(request: WebRequest) -> Response[str]:
         fields=[],
     )
     axis = around(now, 60, 120)
-    async with request.ctx.database.read() as tx:
-        found = await read_list(tx, request.visible, CERTIFICATES, asked.asked, request.door.totals)
-        gathered = await gather(tx, request.visible, found.data, now)
-        names = await names_of(tx, request.visible, found.data)
-        tabs = await _views(request, tx, request.visible, given, now)
-        chips = await _chips(tx, request.visible, given)
-        choices = await _choices(tx, request.visible)
+
+    async def read(tx: Tx, totals: Remembers | None) -> tuple[Any, ...]:
+        found = await read_list(tx, request.visible, CERTIFICATES, asked.asked, totals)
+        return (
+            found,
+            await gather(tx, request.visible, found.data, now),
+            await names_of(tx, request.visible, found.data),
+            await _views(request, tx, request.visible, given, now),
+            await _chips(tx, request.visible, given),
+            await _choices(tx, request.visible),
+        )
+
+    found, gathered, names, tabs, chips, choices = await request.door.reads.ask(request.known, read)
     following = request.door.cursors.write(found.last, asked.bound_to) if found.last else ""
     sort = given.get("sort", ["expiresAt"])[0]
     return await render(

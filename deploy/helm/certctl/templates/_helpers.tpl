@@ -188,6 +188,7 @@ CERTCTL_PKI_BASE_URL: {{ .Values.server.pki.baseUrl | default (printf "http://%s
 CERTCTL_CA_COMMON_NAME: {{ .Values.server.caCommonName | quote }}
 CERTCTL_DATABASE_MAX_CONNS: {{ .Values.server.database.maxConnections | quote }}
 CERTCTL_DATABASE_WAIT: {{ .Values.server.database.wait | quote }}
+CERTCTL_DATABASE_READ_LAG: {{ .Values.server.database.readLag | quote }}
 CERTCTL_MIGRATIONS_VIA_HOOK: {{ .Values.migrations.viaHook | quote }}
 {{- if .Values.monitoring.runtimeMetrics.port }}
 CERTCTL_RUNTIME_METRICS_HOST: 0.0.0.0
@@ -253,6 +254,12 @@ OTEL_TRACES_SAMPLER_ARG: {{ .sampleRatio | quote }}
     secretKeyRef:
       name: {{ .database }}
       key: database-url
+- name: CERTCTL_DATABASE_READ_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ .database }}
+      key: database-read-url
+      optional: true
 {{- end }}
 - name: CERTCTL_CONFIG_ENCRYPTION_KEY
   valueFrom:

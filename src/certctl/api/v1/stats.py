@@ -64,8 +64,7 @@ async def show_summary(request: ApiRequest) -> SummaryView:
 @get("/stats/certificates-by-status", opt=needs("stats.read"), summary="Certificates by status")
 async def count_certificates(request: ApiRequest) -> list[StatusCount]:
     """Exact counts of what the caller may see."""
-    async with request.ctx.database.read() as tx:
-        found = await views.certificates_by_status(tx, request.visible)
+    found = await request.door.reads.ask(request.known, lambda tx, _: views.certificates_by_status(tx, request.visible))
     return [StatusCount(status=row.status, count=row.number) for row in found]
 
 
@@ -73,8 +72,9 @@ async def count_certificates(request: ApiRequest) -> list[StatusCount]:
 async def show_expirations(request: ApiRequest, days: Days = DEFAULT_DAYS) -> list[ExpirationDay]:
     """Each of the next days, today first; revoked and archived certificates do not count."""
     _check(days)
-    async with request.ctx.database.read() as tx:
-        found = await stats.expirations(tx, request.visible, request.ctx.now(), days)
+    found = await request.door.reads.ask(
+        request.known, lambda tx, _: stats.expirations(tx, request.visible, request.ctx.now(), days)
+    )
     return [ExpirationDay(date=row.day, count=row.number) for row in found]
 
 
@@ -82,8 +82,9 @@ async def show_expirations(request: ApiRequest, days: Days = DEFAULT_DAYS) -> li
 async def show_job_trends(request: ApiRequest, days: Days = DEFAULT_DAYS) -> list[JobTrendDay]:
     """Each of the last days, today last; cancelled jobs do not count."""
     _check(days)
-    async with request.ctx.database.read() as tx:
-        found = await stats.ended_jobs(tx, request.visible, request.ctx.now(), days)
+    found = await request.door.reads.ask(
+        request.known, lambda tx, _: stats.ended_jobs(tx, request.visible, request.ctx.now(), days)
+    )
     return [
         JobTrendDay(
             date=row.day,
@@ -99,8 +100,9 @@ async def show_job_trends(request: ApiRequest, days: Days = DEFAULT_DAYS) -> lis
 async def show_issuances(request: ApiRequest, days: Days = DEFAULT_DAYS) -> list[IssuanceDay]:
     """Each of the last days, today last."""
     _check(days)
-    async with request.ctx.database.read() as tx:
-        found = await stats.issuances(tx, request.visible, request.ctx.now(), days)
+    found = await request.door.reads.ask(
+        request.known, lambda tx, _: stats.issuances(tx, request.visible, request.ctx.now(), days)
+    )
     return [IssuanceDay(date=row.day, issued_count=row.number) for row in found]
 
 

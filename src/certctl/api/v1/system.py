@@ -39,7 +39,9 @@ async def show_readiness(request: ApiRequest) -> Response[Readiness]:
     found = await request.door.watch.look(request.ctx)
     if found.failed:
         return _not_ready(found)
-    return Response(Readiness(status="ready", db=found.db), status_code=200)
+    standby = request.door.reads.standby
+    body = Readiness(status="ready", db=found.db, read_standby=standby.standing if standby else "")
+    return Response(body, status_code=200)
 
 
 def _not_ready(found: Verdict) -> Response[Readiness]:

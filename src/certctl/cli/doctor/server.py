@@ -5,6 +5,7 @@ Reads only: no lock is taken, nothing is migrated, made or tightened. Must never
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
@@ -36,6 +37,7 @@ from certctl.pki.keys import public_key_matches
 from certctl.pki.pem import read_certificates
 from certctl.settings import Settings
 from certctl.store import audit_receivers, authority, migrate, schema
+from certctl.store.standby import Reader, Standing
 from certctl.store.tx import Database, Tx
 
 _SCOPE = Scope.whole(DEFAULT_TENANT)
@@ -102,6 +104,27 @@ async def check_database(settings: Settings) -> Finding:
     if found.revision != migrate.head():
         return ok(f"the {database.dialect} database answers, at revision {found.revision} of a newer release")
     return ok(f"the {database.dialect} database answers, at revision {found.revision}")
+
+
+async def check_read_standby(settings: Settings) -> Finding:
+    """The standby that lists are read from, if there is one, follows and is near enough."""
+    if not settings.database_read_url:
+        return ok("all is read from the database itself")
+    standby = Database(settings.database_read_url, max_connections=2, takes_writes=False)
+    async with _database(settings) as database:
+        reader = Reader(database, standby, settings.database_read_lag)
+        try:
+            found = await reader.look()
+            if found.standing is Standing.BEHIND:
+                # what it had not yet when it was asked it may have by now
+                await asyncio.sleep(_LOOK.total_seconds())
+                found = await reader.look()
+        finally:
+            await reader.close()
+    if found.standing is Standing.USED:
+        return ok(f"the standby answers, at most {found.behind_seconds or 0:.1f} s behind")
+    said = f"the standby of CERTCTL_DATABASE_READ_URL is not read from ({found.standing}) {found.detail}".rstrip()
+    return warn(said, "look whether it runs and follows; until then the database itself answers everything")
 
 
 async def check_encryption_key(settings: Settings) -> Finding:
@@ -295,6 +318,7 @@ CHECKS = (
     check_data_folder,
     check_secrets,
     check_database,
+    check_read_standby,
     check_encryption_key,
     check_clock,
     check_https_port,

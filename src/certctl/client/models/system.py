@@ -15,13 +15,15 @@ class Health(Struct, frozen=True, kw_only=True):
 
 class Readiness(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whether the process can do its work. `failed` names the check that fails: database, schema, leases, signer or
-    stopping.
+    stopping. `read_standby` says how a standby stands that is to be read from (used, behind, unreachable, wrong_schema,
+    no_standby, or unknown yet): what it does not answer the primary does.
     """
 
     status: str
     db: str
     error: str = ""
     failed: str = ""
+    read_standby: str = ""
 
 
 class VersionInfo(Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Float,
     Index,
@@ -96,6 +97,17 @@ rate_buckets = Table(
     c.changed(),
     PrimaryKeyConstraint("tenant_id", "name"),
     Index(None, "tenant_id", "updated_at"),
+)
+
+# the place in the log (LSN, as a number) that the last change of each caller ended at: a standby must have replayed it
+# before it answers them
+caller_writes = Table(
+    "caller_writes",
+    c.metadata,
+    c.key("tenant_id"),
+    Column("actor_id", Text, nullable=False),
+    Column("place", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "actor_id"),
 )
 
 roles = c.table(

@@ -2,7 +2,8 @@
 
 For lists that grow without end, statistics and pages of the inventory alone. What decides (rights, policy, lifecycle,
 OCSP and CRLs, ACME, agents) asks `ctx.database`, which is the primary. Whoever has changed something is shown it at
-once, by whichever process answers; what others have changed is shown within the lag. Must never fail for the standby's sake.
+once, by whichever process answers; what others have changed is shown within the lag. Must never fail for the
+standby's sake.
 """
 
 from __future__ import annotations

@@ -131,13 +131,14 @@ class Reader:
             return
         self._replayed = int(replayed)
         self._as_of = max((at for place, at in self._places if place <= self._replayed), default=None)
+        there = await migrate.standing(self.standby)
         try:
-            there = await migrate.standing(self.standby)
             migrate.refuse_newer(there, migrate.known())
-            if there.revision is None or there.revision < migrate.head():
-                raise Misconfigured(f"it is at revision {there.revision}, older than this release's schema")
         except Misconfigured as error:
             self._stands(Standing.WRONG_SCHEMA, error.message)
+            return
+        if there.revision is None or there.revision < migrate.head():
+            self._stands(Standing.WRONG_SCHEMA, f"it is at revision {there.revision}, this release at {migrate.head()}")
             return
         self._stands(Standing.USED, "")
 

@@ -360,6 +360,7 @@ def test_what_alerts_point_at_is_served(all_on):
         (("server.tls.certManager.enabled=true",), "issuerRef"),
         (("postgresql.enabled=false",), "externalDatabase.url"),
         (("externalDatabase.url=postgres://db/x",), "postgresql.enabled=false"),
+        (("externalDatabase.readUrl=postgres://db/x",), "externalDatabase.url"),
         (("postgresql.enabled=false", "externalDatabase.existingSecret=x", "backup.enabled=true"), "provider"),
         (("backup.enabled=true", "backup.sink=s3"), "bucket"),
         (("tracing.enabled=true",), "tracing.endpoint"),
@@ -514,6 +515,7 @@ CONTEXT: dict[str, tuple[str, ...]] = {
     "migrations.": ("migrations.viaHook=true",),
     "externalDatabase.": ("postgresql.enabled=false", "externalDatabase.existingSecret=d"),
     "externalDatabase.url": ("postgresql.enabled=false", "externalDatabase.url=postgres://other.example/x"),
+    "externalDatabase.readUrl": ("postgresql.enabled=false", "externalDatabase.url=postgres://other.example/x"),
     "server.tls.certManager.": ("server.tls.certManager.enabled=true", "server.tls.certManager.issuerRef.name=i"),
     "server.tls.certManager.enabled": ("server.tls.certManager.issuerRef.name=i",),
     "server.service.sessionAffinityTimeoutSeconds": ("server.service.sessionAffinity=ClientIP",),
@@ -525,6 +527,7 @@ CONTEXT: dict[str, tuple[str, ...]] = {
 CHANGED: dict[str, Any] = {
     "imagePullSecrets": [{"name": "mine"}],
     "externalDatabase.url": "postgres://u:p@db.example/x",
+    "externalDatabase.readUrl": "postgres://u:p@standby.example/x",
     "server.pki.baseUrl": "http://pki.example",
     "tracing.endpoint": "https://collector.example",
     "tracing.sampleRatio": 0.25,

@@ -166,6 +166,7 @@ taken from the cluster when it is there already. Leaves it in $.made.
 {{- if .Values.backup.enabled -}}{{ fail "backup.enabled dumps the bundled PostgreSQL alone (postgresql.enabled); a managed one is backed up by its provider" }}{{- end -}}
 {{- else if or .Values.externalDatabase.url .Values.externalDatabase.existingSecret -}}{{ fail "externalDatabase is given: set postgresql.enabled=false as well" }}
 {{- end -}}
+{{- if and .Values.externalDatabase.readUrl (or (not .Values.externalDatabase.url) .Values.externalDatabase.existingSecret) -}}{{ fail "externalDatabase.readUrl goes with externalDatabase.url; a Secret of your own holds it under the key database-read-url" }}{{- end -}}
 {{- if and .Values.tracing.enabled (not .Values.tracing.endpoint) -}}{{ fail "tracing.enabled needs tracing.endpoint, where the collector is" }}{{- end -}}
 {{- if and .Values.backup.enabled (eq .Values.backup.sink "s3") (not .Values.backup.s3.bucket) -}}{{ fail "backup.sink=s3 needs backup.s3.bucket" }}{{- end -}}
 {{- if and .Values.agent.enabled (eq .Values.agent.kind "Deployment") (gt (int .Values.agent.replicas) 1) -}}{{ fail "an agent has one state: agent.kind=Deployment takes one replica, use StatefulSet for more" }}{{- end -}}
@@ -254,12 +255,14 @@ OTEL_TRACES_SAMPLER_ARG: {{ .sampleRatio | quote }}
     secretKeyRef:
       name: {{ .database }}
       key: database-url
+{{- if or .root.Values.externalDatabase.readUrl .root.Values.externalDatabase.existingSecret }}
 - name: CERTCTL_DATABASE_READ_URL
   valueFrom:
     secretKeyRef:
       name: {{ .database }}
       key: database-read-url
       optional: true
+{{- end }}
 {{- end }}
 - name: CERTCTL_CONFIG_ENCRYPTION_KEY
   valueFrom:

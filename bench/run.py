@@ -232,6 +232,7 @@ PARTS = {
     "chaos": "chaos_run",
     "crl": "crl",
     "crowd": "crowd",
+    "soak": "soak",
     "revoke": "revoke",
     "identity": "identity",
     "imports": "imports",

@@ -228,6 +228,7 @@ def _context(
         database=database,
         scope=scope,
         owner=f"{SERVER_OWNER}{uuid7()}",
+        began=clock.now(),
         # the embedded start stands on one machine with what it serves: there a loopback endpoint means what it says
         probe_policy=DialPolicy(purpose="verify.probe", allow_private=True, allow_loopback=settings.embedded),
         open_issuer=open_issuer,

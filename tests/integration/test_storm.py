@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import socket
 import ssl
@@ -13,8 +14,10 @@ import sqlalchemy as sa
 
 from certctl.core.ids import DEFAULT_TENANT
 from certctl.doors.accepting import Accepting
+from certctl.lifecycle import flow
 from certctl.store import schema
 from certctl.store.tx import Database
+from integration.api_house import open_api
 from peers.agent_server import AgentServer
 from peers.crowd import BOOT, Crowd, Line, living
 from peers.fleet import fleet
@@ -145,6 +148,29 @@ async def leased(url):
         found = {(row.agent_id, row.id): row.fence for row in rows}
     await database.close()
     return found
+
+
+async def test_a_lease_outlives_a_control_plane_that_was_away(tmp_path, database_url):
+    async with open_api(tmp_path / "data", database_url) as api:
+        agent = await api.agent()
+        body = {"common_name": "shop.example", "target_ids": [await api.target(agent)]}
+        await api.made("/api/v1/certificates", body)
+        (item,) = await agent.work()
+        lease = api.house.ctx.patience.lease
+        # nobody heard the agent for longer than its lease; then somebody begins to listen
+        api.clock.moment += 3 * lease
+        anew = dataclasses.replace(api.house.ctx, began=api.clock.moment)
+        api.clock.moment += lease / 2
+        assert await flow.free_lapsed(anew) == 0
+        beat = {"boot_id": agent.boot_id, "leases": [{"step_id": item["step_id"], "fence": item["fence"]}]}
+        answer = await agent.call("POST", f"/api/v1/agents/{agent.id}/heartbeat", beat)
+        assert answer.json()["lost"] == []
+        api.clock.moment += lease / 2
+        assert await flow.free_lapsed(anew) == 0, "it was kept"
+        api.clock.moment += lease
+        assert await flow.free_lapsed(anew) == 1, "who listens and hears nothing gives it back"
+        answer = await agent.call("POST", f"/api/v1/agents/{agent.id}/heartbeat", beat)
+        assert [one["step_id"] for one in answer.json()["lost"]] == [item["step_id"]]
 
 
 @pytest.mark.timeout(240)

@@ -363,6 +363,9 @@ class Loop:
         held = bool(self._hand.leases() or self._outbox.leases())
         spread = timedelta(0) if held or not isinstance(error, Temporary) else self._reconnect
         wait = backoff.failed(error.retry_after if isinstance(error, Temporary) else None, spread)
+        if held and not (isinstance(error, Temporary) and error.retry_after):
+            # and tries again while its lease may still be kept, however long the server has been away
+            wait = min(wait, self._hand.beat_seconds(self._pace.heartbeat_seconds))
         loud = backoff.failures in {1, 5} or backoff.failures % 20 == 0
         refused = isinstance(error, NotAuthenticated | NotAllowed)
         level = "error" if refused and loud else "warning" if loud else "debug"

@@ -104,6 +104,8 @@ class Context:
     known: dict[str, Known] = field(default_factory=dict)
     # the jobs that ended while they were driven
     ended: set[str] = field(default_factory=set)
+    # since when this process can be heard of; None where that does not matter
+    began: datetime | None = None
 
     def now(self) -> datetime:
         """The present moment, aware, in UTC."""

@@ -220,9 +220,15 @@ async def keep_leases(ctx: Context, owner: str, held: Iterable[tuple[str, int]])
 
 
 async def free_lapsed(ctx: Context) -> int:
-    """Give back every step whose lease has run out; returns how many."""
+    """Give back every step whose lease has run out; returns how many.
+
+    An agent may have had nobody to tell that it lives: a process that has only just begun leaves what agents hold to
+    them for one lease more, in which they come back.
+    """
+    now = ctx.now()
+    heard = ctx.began is None or now - ctx.began >= ctx.patience.lease
     async with ctx.database.begin("lapsed") as tx:
-        return await jobs.release_lapsed(tx, ctx.scope, ctx.now())
+        return await jobs.release_lapsed(tx, ctx.scope, now, agents_too=heard)
 
 
 async def free_earlier_runs(ctx: Context, owner_prefix: str) -> int:

@@ -181,10 +181,11 @@ async def extend_leases(
     return held
 
 
-async def release_lapsed(tx: Tx, scope: Scope, now: datetime) -> int:
-    """Give back every step whose lease has run out; returns how many."""
+async def release_lapsed(tx: Tx, scope: Scope, now: datetime, *, agents_too: bool = True) -> int:
+    """Give back every step whose lease has run out, of servers alone or of agents too; returns how many."""
+    whose = sa.true() if agents_too else steps.c.agent_id == ""
     return await _release(
-        tx, sa.and_(_of(steps, scope), steps.c.status == StepStatus.LEASED, steps.c.lease_until <= now)
+        tx, sa.and_(_of(steps, scope), steps.c.status == StepStatus.LEASED, steps.c.lease_until <= now, whose)
     )
 
 

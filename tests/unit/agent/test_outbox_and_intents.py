@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from certctl.agent import durable
+from certctl.agent import loop as loop_module
 from certctl.agent import outbox as outbox_module
 from certctl.agent.backoff import Backoff
 from certctl.agent.intents import DeployIntent, Intents
 from certctl.agent.loop import Loop, Pace
 from certctl.agent.outbox import Entry, Outbox, read_entries
 from certctl.core.errors import Gone, Malformed, Misconfigured, Rejected, Temporary
-from certctl.wire.agent import CsrReport, Heartbeat, HeartbeatReply, StatusReport, VerifyReport, Work
+from certctl.wire.agent import CsrReport, Heartbeat, HeartbeatReply, StatusReport, VerifyReport, Work, WorkItem
 
 
 def test_order_holds_per_job_and_over_restarts(tmp_path: Path) -> None:
@@ -170,3 +171,28 @@ async def test_whoever_holds_a_lease_comes_back_first(tmp_path):
     outbox.add("job-1", "step-1", StatusReport(status="Completed", step_id="step-1", fence=1))
     await loop._back_off(Told(), "agent.poll_failed", Temporary("the connection was lost"))
     assert asked == [(None, minute), (None, timedelta(0)), (None, timedelta(0))]
+
+
+async def test_whoever_holds_a_lease_tries_again_within_it(tmp_path, monkeypatch):
+    class Long(Backoff):
+        def failed(self, _retry_after: timedelta | None = None, _spread: timedelta = timedelta(0)) -> float:
+            return 3600.0
+
+    waits = []
+
+    async def wait_for(waiting, seconds: float) -> None:
+        waiting.close()
+        waits.append(round(seconds, 3))
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(loop_module.asyncio, "wait_for", wait_for)
+    monkeypatch.setattr(loop_module.asyncio, "sleep", sleep)
+    loop = Loop(None, None, Outbox(tmp_path), Pace(heartbeat_seconds=30))
+    lost = Temporary("the connection was lost")
+    await loop._back_off(Long(), "agent.heartbeat_failed", lost)
+    item = WorkItem(id="job-1", type="Issuance", certificate_id="mc-1", step_id="step-1", fence=1, lease_seconds=30)
+    loop._hand.take(item)
+    await loop._back_off(Long(), "agent.heartbeat_failed", lost)
+    assert [sum(waits[:2]), sum(waits[2:])] == [3600.0, 10.0]

@@ -7,8 +7,10 @@ there is nobody to tell: what it signed is revoked whole, by the hundred, in one
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from certctl.connectors.base.issuer import Revocation, Revokes, RevokesHere
 from certctl.core.actor import Actor, ActorType
@@ -109,8 +111,9 @@ async def trigger_own(
     now = ctx.now()
     found = await revocations.lock_revocable(tx, scope, certificate_ids)
     chosen = await revocations.own_versions(tx, ctx.scope, [one.id for one in found], now)
-    ours = await _issuers_of_ours(tx, ctx, {version.issuer_id for of_it in chosen.values() for version in of_it})
-    revoked = {one.id: one for one in found if one.id in chosen and {v.issuer_id for v in chosen[one.id]} <= ours}
+    kinds = {version.issuer_type: version.issuer_id for of_it in chosen.values() for version in of_it}
+    ours = {kind for kind, issuer_id in kinds.items() if await _revokes_here(tx, ctx, kind, issuer_id)}
+    revoked = {one.id: one for one in found if one.id in chosen and {v.issuer_type for v in chosen[one.id]} <= ours}
     if not revoked:
         return {}
     facts = [_fact(ctx, one.id, version, actor, parsed, now) for one in revoked.values() for version in chosen[one.id]]
@@ -120,13 +123,17 @@ async def trigger_own(
     return await handoff.revoked(tx, ctx, list(revoked), actor=actor, reason=parsed)
 
 
-async def _issuers_of_ours(tx: Tx, ctx: Context, issuer_ids: Collection[str]) -> set[str]:
-    ours: set[str] = set()
-    for issuer_id in issuer_ids:
+# by who opens issuers and their kind: no other issuer of that kind says otherwise
+_HERE: WeakKeyDictionary[Any, dict[str, bool]] = WeakKeyDictionary()
+
+
+async def _revokes_here(tx: Tx, ctx: Context, kind: str, issuer_id: str) -> bool:
+    """Whether nobody has to be told of what issuers of this kind have signed: one of them is asked once a process."""
+    known = _HERE.setdefault(ctx.open_issuer, {})
+    if kind not in known:
         record = await catalogue.as_first_seen(tx, ctx.scope, IssuerRecord, issuer_id)
-        if isinstance(await ctx.open_issuer(record), RevokesHere):
-            ours.add(issuer_id)
-    return ours
+        known[kind] = isinstance(await ctx.open_issuer(record), RevokesHere)
+    return known[kind]
 
 
 async def _versions(tx: Tx, ctx: Context, certificate: Certificate, version_id: str) -> list[Version]:

@@ -24,7 +24,7 @@ from certctl.core.status import (
     before,
 )
 from certctl.core.target import TargetRecord
-from certctl.store import names, schema
+from certctl.store import arrays, names, schema
 from certctl.store.schema import certificate_targets, certificates, orders, revocations, versions
 from certctl.store.tx import Tx, as_struct
 from certctl.store.wake import REVOKED_CHANNEL
@@ -297,17 +297,18 @@ async def insert_imported(tx: Tx, scope: Scope, entries: Sequence[tuple[Certific
         return
     # in one order, whoever brings them: two calls with the same certificates queue and do not deadlock
     entries = sorted(entries, key=lambda entry: entry[1].fingerprint_sha256)
+    found_by: list[dict[str, str]] = []
+    for one, version in entries:
+        found_by += _own_names(one)
+        found_by += names.version_rows(one.tenant_id, one.id, version.serial_number, version.fingerprint_sha256)
     try:
-        await tx.execute(sa.insert(certificates), [structs.asdict(certificate) for certificate, _ in entries])
-        await tx.execute(sa.insert(versions), [structs.asdict(version) for _, version in entries])
+        await arrays.insert(tx, certificates, [structs.asdict(certificate) for certificate, _ in entries])
+        await arrays.insert(tx, versions, [structs.asdict(version) for _, version in entries])
+        await names.write(tx, found_by)
+        await tx.send()  # a conflict is told here
     except sa.exc.IntegrityError as error:
         what = f"the name {entries[0][0].name} is taken, or this certificate is in the inventory already"
         raise Conflict(what) from error
-    rows: list[dict[str, str]] = []
-    for one, version in entries:
-        rows += _own_names(one)
-        rows += names.version_rows(one.tenant_id, one.id, version.serial_number, version.fingerprint_sha256)
-    await names.write(tx, rows)
 
 
 async def versions_by_fingerprint(tx: Tx, scope: Scope, fingerprints: Sequence[str]) -> dict[str, Version]:

@@ -11,12 +11,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec import structs
 
 from certctl.core.errors import Conflict, NotFound, StaleFence
 from certctl.core.ids import new_id
 from certctl.core.job import Job, Step
 from certctl.core.scope import Scope
 from certctl.core.status import JOB, LIVE_JOB, JobStatus, JobType, StepKind, StepStatus, before
+from certctl.store import arrays
 from certctl.store.listings import jobs_in_scope
 from certctl.store.schema import jobs, steps
 from certctl.store.tx import Tx, chosen_once
@@ -55,7 +57,7 @@ async def create_jobs(tx: Tx, scope: Scope, made: Sequence[tuple[Job, str | None
 
 async def insert_ended(tx: Tx, scope: Scope, made: Sequence[Job]) -> None:
     """Write jobs that are complete as they are written, and count them."""
-    await tx.execute(sa.insert(jobs), [{name: getattr(job, name) for name in job.__struct_fields__} for job in made])
+    await arrays.insert(tx, jobs, [structs.asdict(job) for job in made])
     tx.count(scope.tenant_id, metrics.JOB_COMPLETED, len(made))
 
 

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from certctl.core.errors import Malformed
 from certctl.core.names import canonical_dns
 from certctl.core.scope import Scope
+from certctl.store import arrays
 from certctl.store.schema import certificate_names
 from certctl.store.tx import Tx
 
@@ -54,10 +55,9 @@ def _rows(tenant_id: str, certificate_id: str, pairs: Iterable[tuple[str, str]])
     ]
 
 
-async def write(tx: Tx, rows: Sequence[dict[str, str]]) -> None:
+async def write(tx: Tx, found_by: Sequence[dict[str, str]]) -> None:
     """Add rows; those that stand already stay."""
-    if rows:
-        await tx.execute(tx.insert(certificate_names).on_conflict_do_nothing(), list(rows))
+    await arrays.insert(tx, certificate_names, found_by, once=True)
 
 
 async def replace_own(tx: Tx, scope: Scope, certificate_id: str, rows: Sequence[dict[str, str]]) -> None:

@@ -1,44 +1,35 @@
 """Revoking whole certificates by the hundred: what may be, and the facts of it. Only the lifecycle may write it.
 
-On PostgreSQL the facts, the versions and the certificates are one statement; on SQLite, which is asked within the
-process, one each.
+On PostgreSQL the facts, the versions, the certificates and whatever else the transaction writes are one statement; on
+SQLite, which is asked within the process, one each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from certctl.core.certificate import EXTERNAL_HOLDER, RevocationRecord
 from certctl.core.scope import Scope
 from certctl.core.status import CERTIFICATE, LIVE_JOB, CertificateStatus, JobType, VersionStatus, before
+from certctl.store import arrays
 from certctl.store.certificates import in_scope
-from certctl.store.schema import certificates, jobs, revocations, versions
+from certctl.store.schema import certificates, issuers, jobs, revocations, versions
 from certctl.store.tx import Tx
 from certctl.store.wake import REVOKED_CHANNEL
 
-# the driver's own words, as for events: one round trip, put together once
-_MARK = f"""
-WITH fact AS (
-  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
-    AS f(id, certificate_id, version_id, issuer_id, ca_certificate_id, serial_number)
-), told AS (
-  INSERT INTO {revocations.name} (tenant_id, id, certificate_id, version_id, issuer_id, ca_certificate_id,
-    serial_number, reason, revoked_by, revoked_at, issuer_notified)
-  SELECT $7::text, id, certificate_id, version_id, issuer_id, ca_certificate_id, serial_number, $8::text, $9::text,
-    $10::timestamptz, $11::boolean FROM fact
-), of_them AS (
-  UPDATE {versions.name} v SET status = '{VersionStatus.REVOKED}'
-  FROM fact WHERE v.tenant_id = $7::text AND v.id = fact.version_id
-)
-UPDATE {certificates.name} SET status = '{CertificateStatus.REVOKED}', revoked_at = $10::timestamptz,
-  revocation_reason = $8::text, status_reason = 'revoked: ' || $8::text, next_check_at = NULL,
-  updated_at = $10::timestamptz, row_version = row_version + 1
-WHERE tenant_id = $7::text AND id = ANY($2::text[])
+# the driver's own words, as for events; what each writes needs nothing of the other
+_MARK_VERSIONS = f"""
+UPDATE {versions.name} SET status = '{VersionStatus.REVOKED}' WHERE tenant_id = $1::text AND id = ANY($2::text[])
+"""
+_MARK_CERTIFICATES = f"""
+UPDATE {certificates.name} SET status = '{CertificateStatus.REVOKED}', revoked_at = $1::timestamptz,
+  revocation_reason = $2::text, status_reason = 'revoked: ' || $2::text, next_check_at = NULL,
+  updated_at = $1::timestamptz, row_version = row_version + 1
+WHERE tenant_id = $3::text AND id = ANY($4::text[])
 """
 
 
@@ -54,6 +45,7 @@ class OwnVersion(Struct, frozen=True, kw_only=True):
 
     id: str
     issuer_id: str
+    issuer_type: str
     ca_certificate_id: str
     serial_number: str
 
@@ -90,12 +82,15 @@ async def own_versions(tx: Tx, scope: Scope, ids: Sequence[str], now: datetime) 
             v.certificate_id,
             v.id,
             v.issuer_id,
+            issuers.c.type.label("issuer_type"),
             v.ca_certificate_id,
             v.serial_number,
             v.holder_id,
             v.status,
             v.not_after,
-        ).where(
+        )
+        .join(issuers, sa.and_(issuers.c.tenant_id == v.tenant_id, issuers.c.id == v.issuer_id), isouter=True)
+        .where(
             v.tenant_id == scope.tenant_id,
             v.certificate_id.in_(tuple(ids)),
             v.status != VersionStatus.REVOKED,
@@ -109,12 +104,13 @@ async def own_versions(tx: Tx, scope: Scope, ids: Sequence[str], now: datetime) 
             # what has expired is trusted by nobody and would only swell the CRL (RFC 5280 3.3)
             if row.status == VersionStatus.CURRENT:
                 others.add(row.certificate_id)
-        elif not row.ca_certificate_id or row.holder_id == EXTERNAL_HOLDER:
+        elif not row.ca_certificate_id or row.issuer_type is None or row.holder_id == EXTERNAL_HOLDER:
             others.add(row.certificate_id)
         else:
             version = OwnVersion(
                 id=row.id,
                 issuer_id=row.issuer_id,
+                issuer_type=row.issuer_type,
                 ca_certificate_id=row.ca_certificate_id,
                 serial_number=row.serial_number,
             )
@@ -128,23 +124,21 @@ async def mark_all_revoked(tx: Tx, scope: Scope, facts: Sequence[RevocationRecor
     """
     tx.wake(REVOKED_CHANNEL)
     one = facts[0]
+    version_ids, ids = [fact.version_id for fact in facts], list({fact.certificate_id for fact in facts})
+    await arrays.insert(tx, revocations, [structs.asdict(fact) for fact in facts])
     if tx.dialect == "postgresql":
-        names = ("id", "certificate_id", "version_id", "issuer_id", "ca_certificate_id", "serial_number")
-        columns = [[getattr(fact, name) for fact in facts] for name in names]
-        same = (scope.tenant_id, one.reason, one.revoked_by, one.revoked_at, one.issuer_notified)
-        await tx.connection.exec_driver_sql(_MARK, (*columns, *same))
+        await tx.write(_MARK_VERSIONS, (scope.tenant_id, version_ids))
+        await tx.write(_MARK_CERTIFICATES, (one.revoked_at, one.reason, scope.tenant_id, ids))
         return
-    rows: list[dict[str, Any]] = [{name: getattr(fact, name) for name in fact.__struct_fields__} for fact in facts]
-    await tx.execute(sa.insert(revocations), rows)
     v, c = versions.c, certificates.c
     await tx.execute(
         sa.update(versions)
-        .where(v.tenant_id == scope.tenant_id, v.id.in_(tuple(fact.version_id for fact in facts)))
+        .where(v.tenant_id == scope.tenant_id, v.id.in_(version_ids))
         .values(status=VersionStatus.REVOKED)
     )
     await tx.execute(
         sa.update(certificates)
-        .where(c.tenant_id == scope.tenant_id, c.id.in_(tuple({fact.certificate_id for fact in facts})))
+        .where(c.tenant_id == scope.tenant_id, c.id.in_(ids))
         .values(
             status=CertificateStatus.REVOKED,
             revoked_at=one.revoked_at,

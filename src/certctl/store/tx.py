@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -48,9 +50,9 @@ class Tx:
     def __init__(self, connection: AsyncConnection, dialect: str, *, may_wait: bool = False) -> None:
         self.connection = connection
         self.dialect = dialect
-        # the first statement, when it can be sent as a transaction by itself (`write`)
+        # what only writes, and waits for what else there is to write (`write`): SQL and its values
         self._may_wait = may_wait
-        self._waiting: tuple[str, list[tuple[Any, ...]]] | None = None
+        self._waiting: list[tuple[str, list[Any]]] = []
         self.wakes: set[str] = set()
         # those of them that PostgreSQL itself is to tell with the commit
         self.wakes_within: set[str] = set()
@@ -65,43 +67,44 @@ class Tx:
 
     async def execute(self, statement: sa.Executable, rows: list[dict[str, Any]] | None = None) -> sa.CursorResult[Any]:
         """Run one statement, or one statement over many rows."""
-        if self._waiting is not None:
-            await self._send()
+        await self.send()
         if rows is None:
             return await self.connection.execute(statement)
         return await self.connection.execute(statement, rows)
 
-    async def write(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Run one INSERT or UPDATE in the driver's own words over rows of values; nothing comes back.
+    async def write(self, sql: str, values: Sequence[Any], *, grows: bool = False) -> None:
+        """Run one INSERT or UPDATE in PostgreSQL's own words ($1, $2, ...); nothing comes back.
 
-        As the first of a writing transaction on PostgreSQL it waits for a second. When none comes it is sent alone and
-        is a transaction by itself: one round trip in place of three (BEGIN, itself, COMMIT).
+        It waits until something is asked, and goes with all that waits in one statement, so the parts must not need one
+        another. When nothing is ever asked that statement is a transaction by itself: one round trip in place of three
+        (BEGIN, itself, COMMIT). `grows`: the values are arrays of rows, and the same SQL again only makes them longer.
         """
-        if self._waiting is not None and self._waiting[0] == sql:
-            self._waiting[1].extend(rows)
-            return
-        if self._may_wait and self._waiting is None and not self.connection.in_transaction():
-            self._waiting = (sql, list(rows))
-            return
-        await self._send()
-        await self._run(self.connection, sql, rows)
+        if grows:
+            for waiting, columns in self._waiting:
+                if waiting == sql:
+                    for column, more in zip(columns, values, strict=True):
+                        column.extend(more)
+                    return
+        self._waiting.append((sql, list(values)))
+        if not self._may_wait:
+            await self.send()
 
     async def commit(self) -> None:
         """End it. Only `Database.begin` calls this."""
-        if self._waiting is None:
-            await self.connection.commit()
+        if self._waiting and not self.connection.in_transaction():
+            await self.send(await self.connection.execution_options(isolation_level="AUTOCOMMIT"))
             return
-        await self._send(await self.connection.execution_options(isolation_level="AUTOCOMMIT"))
+        await self.send()
+        await self.connection.commit()
 
-    async def _send(self, connection: AsyncConnection | None = None) -> None:
-        """What waits goes first, as it was asked first."""
-        if self._waiting is not None:
-            (sql, rows), self._waiting = self._waiting, None
-            await self._run(connection or self.connection, sql, rows)
-
-    @staticmethod
-    async def _run(connection: AsyncConnection, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        await connection.exec_driver_sql(sql, rows[0] if len(rows) == 1 else list(rows))
+    async def send(self, connection: AsyncConnection | None = None) -> None:
+        """What waits goes now; what is wrong with it is raised here."""
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        sql = _as_one(tuple(part for part, _ in waiting), tuple(len(values) for _, values in waiting))
+        values = tuple(value for _, values in waiting for value in values)
+        await (connection or self.connection).exec_driver_sql(sql, values)
 
     async def one(self, kind: type[StructT], statement: sa.Executable) -> StructT | None:
         """The first row as a struct, or None."""
@@ -119,7 +122,7 @@ class Tx:
 
     async def rows(self, sql: str, *values: Any) -> Sequence[Sequence[Any]]:
         """All rows of the dialect's own SQL as the driver gives them: for whoever reads millions."""
-        await self._send()
+        await self.send()
         raw: Any = (await self.connection.get_raw_connection()).driver_connection
         try:
             if self.dialect == "postgresql":
@@ -154,6 +157,21 @@ class Tx:
         """With the commit, `amount` more of a fleet's counter, or one observation of `amount` in a histogram."""
         for series, more in series_of(tenant_id, metric, amount, labels):
             self.counts[series] = self.counts.get(series, 0) + more
+
+
+_PLACE = re.compile(r"\$(\d+)")
+
+
+@functools.lru_cache(maxsize=1000)
+def _as_one(parts: tuple[str, ...], counts: tuple[int, ...]) -> str:
+    """Several statements that only write as one, which takes all their values one after the other."""
+    numbered, before = [], 0
+    for sql, count in zip(parts, counts, strict=True):
+        numbered.append(_PLACE.sub(lambda found, before=before: f"${int(found[1]) + before}", sql))  # type: ignore[misc]
+        before += count
+    *firsts, last = numbered
+    named = ", ".join(f"part{place} AS ({sql})" for place, sql in enumerate(firsts))
+    return f"WITH {named} {last}" if named else last
 
 
 def as_struct(kind: type[StructT], row: Mapping[Any, Any]) -> StructT:
@@ -262,10 +280,21 @@ class Database:
         await self.engine.dispose()
 
 
+_COUNT = (
+    f"INSERT INTO {counter_deltas.name} (tenant_id, name, labels, amount) "
+    "SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::float8[])"
+)
+
+
 async def _write_counts(tx: Tx) -> None:
     """One row a series, which no other transaction waits for; a tick adds them up (`store.counters`)."""
-    rows = [{**series._asdict(), "amount": amount} for series, amount in sorted(tx.counts.items())]
-    await tx.execute(sa.insert(counter_deltas), rows)
+    counted = sorted(tx.counts.items())
+    if tx.dialect == "postgresql":
+        await tx.write(
+            _COUNT, [list(column) for column in zip(*((*series, amount) for series, amount in counted), strict=True)]
+        )
+        return
+    await tx.execute(sa.insert(counter_deltas), [{**series._asdict(), "amount": amount} for series, amount in counted])
 
 
 async def _notify(tx: Tx, channels: frozenset[str]) -> None:

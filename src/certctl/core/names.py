@@ -30,6 +30,9 @@ class NameKind(StrEnum):
     EMAIL = "email"
 
 
+_KINDS = frozenset(NameKind)
+
+
 class Name(Struct, frozen=True, order=True):
     """One name in canonical form. Two names are the same name exactly when they are equal."""
 
@@ -49,13 +52,15 @@ def parse_name(text: str, field: str = "sans") -> Name:
     """Read one name as people write it; `dns:`, `ip:`, `uri:`, `email:` may stand before it. Raises Malformed."""
     stripped = text.strip()
     prefix, _, rest = stripped.partition(":")
-    if prefix.lower() in set(NameKind) and rest and not rest.startswith("//"):
+    if prefix.lower() in _KINDS and rest and not rest.startswith("//"):
         kind = NameKind(prefix.lower())
         return Name(kind, _CANONICAL[kind](rest, field))
     if "://" in stripped:
         return Name(NameKind.URI, _canonical_uri(stripped, field))
     if "@" in stripped:
         return Name(NameKind.EMAIL, _canonical_email(stripped, field))
+    if ":" not in stripped and not stripped[-1:].isdigit():  # no address
+        return Name(NameKind.DNS, canonical_dns(stripped, field))
     try:
         return Name(NameKind.IP, _canonical_ip(stripped, field))
     except Malformed:

@@ -28,7 +28,7 @@ from certctl.pki.bundle import Bundle
 from certctl.pki.certs import CertificateFacts
 from certctl.pki.fingerprints import serial_hex
 from certctl.pki.pem import chain_pem
-from certctl.store import catalogue, certificates
+from certctl.store import catalogue, certificates, statistics
 from certctl.store.tx import Tx
 
 SOURCE = "Import"
@@ -75,6 +75,8 @@ async def adopt_all(ctx: Context, scope: Scope, actor: Actor, found: Sequence[Fo
     done: list[Adopted | CallerError] = []
     for start in range(0, len(found), _TOGETHER):
         done += await _halving(ctx, scope, actor, found[start : start + _TOGETHER])
+        if len(found) > _TOGETHER:
+            await statistics.keep_up(ctx.database, ctx.scope)
     return done
 
 
@@ -106,10 +108,10 @@ async def _together(ctx: Context, scope: Scope, actor: Actor, found: Sequence[Fo
         fresh = [firsts[print_] for print_ in dict.fromkeys(prints) if print_ not in known]
         await _check_people(tx, scope, fresh)
         new = [_entry(ctx, each, name) for each, name in zip(fresh, await _names(tx, ctx, fresh), strict=True)]
+        events = [_event(actor, each, one) for each, one in zip(fresh, new, strict=True)]
+        await append(tx, ctx.scope, ctx.now(), *events)  # goes with what it tells
         await certificates.insert_imported(tx, ctx.scope, [(one.certificate, one.version) for one in new])
         await _check_visible(tx, scope, [one.certificate.id for one in new])
-        events = [_event(actor, each, one) for each, one in zip(fresh, new, strict=True)]
-        await append(tx, ctx.scope, ctx.now(), *events)
         for one in new:
             watched = standing.of_watched(one.certificate, one.version)
             await incidents.tell_ending(tx, ctx, one.certificate, watched.policy, [one.version])

@@ -36,9 +36,12 @@ class Bundle(Struct, frozen=True):
 
 def read_pem(text: str) -> Bundle:
     """A bundle of PEM certificates or PKCS #7 blocks. Raises Malformed."""
-    refuse_private_key(text)
-    ders = list(unarmour(text, _CERTIFICATES))
-    for der in unarmour(text, _PKCS7):
+    if _SECRET.search(text):
+        raise _private_key()
+    ders, messages = list(unarmour(text, _CERTIFICATES)), unarmour(text, _PKCS7)
+    if any(_holds_private_key(der) for der in (*ders, *messages)):
+        raise _private_key()
+    for der in messages:
         ders += _pkcs7(der)
     if not ders:
         raise _fault("pem_has_no_certificate", "the PEM text holds no certificate")
@@ -65,6 +68,8 @@ def refuse_private_key(text: str) -> None:
 
 def _holds_private_key(data: bytes) -> bool:
     """A bare, wrapped or encrypted key, or a PKCS #12 file, which may hold one."""
+    if _reads(x509.load_der_x509_certificate, data):
+        return False  # to the last byte; neither begins as a certificate does
     try:
         serialization.load_der_private_key(data, None)
     except TypeError:
@@ -111,6 +116,8 @@ def _bundle(ders: list[bytes]) -> Bundle:
         )
     facts = [read_certificate(der) for der in distinct]
     leaf = _leaf(facts)
+    if len(distinct) == 1:
+        return Bundle(leaf, ())
     try:
         chain = build_chain(leaf.certificate_der, tuple(distinct))
     except _FAULTS as error:

@@ -6,6 +6,7 @@ Reads weak, odd and foreign certificates too: discovery must be able to name the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TypeVar
 
@@ -99,12 +100,13 @@ def extension_of(certificate: x509.Certificate, kind: type[ExtensionT]) -> Exten
 
 
 def _facts(certificate: x509.Certificate, certificate_der: bytes) -> CertificateFacts:
-    names, other_names = _names(certificate)
+    said = {type(extension.value): extension.value for extension in certificate.extensions}
+    names, other_names = _names(said)
     spki_der, key = _key(certificate)
-    constraints = extension_of(certificate, x509.BasicConstraints)
-    ski = extension_of(certificate, x509.SubjectKeyIdentifier)
-    aki = extension_of(certificate, x509.AuthorityKeyIdentifier)
-    features = extension_of(certificate, x509.TLSFeature) or ()
+    constraints = _of(said, x509.BasicConstraints)
+    ski = _of(said, x509.SubjectKeyIdentifier)
+    aki = _of(said, x509.AuthorityKeyIdentifier)
+    features = _of(said, x509.TLSFeature) or ()
     return CertificateFacts(
         certificate_der=certificate_der,
         fingerprint_sha256=sha256_hex(certificate_der),
@@ -126,11 +128,11 @@ def _facts(certificate: x509.Certificate, certificate_der: bytes) -> Certificate
         authority_key_identifier=aki.key_identifier if aki else None,
         is_ca=bool(constraints and constraints.ca),
         path_length=constraints.path_length if constraints else None,
-        ekus=tuple(oid.dotted_string for oid in extension_of(certificate, x509.ExtendedKeyUsage) or ()),
+        ekus=tuple(oid.dotted_string for oid in _of(said, x509.ExtendedKeyUsage) or ()),
         must_staple=x509.TLSFeatureType.status_request in features,
-        ocsp_urls=_access_urls(certificate, AuthorityInformationAccessOID.OCSP),
-        ca_issuer_urls=_access_urls(certificate, AuthorityInformationAccessOID.CA_ISSUERS),
-        crl_urls=_crl_urls(certificate),
+        ocsp_urls=_access_urls(said, AuthorityInformationAccessOID.OCSP),
+        ca_issuer_urls=_access_urls(said, AuthorityInformationAccessOID.CA_ISSUERS),
+        crl_urls=_crl_urls(said),
     )
 
 
@@ -150,10 +152,18 @@ def _key(certificate: x509.Certificate) -> tuple[bytes, KeyFacts]:
     return spki, key_facts(public_key)
 
 
-def _names(certificate: x509.Certificate) -> tuple[tuple[Name, ...], tuple[str, ...]]:
+_Said = Mapping[type[x509.ExtensionType], x509.ExtensionType]
+
+
+def _of(said: _Said, kind: type[ExtensionT]) -> ExtensionT | None:
+    value = said.get(kind)
+    return value if isinstance(value, kind) else None
+
+
+def _names(said: _Said) -> tuple[tuple[Name, ...], tuple[str, ...]]:
     names: dict[Name, None] = {}
     other_names: list[str] = []
-    for value in extension_of(certificate, x509.SubjectAlternativeName) or ():
+    for value in _of(said, x509.SubjectAlternativeName) or ():
         try:
             names[sans.read_general_name(value)] = None
         except Malformed:
@@ -161,8 +171,8 @@ def _names(certificate: x509.Certificate) -> tuple[tuple[Name, ...], tuple[str, 
     return tuple(names), tuple(other_names)
 
 
-def _access_urls(certificate: x509.Certificate, method: x509.ObjectIdentifier) -> tuple[str, ...]:
-    found = extension_of(certificate, x509.AuthorityInformationAccess) or ()
+def _access_urls(said: _Said, method: x509.ObjectIdentifier) -> tuple[str, ...]:
+    found = _of(said, x509.AuthorityInformationAccess) or ()
     return tuple(
         str(access.access_location.value)
         for access in found
@@ -170,8 +180,8 @@ def _access_urls(certificate: x509.Certificate, method: x509.ObjectIdentifier) -
     )
 
 
-def _crl_urls(certificate: x509.Certificate) -> tuple[str, ...]:
-    points = extension_of(certificate, x509.CRLDistributionPoints) or ()
+def _crl_urls(said: _Said) -> tuple[str, ...]:
+    points = _of(said, x509.CRLDistributionPoints) or ()
     full_names = [name for point in points for name in point.full_name or ()]
     return tuple(str(name.value) for name in full_names if isinstance(name, x509.UniformResourceIdentifier))
 

@@ -31,6 +31,9 @@ UPDATE {certificates.name} SET status = '{CertificateStatus.REVOKED}', revoked_a
   updated_at = $1::timestamptz, row_version = row_version + 1
 WHERE tenant_id = $3::text AND id = ANY($4::text[])
 """
+# of an array PostgreSQL expects many, and plans anew each time when there is but one
+_MARK_ONE_VERSION = _MARK_VERSIONS.replace("= ANY($2::text[])", "= $2::text")
+_MARK_ONE_CERTIFICATE = _MARK_CERTIFICATES.replace("= ANY($4::text[])", "= $4::text")
 
 
 class Revocable(Struct, frozen=True, kw_only=True):
@@ -127,6 +130,10 @@ async def mark_all_revoked(tx: Tx, scope: Scope, facts: Sequence[RevocationRecor
     version_ids, ids = [fact.version_id for fact in facts], list({fact.certificate_id for fact in facts})
     await arrays.insert(tx, revocations, [structs.asdict(fact) for fact in facts])
     if tx.dialect == "postgresql":
+        if len(facts) == 1:
+            await tx.write(_MARK_ONE_VERSION, (scope.tenant_id, one.version_id))
+            await tx.write(_MARK_ONE_CERTIFICATE, (one.revoked_at, one.reason, scope.tenant_id, one.certificate_id))
+            return
         await tx.write(_MARK_VERSIONS, (scope.tenant_id, version_ids))
         await tx.write(_MARK_CERTIFICATES, (one.revoked_at, one.reason, scope.tenant_id, ids))
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -73,6 +73,7 @@ class Book:
     )
     orders: dict[str, str] = field(default_factory=dict)
     asking: set[str] = field(default_factory=set)
+    standing: dict[str, Sequence[Proof]] = field(default_factory=dict)
 
     async def open(self, directory_url: str) -> CaAccount:
         return self.account
@@ -94,6 +95,15 @@ class Book:
 
     async def order_of(self, order_id: str) -> str:
         return self.orders.get(order_id, "")
+
+    async def put_proofs(self, order_id: str, proofs: Sequence[Proof]) -> None:
+        self.standing[order_id] = proofs
+
+    async def proofs_of(self, order_id: str) -> Sequence[Proof]:
+        return self.standing.get(order_id, ())
+
+    async def drop_proofs(self, order_id: str) -> None:
+        self.standing.pop(order_id, None)
 
     async def begin_key_change(self, directory_url: str) -> CaAccount:
         pem = private_key_pem(generate_private_key(KeyAlgorithm.ECDSA_P256))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import sys
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,8 +15,13 @@ from unittest import mock
 import dns.message
 import dns.query
 import dns.rdatatype
+import httpx
 
+from certctl.cli import issuer_accounts, output
+from certctl.cli import main as cli
+from certctl.client import Client
 from certctl.core.names import parse_names
+from certctl.core.secret import Secret
 from certctl.doors import driving
 from certctl.lifecycle import flow
 from certctl.pki.algorithms import KeyAlgorithm
@@ -93,6 +99,47 @@ class CaHouse:
 
         async with self.api.house.database.read() as tx:
             return list((await tx.execute(sa.text(f"SELECT {columns} FROM {table}"))).all())
+
+
+class Beside(httpx.BaseTransport):
+    """What a command in a thread sends, handed to the API of this process."""
+
+    def __init__(self, http: httpx.AsyncClient, loop: asyncio.AbstractEventLoop) -> None:
+        self._http = http
+        self._loop = loop
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return asyncio.run_coroutine_threadsafe(self._ask(request), self._loop).result(_SECONDS)
+
+    async def _ask(self, request: httpx.Request) -> httpx.Response:
+        answer = await self._http.request(
+            request.method, request.url.raw_path.decode(), content=request.read(), headers=request.headers
+        )
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+
+async def certctl(house: CaHouse, monkeypatch: Any, capsys: Any, *words: str) -> str:
+    """What `certctl issuers ...` writes that ends well, spoken to this house."""
+    loop = asyncio.get_running_loop()
+
+    def connect() -> Client:
+        return Client("https://certctl.test", Secret(house.api.admin), transport=Beside(house.api.http, loop))
+
+    def run() -> object:
+        try:
+            cli.main()
+        except SystemExit as ended:
+            return ended.code or 0
+        return 0
+
+    monkeypatch.setattr(issuer_accounts, "connect", connect)
+    monkeypatch.setattr(sys, "argv", ["certctl", "issuers", *words])
+    output.assume(output.Form.TABLE)
+    capsys.readouterr()
+    code = await asyncio.to_thread(run)
+    told = capsys.readouterr()
+    assert code == 0, told.err
+    return told.out
 
 
 def left_at(names: Bind, name: str) -> list[str]:

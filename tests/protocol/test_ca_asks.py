@@ -23,7 +23,7 @@ from certctl.telemetry import points
 from integration.api_house import Agent
 from peers.bind import ZONE, Bind, bind
 from peers.pebble import Pebble, pebble
-from protocol.ca_house import CaHouse, by_dns, open_ca_house
+from protocol.ca_house import CaHouse, by_dns, certctl, open_ca_house
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("pebble"), pytest.mark.timeout(300)]
 ISSUED, ORDERED = "Issued certificate serial", "orders in the db"
@@ -95,7 +95,7 @@ class Refused:
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 async def test_a_budget_is_kept_a_lost_ask_is_counted_and_futile_ones_are_paused(
-    kind, tmp_path, names, ca, monkeypatch, request
+    kind, tmp_path, names, ca, monkeypatch, capsys, request
 ):
     url = "" if kind == "sqlite" else request.getfixturevalue("postgres_server").new_database()
     known = CaLimits(
@@ -161,8 +161,10 @@ async def test_a_budget_is_kept_a_lost_ask_is_counted_and_futile_ones_are_paused
 
         viewer = await house.api.key("r-viewer")
         assert (await house.api.call("POST", "/api/v1/issuers/iss-acme/resume", {}, key=viewer)).status_code == 403
-        assert (await house.api.made("/api/v1/issuers/iss-acme/resume", {}, 200))["resumed"] == 1
-        assert (await house.api.made("/api/v1/issuers/iss-acme/resume", {}, 200))["resumed"] == 0
+        told = await certctl(house, monkeypatch, capsys, "account", "iss-acme")
+        assert "cert-no" in told and "rejectedIdentifier" in told
+        assert "1 resumed and asked for again" in await certctl(house, monkeypatch, capsys, "resume", "iss-acme")
+        assert "Nothing was paused" in await certctl(house, monkeypatch, capsys, "resume", "iss-acme")
         assert "issuers resume" not in (await refused.end())["last_error"], "the CA is asked again, at once"
         assert len(await house.rows("ca_asks")) == asked + 1
         assert (await account(house))["pauses"] == []

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
+from integration.test_web import Visitor
 from peers.bind import ZONE, Bind, bind
 from peers.pebble import Pebble, pebble
 from protocol.ca_house import CaHouse, by_dns, left_at, open_ca_house
@@ -39,6 +41,11 @@ async def dry_run(house: CaHouse, *names: str, **more: Any) -> dict[str, Any]:
     return await house.api.made(f"/api/v1/issuers/{house.issuer_id}/dry-run", body, 200)
 
 
+async def tried(visitor: Visitor, issuer_id: str, names: str) -> httpx.Response:
+    """The page that tells of a dry run which its form asked for."""
+    return await visitor.send(f"/issuers/{issuer_id}/dry-run", {"names": names})
+
+
 async def test_the_same_names_go_the_whole_way_where_nobody_trusts_it(tmp_path, names, ca, trials):
     both = {"staging_directory_url": trials.directory_url, "ca_certificates_pem": ca.trust_pem + trials.trust_pem}
     async with open_ca_house(tmp_path) as house:
@@ -62,6 +69,15 @@ async def test_the_same_names_go_the_whole_way_where_nobody_trusts_it(tmp_path, 
         (event,) = await house.api.events("issuer_dry_run")
         assert event["details"]["passed"] is True
 
+        # the same by the page, step by step; what cannot be is said beside the field
+        visitor = Visitor(house.api)
+        await visitor.sign_in(house.api.admin)
+        page = await tried(visitor, "iss-acme", f"page.{ZONE}")
+        assert "It went through" in page.text and "thrown away" in page.text, page.text
+        assert page.text.count('class="num"') == len(WAY)
+        assert trials.count(ISSUED) == 2
+        assert "is no valid DNS name" in (await tried(visitor, "iss-acme", "a..b")).text
+
         # each step that fails is the last one, says why, and leaves nothing behind
         await house.issuer(ca.config() | both, "iss-http")
         told = await dry_run(house, "nowhere.invalid")
@@ -74,6 +90,8 @@ async def test_the_same_names_go_the_whole_way_where_nobody_trusts_it(tmp_path, 
         assert [one["outcome"] for one in told["steps"]] == ["done", "done", "done", "failed", "done"], told
         assert told["steps"][-1]["step"] == "cleanup"
         assert left_at(names, f"_acme-challenge.unseen.{ZONE}") == []
+        assert "It did not go through" in (await tried(visitor, "iss-unseen", f"blocked.{ZONE}")).text
+        await visitor.http.aclose()
         told = await dry_run(house, f"blocked.{ZONE}")
         assert (told["steps"][-1]["step"], told["steps"][-1]["outcome"]) == ("order", "failed")
         assert "rejectedIdentifier" in told["steps"][-1]["message"]
@@ -98,6 +116,17 @@ async def test_where_there_is_no_place_for_trials_it_says_so(tmp_path, names, ca
         status, said = await refused("iss-agent", {})
         assert status == 502 and "not supported" in said and "agent" in said
         assert (await refused("iss-none", {}))[0] == 404
+        # the page says the same, and has no form
+        visitor = Visitor(house.api)
+        await visitor.sign_in(house.api.admin)
+        for issuer_id, why in (
+            ("iss-acme", "set staging_directory_url"),
+            ("iss-local", "not supported for an issuer of type"),
+            ("iss-agent", "not supported with challenge_by agent"),
+        ):
+            page = (await visitor.get(f"/issuers/{issuer_id}/dry-run")).text
+            assert why in page and 'name="names"' not in page, issuer_id
+        await visitor.http.aclose()
         for wrong in ({"names": []}, {"names": ["not a name"]}, {"timeout_seconds": 3000}, {"names": ["a.test"] * 101}):
             assert (await refused("iss-acme", wrong))[0] == 400
         assert (await refused("iss-acme", {}, key=await house.api.key("r-viewer")))[0] == 403

@@ -11,18 +11,21 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 import httpx
 import pytest
 
 from certctl.connectors import http
 from certctl.connectors.issuers.acme import AcmeIssuer
+from certctl.connectors.solvers.rfc2136 import Rfc2136Solver
+from certctl.control import ca_proofs
 from certctl.core.errors import Temporary
 from certctl.lifecycle import flow
 from certctl.telemetry import points
 from peers.bind import ZONE, Bind, bind
 from peers.pebble import Pebble, pebble
-from protocol.ca_house import CaHouse, by_dns, open_ca_house
+from protocol.ca_house import CaHouse, by_dns, left_at, open_ca_house
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("pebble"), pytest.mark.timeout(600)]
 ISSUED = "Issued certificate serial"
@@ -245,7 +248,35 @@ async def test_a_ca_killed_at_each_step_and_started_empty(tmp_path, names, monke
                 told = (await house.api.get("/api/v1/issuers/iss-acme/account"))["lost_orders"]
                 assert [one["certificate_id"] for one in told] == [f"cert-{each}" for each in (4, 3)[2 - lost :]], at
             assert len(await house.api.events("order_lost")) == lost
+            for number in range(len(KILLED_AT)):
+                assert left_at(names, f"_acme-challenge.step{number}.{ZONE}") == [], (
+                    "also of orders that were forgotten"
+                )
+            assert await house.rows("ca_proofs") == []
             assert len(await house.rows("ca_accounts")) == 1, "the same key registered again"
+
+
+async def test_what_stands_in_a_zone_for_a_job_that_was_called_off_is_taken_away(tmp_path, names, ca):
+    async with open_ca_house(tmp_path) as house:
+        ctx, place = house.api.house.ctx, f"_acme-challenge.left.{ZONE}"
+        # it is put, and never seen where it is looked for
+        await house.issuer(ca.config(**by_dns(names, propagation_servers=["127.0.0.1:1"])))
+        await house.ask("cert-1", f"left.{ZONE}", f"*.left.{ZONE}")
+
+        async def put() -> bool:
+            return len(left_at(names, place)) == 2
+
+        await house.run(put, "both records are put")
+        (job,) = await house.jobs()
+        assert await ca_proofs.sweep(ctx) == 0, "it is still going on"
+        cancelled = await house.api.call("POST", f"/api/v1/jobs/{job['id']}/cancel", {})
+        assert cancelled.is_success, cancelled.text
+        # a zone that takes no update keeps them, and they are not forgotten
+        with mock.patch.object(Rfc2136Solver, "cleanup", side_effect=Temporary("the zone is shut")):
+            assert await ca_proofs.sweep(ctx) == 0
+        assert (len(left_at(names, place)), len(await house.rows("ca_proofs"))) == (2, 2)
+        assert await ca_proofs.sweep(ctx) == 1
+        assert (left_at(names, place), await house.rows("ca_proofs")) == ([], [])
 
 
 async def test_each_refusal_says_what_to_do_next(tmp_path, names, ca):

@@ -5,11 +5,12 @@ Keys are opened here, for a connector that signs with them, and nowhere else. Ne
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from certctl.connectors.base.issuer import CaAccount, HasAccount, Order
-from certctl.control import ca_asks
+from certctl.connectors.base.solver import Proof
+from certctl.control import ca_asks, ca_proofs
 from certctl.control.changes import note
 from certctl.core.catalogue import IssuerRecord
 from certctl.core.errors import Misconfigured, NotFound, Unsupported
@@ -118,6 +119,18 @@ class Accounts:
         ctx = self._ctx()
         async with ctx.database.read() as tx:
             return await asked.order_url(tx, ctx.scope, order_id)
+
+    async def put_proofs(self, order_id: str, proofs: Sequence[Proof]) -> None:
+        """Keep what is about to be put for an order of ours."""
+        await ca_proofs.keep(self._ctx(), self._issuer_id, order_id, proofs)
+
+    async def proofs_of(self, order_id: str) -> Sequence[Proof]:
+        """What was put for it and not yet taken away."""
+        return await ca_proofs.of_order(self._ctx(), order_id)
+
+    async def drop_proofs(self, order_id: str) -> None:
+        """It was taken away."""
+        await ca_proofs.drop(self._ctx(), order_id)
 
     async def begin_key_change(self, directory_url: str) -> CaAccount:
         """Make and keep a next key, or find the one of a change that was broken off."""

@@ -17,7 +17,7 @@ from certctl.control.issuer_secrets import seal_config
 from certctl.control.usage import Sees, check_unused
 from certctl.core.actor import Actor
 from certctl.core.catalogue import IssuerRecord
-from certctl.core.errors import CertctlError, Conflict, Unsupported
+from certctl.core.errors import CertctlError, Conflict, ConnectorError, Unsupported
 from certctl.core.events import Event, EventType
 from certctl.core.ids import check_id, new_id
 from certctl.core.names import Name
@@ -132,10 +132,7 @@ async def dry_run(
     """
     async with ctx.database.read() as tx:
         record = await catalogue.get(tx, scope, IssuerRecord, issuer_id)
-    issuer = await ctx.open_issuer(record)
-    if not isinstance(issuer, RunsDry):
-        raise Unsupported(f"a dry run is not supported for an issuer of type {record.type}")
-    ran = await issuer.dry_run(names, ctx.now(), limit)
+    ran = await (await _running_dry(ctx, record)).dry_run(names, ctx.now(), limit)
     details = {
         "directory_url": ran.directory_url,
         "names": [name.value for name in names][:_MOST_TOLD],
@@ -148,6 +145,21 @@ async def dry_run(
     async with ctx.database.begin("issuer.dry_run") as tx:
         await append(tx, ctx.scope, ctx.now(), event)
     return ran
+
+
+async def trial_place(ctx: Context, record: IssuerRecord) -> tuple[str, str]:
+    """Where a dry run of this issuer would be, and why there is no such place: one of them is empty."""
+    try:
+        return (await _running_dry(ctx, record)).trial_place(), ""
+    except ConnectorError as error:
+        return "", error.message
+
+
+async def _running_dry(ctx: Context, record: IssuerRecord) -> RunsDry:
+    issuer = await ctx.open_issuer(record)
+    if not isinstance(issuer, RunsDry):
+        raise Unsupported(f"a dry run is not supported for an issuer of type {record.type}")
+    return issuer
 
 
 async def _tested(ctx: Context, scope: Scope, actor: Actor, issuer_id: str, status: str) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 import structlog
 from msgspec import Struct
 
-from certctl.control import audit, batches, ca_asks, hierarchy, sessions
+from certctl.control import audit, batches, ca_asks, ca_proofs, hierarchy, sessions
 from certctl.core.errors import CertctlError
 from certctl.doors.idempotency import forget_answers
 from certctl.lifecycle import compliance, flow, lapse, notify, observe, prove, publish, renew, suggest
@@ -69,6 +69,7 @@ def standard_ticks(
         Tick("sessions", sweep, sessions.sweep),
         Tick("batches", timedelta(hours=1), partial(batches.purge, kept=batches_kept)),
         Tick("asks", timedelta(hours=1), ca_asks.sweep),
+        Tick("proofs", timedelta(minutes=5), ca_proofs.sweep),
         Tick("notify", telling, _tell_all),
         Tick("seal", sealing, audit.seal_all),
         Tick("seal.verify", min(verifying, walking), partial(audit.verify_due, walk_every=walking)),

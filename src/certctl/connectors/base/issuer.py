@@ -14,6 +14,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
 
+from certctl.connectors.base.solver import Proof
 from certctl.core.names import Name
 
 
@@ -173,6 +174,10 @@ class DryRun(Struct, frozen=True, kw_only=True):
 class RunsDry(Protocol):
     """An issuer whose CA has a place for trials: what it signs there nobody trusts."""
 
+    def trial_place(self) -> str:
+        """The address of that place. Raises Unsupported, with the reason, where a dry run cannot be."""
+        ...
+
     async def dry_run(self, names: Sequence[Name], now: datetime, limit: timedelta) -> DryRun:
         """Have `names` issued there, within `limit`, and throw the certificate away. Raises Unsupported."""
         ...
@@ -221,6 +226,18 @@ class AccountBook(Protocol):
         """The address of the CA's order that was claimed for ours; empty for none."""
         ...
 
+    async def put_proofs(self, order_id: str, proofs: Sequence[Proof]) -> None:
+        """Keep what is about to be put for an order of ours, so that it is taken away whatever becomes of it."""
+        ...
+
+    async def proofs_of(self, order_id: str) -> Sequence[Proof]:
+        """What was put for it and not yet taken away."""
+        ...
+
+    async def drop_proofs(self, order_id: str) -> None:
+        """It was taken away."""
+        ...
+
     async def begin_key_change(self, directory_url: str) -> CaAccount:
         """Make and keep a next key, or find the one of a change that was broken off."""
         ...
@@ -243,6 +260,15 @@ class Precheck(Protocol):
 
     async def judge(self, names: Sequence[Name], prospect: Prospect) -> None:
         """Return when nothing is known that forbids. Raises Rejected."""
+        ...
+
+
+@runtime_checkable
+class TakesBack(Protocol):
+    """An issuer that puts answers to challenges somewhere, and can take them away without its order."""
+
+    async def take_back(self, proofs: Sequence[Proof]) -> None:
+        """Take these away; what is away already is no error."""
         ...
 
 

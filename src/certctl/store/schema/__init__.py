@@ -17,6 +17,7 @@ from certctl.store.schema.asked import (
     ca_asks,
     ca_orders,
     ca_pauses,
+    ca_proofs,
     host_answers,
     renewal_suggestions,
 )
@@ -133,6 +134,7 @@ __all__ = [
     "ca_keys",
     "ca_orders",
     "ca_pauses",
+    "ca_proofs",
     "caller_writes",
     "certificate_names",
     "certificate_targets",

@@ -33,6 +33,22 @@ ca_orders = Table(
     Index(None, "tenant_id", "order_id"),
 )
 
+# answers to challenges that were put for an order and have not been taken away yet
+ca_proofs = Table(
+    "ca_proofs",
+    c.metadata,
+    c.key("tenant_id"),
+    c.key("order_id"),
+    Column("token", String(512), nullable=False),
+    c.key("issuer_id"),
+    Column("name", String(255), nullable=False),
+    c.words("key_authorization"),
+    c.reference("job_id"),
+    c.reference("agent_id"),
+    c.born(),
+    PrimaryKeyConstraint("tenant_id", "order_id", "token"),
+)
+
 # each new order asked of a CA, written before it is asked, and what became of it
 ca_asks = c.table(
     "ca_asks",

@@ -16,7 +16,7 @@ import msgspec
 
 from certctl.connectors import http
 from certctl.connectors.base.issuer import AccountBook, DryRun, Issued, Order, Pending, Precheck, Revocation, Suggestion
-from certctl.connectors.base.solver import Solver
+from certctl.connectors.base.solver import Proof, Solver
 from certctl.connectors.dial import DialPolicy
 from certctl.connectors.issuers.acme.account import known_account, roll_key
 from certctl.connectors.issuers.acme.client import AcmeClient, ask_again_after
@@ -86,6 +86,11 @@ class AcmeIssuer:
             await self._accounts.end_ask(order.order_id, "issued")
         return answer
 
+    async def take_back(self, proofs: Sequence[Proof]) -> None:
+        """Take answers away; the CA is not asked."""
+        for proof in proofs:
+            await self._solver.cleanup(proof)
+
     async def revoke(self, revocation: Revocation) -> None:
         """Revoke with the account's key; revoking twice is once."""
         async with self._talk() as client:
@@ -125,6 +130,14 @@ class AcmeIssuer:
 
     async def dry_run(self, names: Sequence[Name], now: datetime, limit: timedelta) -> DryRun:
         """A whole order at the CA's directory for trials, by an account of its own there; nothing of it is kept."""
+        url = self.trial_place()
+        config = msgspec.structs.replace(self._config, directory_url=url, staging_directory_url="")
+        trial = AcmeIssuer(config, self._accounts, self._solver, self._precheck, self._policy, self._clients)
+        steps = await play(trial._talk, config, self._solver, self._precheck, names, now, limit)
+        return DryRun(directory_url=url, passed=all(one.outcome == "done" for one in steps), steps=tuple(steps))
+
+    def trial_place(self) -> str:
+        """The CA's directory for trials. Raises Unsupported."""
         url = self._config.staging_directory_url or limits_of(self._config.directory_url).staging_url
         if not url:
             raise Unsupported(
@@ -133,10 +146,7 @@ class AcmeIssuer:
             )
         if self._config.challenge_by == "agent":
             raise Unsupported("a dry run is not supported with challenge_by agent: agents answer for jobs alone")
-        config = msgspec.structs.replace(self._config, directory_url=url, staging_directory_url="")
-        trial = AcmeIssuer(config, self._accounts, self._solver, self._precheck, self._policy, self._clients)
-        steps = await play(trial._talk, config, self._solver, self._precheck, names, now, limit)
-        return DryRun(directory_url=url, passed=all(one.outcome == "done" for one in steps), steps=tuple(steps))
+        return url
 
     async def roll_key(self) -> str:
         """Change the account's key; a change that broke off is brought to its end."""

@@ -122,7 +122,7 @@ async def _go(client: AcmeClient, config: AcmeConfig, solver: Remembering, order
         if status in {"ready", "processing", "valid"} and steps.now != "finalize":
             _proven(steps, solver)
             steps.done("the CA has seen the answers", "finalize")
-        answer = await advance(client, config, solver, reference, _later(order, loop.time() - began))
+        answer = await advance(client, config, None, solver, reference, _later(order, loop.time() - began))
         if isinstance(answer, Issued):
             issued = answer
             continue

@@ -144,8 +144,9 @@ async def go_on(
     stands, mark, number = reference.rpartition(_ANEW)
     anew = int(number) if mark and number.isdigit() else 0
     try:
-        answer = await advance(client, config, solver, stands if anew else reference, order)
+        answer = await advance(client, config, accounts, solver, stands if anew else reference, order)
     except OrderForgotten as forgotten:
+        await _take_back(accounts, solver, order)
         if forgotten.finalizing:
             await accounts.end_ask(order.order_id, "lost", "the CA forgot it after finalize was sent")
             raise Rejected(
@@ -167,9 +168,9 @@ async def go_on(
 
 
 async def advance(
-    client: AcmeClient, config: AcmeConfig, solver: Solver, reference: str, order: Order
+    client: AcmeClient, config: AcmeConfig, accounts: AccountBook | None, solver: Solver, reference: str, order: Order
 ) -> Issued | Pending:
-    """One step of the order at `reference`. Raises OrderForgotten."""
+    """One step of the order at `reference`; without `accounts` what is put is not kept. Raises OrderForgotten."""
     url, _, phase = reference.partition("#")
     try:
         told, wait = await client.order(url)
@@ -178,9 +179,9 @@ async def advance(
             raise OrderForgotten(finalizing=phase == _FINALIZING) from refusal
         raise
     if told.status == "pending":
-        return await _prove(client, config, solver, told, url, phase, order)
+        return await _prove(client, config, accounts, solver, told, url, phase, order)
     if told.status == "ready" and phase != _FINALIZING:
-        await _clean(client, solver, told, order)
+        await _clean(client, accounts, solver, told, order)
         return Pending(f"{url}#{_FINALIZING}", timedelta(0))
     if told.status == "ready":
         reach("acme.finalizing")
@@ -193,7 +194,7 @@ async def advance(
         reach("acme.fetched")
         return issued
     if told.status == "invalid":
-        await _clean(client, solver, told, order)
+        await _clean(client, accounts, solver, told, order)
         raise await _why_invalid(client, told)
     return Pending(f"{url}#{phase}" if phase else url, ask_again_after(wait, _SOON))
 
@@ -210,7 +211,14 @@ async def _finalize(
 
 
 async def _prove(
-    client: AcmeClient, config: AcmeConfig, solver: Solver, told: OrderAnswer, url: str, phase: str, order: Order
+    client: AcmeClient,
+    config: AcmeConfig,
+    accounts: AccountBook | None,
+    solver: Solver,
+    told: OrderAnswer,
+    url: str,
+    phase: str,
+    order: Order,
 ) -> Pending:
     """Present what is not yet presented, wait until it can be seen, answer; then wait for the CA."""
     if phase == _ANSWERED:
@@ -220,6 +228,8 @@ async def _prove(
     proofs = [_proof(client, one, challenge, order) for one, challenge in asked if challenge.status == "pending"]
     began = int(phase.removeprefix(_PRESENTED)) if phase.startswith(_PRESENTED) else 0
     if not began:
+        if proofs and accounts is not None:
+            await accounts.put_proofs(order.order_id, proofs)
         for proof in proofs:
             await solver.present(proof)
         reach("acme.presented")
@@ -273,8 +283,27 @@ def _parsed(kind: str, value: str) -> Name:
         raise TrustError("the CA's authorization is for no name") from error
 
 
-async def _clean(client: AcmeClient, solver: Solver, told: OrderAnswer, order: Order) -> None:
+async def _take_back(accounts: AccountBook, solver: Solver, order: Order) -> bool:
+    """Take away what is known to stand for an order; False when nothing is. What fails is left to the sweep."""
+    standing = await accounts.proofs_of(order.order_id)
+    try:
+        for proof in standing:
+            await solver.cleanup(proof)
+    except ConnectorError as error:
+        log.warning("challenge_not_cleaned_up", order_id=order.order_id, error=error.message)
+    else:
+        if standing:
+            await accounts.drop_proofs(order.order_id)
+    return bool(standing)
+
+
+async def _clean(
+    client: AcmeClient, accounts: AccountBook | None, solver: Solver, told: OrderAnswer, order: Order
+) -> None:
     """Take answers away; that it fails is no reason not to go on."""
+    if accounts is not None and await _take_back(accounts, solver, order):
+        return
+    # put by a release that did not keep what it put
     for one in await _authorizations(client, told):
         for challenge in one.challenges:
             if challenge.type == solver.challenge_type and challenge.token:

@@ -34,7 +34,7 @@ from certctl.bootstrap import SERVER_OWNER, House, open_house, prepare_database
 from certctl.connectors.base.receiver import Receiver
 from certctl.connectors.receivers import receivers_of
 from certctl.connectors.validation import Prover
-from certctl.control import batches, ca_accounts, digest, own_tls
+from certctl.control import batches, ca_accounts, digest, job_pruning, own_tls
 from certctl.control.audit_pruning import prune_due
 from certctl.control.audit_push import push_all
 from certctl.control.installation import BUILT_IN_ISSUER
@@ -72,6 +72,8 @@ _IDLE_CHECK_SECONDS = 0.2
 _CLOCK_EVERY_SECONDS = 5
 _PUSH_EVERY = timedelta(seconds=2)
 _PRUNE_EVERY = timedelta(hours=1)
+# each run passes over what is needed still, however much that is
+_PRUNE_JOBS_EVERY = timedelta(hours=6)
 
 
 def serve(settings: Settings) -> int:
@@ -221,6 +223,9 @@ def _ticks(settings: Settings, receivers: Sequence[Receiver]) -> Any:
         names = [receiver.name for receiver in receivers]
         due = partial(prune_due, kept=settings.audit_retention, receivers=names)
         ticks = (*ticks, Tick("audit.prune", _PRUNE_EVERY, due))
+    if settings.job_retention:
+        ended = partial(job_pruning.prune_due, kept=settings.job_retention)
+        ticks = (*ticks, Tick("jobs.prune", _PRUNE_JOBS_EVERY, ended))
     if settings.acme.enabled:
         ticks = (*ticks, Tick("acme", settings.acme.gc_interval, sweep))
     if settings.health.enabled:

@@ -29,6 +29,7 @@ from certctl.settings.watching import WATCHING, HealthRules, health_rules
 PREFIX = "CERTCTL_"
 FEWEST_KEY_CHARACTERS = 32
 HOW_TO_MAKE_A_KEY = "make one with: openssl rand -base64 32"
+_FEWEST_KEPT = timedelta(hours=24)
 _PLACEHOLDERS = ("change-me", "changeme", "replace-me", "placeholder", "example-key")
 
 
@@ -79,6 +80,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     issuers_allowed_networks: tuple[str, ...]
     issuers_scripts_folder: Path | None
     batch_retention: timedelta
+    job_retention: timedelta
     doors: DoorRules
     acme: AcmeRules
     alerts: AlertRules
@@ -246,6 +248,12 @@ SECTIONS: dict[str, dict[str, Variable]] = {
             "CERTCTL_ISSUERS_SCRIPTS_FOLDER",
             "the one folder whose programs issuers may name as hooks (dns-01); they and it belong to root or this user",
         ),
+        "job_retention": duration(
+            "CERTCTL_JOB_RETENTION",
+            "how long a job that has ended is kept, with its steps (24h at least); what is needed stays; 0s: for ever",
+            "0s",
+            shortest="0s",
+        ),
         "batch_retention": duration(
             "CERTCTL_BATCH_RETENTION", "how long a batch that has ended is kept, with its items", "2160h", shortest="1h"
         ),
@@ -327,6 +335,8 @@ def _derived(values: dict[str, Any]) -> dict[str, Any]:
     filled["database_url"] = filled["database_url"] or f"sqlite:///{filled['data_dir']}/certctl.db"
     if filled["database_read_url"] and filled["database_url"].startswith("sqlite:"):
         raise ValueError("CERTCTL_DATABASE_READ_URL needs PostgreSQL in CERTCTL_DATABASE_URL")
+    if timedelta(0) < filled["job_retention"] < _FEWEST_KEPT:
+        raise ValueError("CERTCTL_JOB_RETENTION is 0s (for ever) or at least 24h")
     filled["pki_http_host"] = host = filled["pki_http_host"] or filled["host"]
     shown = f"[{host}]" if ":" in host else host
     base_url = filled["pki_base_url"] or f"http://{shown}:{filled['pki_http_port']}"

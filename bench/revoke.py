@@ -68,7 +68,7 @@ async def _one_by_one(town: Fleet, names: list[str]) -> dict[str, float]:
     return {"revoked": len(names), "per_second": round(len(names) / elapsed, 1), **milliseconds(took)}
 
 
-async def _raw(database: Database, count: int) -> float:
+async def raw_rows(database: Database, count: int) -> float:
     """Rows a second, one a commit, on as many connections as there are clients."""
     async with database.engine.begin() as connection:
         await connection.exec_driver_sql("CREATE TABLE bench_rows (id TEXT PRIMARY KEY, told TEXT)")
@@ -129,7 +129,7 @@ async def _revoke(town: Fleet, url: str, there: int, single: int, bulk: int) -> 
             if time.monotonic() > deadline:
                 raise RuntimeError("what was seeded is not encoded")
             await asyncio.sleep(0.5)
-        raw = await _raw(database, 2_000)
+        raw = await raw_rows(database, 2_000)
         names = [f"mc-{number}" for number in range(there, there + single)]
         await _one_by_one(town, names[:50])
         one_by_one = await _one_by_one(town, names[50:])

@@ -235,6 +235,7 @@ PARTS = {
     "soak": "soak",
     "revoke": "revoke",
     "identity": "identity",
+    "issue": "issue",
     "imports": "imports",
     "lists": "lists",
     "ocsp": "ocsp",

@@ -28,7 +28,7 @@ from peers.postgres import Postgres, postgres
 from peers.postgres_pair import pair
 from peers.replicas import Replica, Replicas, csr_for, replicas
 
-POINT = "commit.issue.answer.before"
+POINT = "commit.issue.record.before"
 
 
 def until(done: Callable[[], bool], seconds: float = 300) -> float:

@@ -201,7 +201,7 @@ def _context(
 ) -> Context:
     addresses = PkiAddresses(settings.pki_base_url)
     services = {
-        "cas": partial(_issuing_ca, database, scope),
+        "cas": partial(_issuing_ca, database, scope, {}),
         "root_of": partial(_root_of, database, scope, {}),
         "signer": keybox,
         "addresses": addresses,
@@ -294,17 +294,25 @@ async def _load_key(database: Database, scope: Scope, key_ref: str) -> SealedKey
         return await authority.load_key(tx, scope, key_ref)
 
 
-async def _issuing_ca(database: Database, scope: Scope, ca_certificate_id: str | None) -> IssuingCA:
-    """A CA generation by id, or the current one of the built-in issuer."""
+async def _issuing_ca(
+    database: Database, scope: Scope, known: dict[str, IssuingCA], ca_certificate_id: str | None
+) -> IssuingCA:
+    """A CA generation by id, or the current one of the built-in issuer. What a generation signs with, and who signed
+    it, never changes: that is read once. Which one is current is asked each time.
+    """
+    if ca_certificate_id in known:
+        return known[ca_certificate_id]
     async with database.read() as tx:
         # one statement for the generation and all above it
         generations = await authority.ca_certificates_of(tx, scope, BUILT_IN_ISSUER)
-        if ca_certificate_id is not None:
-            return await authority.issuing_ca(tx, scope, ca_certificate_id, generations)
-        current = next((ca for ca in generations if ca.issues_leaves), None)
-        if current is None:
-            raise NotFound("the built-in CA has no active issuing certificate")
-        return await authority.issuing_ca(tx, scope, current.id, generations)
+        if ca_certificate_id is None:
+            current = next((ca for ca in generations if ca.issues_leaves), None)
+            if current is None:
+                raise NotFound("the built-in CA has no active issuing certificate")
+            ca_certificate_id = current.id
+        if ca_certificate_id not in known:
+            known[ca_certificate_id] = await authority.issuing_ca(tx, scope, ca_certificate_id, generations)
+    return known[ca_certificate_id]
 
 
 async def _root_of(database: Database, scope: Scope, known: dict[str, bytes], ca: IssuingCA) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from enum import StrEnum
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import idna
@@ -48,6 +49,7 @@ def spelled(name: Name) -> str:
     return name.value if parse_name(name.value) == name else f"{name.kind}:{name.value}"
 
 
+@lru_cache(maxsize=512)  # each stage and rule reads the same few names of a request again
 def parse_name(text: str, field: str = "sans") -> Name:
     """Read one name as people write it; `dns:`, `ip:`, `uri:`, `email:` may stand before it. Raises Malformed."""
     stripped = text.strip()

@@ -25,6 +25,7 @@ async def check(tx: Tx, scope: Scope, certificate: Certificate, target_ids: Sequ
         (Owner, certificate.owner_id, "owner_id"),
         (Team, certificate.team_id, "team_id"),
     ]
+    await catalogue.see(tx, scope, [(kind, record_id) for kind, record_id, _ in wanted if record_id])
     for kind, record_id, field in wanted:
         if record_id:
             try:

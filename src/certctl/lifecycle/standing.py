@@ -332,7 +332,9 @@ async def renewed(tx: Tx, ctx: Context, job: Job, version: Version) -> Standing:
     now, certificate_id = ctx.now(), job.certificate_id
     before = await certificates.certificate(tx, ctx.scope, certificate_id, lock=True)
     # behind the lock: what another transaction has written of it meanwhile is seen
-    around = await certificates.around(tx, ctx.scope, certificate_id, version.id, ISSUING)
+    around, policy = await certificates.around(tx, ctx.scope, before, version.id, ISSUING)
+    if policy is not None:
+        catalogue.saw(tx, ctx.scope, policy, policy.id)
     if around.other_versions:
         await certificates.make_current(tx, ctx.scope, version)
     changes: dict[str, Any] = {
@@ -346,8 +348,7 @@ async def renewed(tx: Tx, ctx: Context, job: Job, version: Version) -> Standing:
     status = CertificateStatus.ACTIVE if may else before.status
     certificate = structs.replace(before, status=status, **changes)
     if around.is_bare:
-        policy = await _policy(tx, ctx, certificate)
-        now_stands = _unread(certificate, policy, {version.holder_id: version})
+        now_stands = _unread(certificate, await _policy(tx, ctx, certificate), {version.holder_id: version})
         suggested = await _suggested(tx, ctx, [version])
         now_stands = structs.replace(now_stands, suggested=suggested, was_told_of=around.was_told_of)
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import TypeVar
 
 from cryptography import x509
@@ -69,6 +70,7 @@ class CertificateFacts(Struct, frozen=True, kw_only=True):
         return self.subject_der == self.issuer_der
 
 
+@lru_cache(maxsize=64)  # a CA's is asked for with each signature, a leaf by each who judges it
 def load_certificate(certificate_der: bytes) -> x509.Certificate:
     """Parse a certificate and its extensions, DER. Raises Malformed."""
     try:
@@ -82,6 +84,7 @@ def load_certificate(certificate_der: bytes) -> x509.Certificate:
     return certificate
 
 
+@lru_cache(maxsize=64)
 def read_certificate(certificate_der: bytes) -> CertificateFacts:
     """The facts of a certificate, DER. Raises Malformed."""
     certificate = load_certificate(certificate_der)

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
+from msgspec import Struct
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 
 from certctl.core.acme import (
@@ -26,18 +29,21 @@ from certctl.core.acme import (
     ExternalKey,
     OrderState,
 )
+from certctl.core.catalogue import Profile
 from certctl.core.certificate import Version
 from certctl.core.errors import Conflict
 from certctl.core.job import Job
 from certctl.core.scope import Scope
-from certctl.store import acme_listings, certificates, jobs, schema
+from certctl.store import acme_listings, catalogue, certificates, jobs, schema, together
 from certctl.store.schema import acme_accounts as accounts
 from certctl.store.schema import acme_authorizations as authorizations
 from certctl.store.schema import acme_challenges as challenges
 from certctl.store.schema import acme_external_keys as external_keys
 from certctl.store.schema import acme_orders as orders
 from certctl.store.schema import acme_spent_nonces as spent_nonces
+from certctl.store.statuses import is_one_of
 from certctl.store.tx import Database, Tx
+from certctl.telemetry import points
 
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
 
@@ -66,6 +72,87 @@ async def spend_nonce(database: Database, scope: Scope, nonce: str, expires_at: 
     return spent == 1
 
 
+class Entered(Struct, frozen=True):
+    """What one look at a caller found: whether the nonce was spent now, the account, the profile."""
+
+    spent: bool
+    account: AcmeAccount | None
+    profile: Profile | None
+
+
+async def enter(
+    database: Database, scope: Scope, nonce: str, expires_at: datetime, account_id: str, profile_id: str
+) -> Entered:
+    """`spend_nonce` for somebody whose signature was judged by the key that was theirs lately, and who they are now:
+    one statement on PostgreSQL. Whether the key is still theirs is for the caller to see.
+    """
+    if database.dialect != "postgresql":
+        async with database.read() as tx:
+            account = await get(tx, scope, AcmeAccount, account_id)
+            profile = await catalogue.find(tx, scope, Profile, id=profile_id)
+        return Entered(await spend_nonce(database, scope, nonce, expires_at), account, profile)
+    asked = {"tenant": scope.tenant_id, "account": account_id, "profile": profile_id}
+    asked |= {"spent_nonce": nonce, "until": expires_at}  # type: ignore[dict-item]
+    points.reach("commit.acme.enter.before")
+    async with database.read() as tx:
+        row = (await tx.execute(_entering(), [asked])).one()
+    points.reach("commit.acme.enter.after")
+    account, profile = together.taken_apart(row[1:], AcmeAccount, Profile)
+    return Entered(row[0] == 1, account, profile)
+
+
+@lru_cache(maxsize=1)
+def _entering() -> sa.Select[Any]:
+    profiles = catalogue.TABLES[Profile][0]
+    tenant: sa.BindParameter[str] = sa.bindparam("tenant")
+    spent = (
+        postgresql.insert(spent_nonces)
+        .values(tenant_id=tenant, nonce=sa.bindparam("spent_nonce"), expires_at=sa.bindparam("until"))
+        .on_conflict_do_nothing()
+        .returning(spent_nonces.c.nonce)
+        .cte("spent")
+    )
+    one = sa.select(sa.func.count().label("spent")).select_from(spent).subquery("one")
+    mine = sa.and_(accounts.c.tenant_id == tenant, accounts.c.id == sa.bindparam("account"))
+    here = sa.and_(profiles.c.tenant_id == tenant, profiles.c.id == sa.bindparam("profile"))
+    return sa.select(
+        one.c.spent,
+        *together.columns(AcmeAccount, accounts, "account"),
+        *together.columns(Profile, profiles, "profile"),
+    ).select_from(one.outerjoin(accounts, mine).outerjoin(profiles, here))
+
+
+async def account_with_key(tx: Tx, scope: Scope, account_id: str) -> tuple[AcmeAccount | None, ExternalKey | None]:
+    """An account, its row locked, and the key of an external account that it was bound with."""
+    bound = sa.and_(external_keys.c.tenant_id == accounts.c.tenant_id, external_keys.c.id == accounts.c.external_key_id)
+    statement = (
+        sa.select(
+            *together.columns(AcmeAccount, accounts, "account"), *together.columns(ExternalKey, external_keys, "key")
+        )
+        .select_from(accounts.outerjoin(external_keys, bound))
+        .where(_of(accounts, scope), accounts.c.id == account_id)
+        .with_for_update(of=accounts)
+    )
+    row = (await tx.execute(statement)).first()
+    if row is None:
+        return None, None
+    account, key = together.taken_apart(row, AcmeAccount, ExternalKey)
+    return account, key
+
+
+async def ordered_version(tx: Tx, scope: Scope, version_id: str, account_id: str) -> Version | None:
+    """A version that was issued for an order of this account."""
+    table = schema.versions
+    of_it = sa.and_(orders.c.tenant_id == table.c.tenant_id, orders.c.version_id == table.c.id)
+    return await tx.one(
+        Version,
+        sa.select(table)
+        .join(orders, of_it)
+        .where(table.c.tenant_id == scope.tenant_id, table.c.id == version_id, orders.c.account_id == account_id)
+        .limit(1),
+    )
+
+
 async def insert(tx: Tx, scope: Scope, *records: msgspec.Struct) -> None:
     """Write new records of one kind; Conflict when something unique about one is taken."""
     if not records:
@@ -74,7 +161,7 @@ async def insert(tx: Tx, scope: Scope, *records: msgspec.Struct) -> None:
     for record in records:
         row = {name: getattr(record, name) for name in record.__struct_fields__}
         row["tenant_id"] = scope.tenant_id
-        inserted = await tx.execute(tx.insert(table).values(row).on_conflict_do_nothing())
+        inserted = await tx.execute(tx.insert(table).on_conflict_do_nothing(), [row])
         if inserted.rowcount != 1:
             raise Conflict("it is there already")
 
@@ -108,7 +195,7 @@ async def move(tx: Tx, scope: Scope, kind: type[RecordT], record_id: str, status
     sources = [str(source) for source, targets in machine.items() if status in targets]
     moved = await tx.execute(
         sa.update(table)
-        .where(_of(table, scope), table.c.id == record_id, table.c.status.in_(sources))
+        .where(_of(table, scope), table.c.id == record_id, is_one_of(table.c.status, sources))
         .values(values | {"status": status})
     )
     return moved.rowcount == 1
@@ -321,12 +408,6 @@ async def earlier_order(tx: Tx, scope: Scope, order: AcmeOrder) -> AcmeOrder | N
 async def job(tx: Tx, scope: Scope, job_id: str) -> Job | None:
     """The job of an order."""
     return (await jobs.jobs_by_id(tx, scope, [job_id])).get(job_id)
-
-
-async def version_of_job(tx: Tx, scope: Scope, job_id: str) -> Version | None:
-    """What a job issued."""
-    table = schema.versions
-    return await tx.one(Version, sa.select(table).where(table.c.tenant_id == scope.tenant_id, table.c.job_id == job_id))
 
 
 async def version(tx: Tx, scope: Scope, version_id: str) -> Version | None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 from msgspec import Struct, structs
 
+from certctl.core.catalogue import RenewalPolicy
 from certctl.core.certificate import EXTERNAL_HOLDER, Certificate, OrderRecord, RevocationRecord, Version
 from certctl.core.errors import Conflict, NotFound
 from certctl.core.scope import Reach, Scope
@@ -24,9 +26,10 @@ from certctl.core.status import (
     before,
 )
 from certctl.core.target import TargetRecord
-from certctl.store import arrays, names, schema
+from certctl.store import arrays, names, schema, together
 from certctl.store.schema import certificate_targets, certificates, orders, revocations, versions
-from certctl.store.tx import Tx, as_struct
+from certctl.store.statuses import is_one_of
+from certctl.store.tx import Tx
 from certctl.store.wake import REVOKED_CHANNEL
 
 _LIMITED_BY = {
@@ -51,7 +54,7 @@ def _within(reach: Reach) -> sa.ColumnElement[bool]:
 async def insert_certificate(tx: Tx, scope: Scope, certificate: Certificate, target_ids: Sequence[str]) -> None:
     """A new certificate with its target mapping; Conflict when id or name is taken."""
     row = {name: getattr(certificate, name) for name in certificate.__struct_fields__}
-    inserted = await tx.execute(tx.insert(certificates).values(row).on_conflict_do_nothing())
+    inserted = await tx.execute(tx.insert(certificates).on_conflict_do_nothing(), [row])
     if inserted.rowcount != 1:
         raise Conflict(f"a certificate with id {certificate.id} or name {certificate.name} already exists")
     await names.write(tx, _own_names(certificate))
@@ -126,7 +129,7 @@ async def move_certificate(
         .where(
             certificates.c.tenant_id == scope.tenant_id,
             certificates.c.id == certificate_id,
-            certificates.c.status.in_(allowed),
+            is_one_of(certificates.c.status, allowed),
         )
         .values(values | {"status": status, "updated_at": now, "row_version": certificates.c.row_version + 1})
     )
@@ -193,8 +196,8 @@ async def insert_order(tx: Tx, scope: Scope, order: OrderRecord) -> OrderRecord:
     """Write an intent once a job: what is already there wins, so that no second serial is ever drawn for it."""
     row = {name: getattr(order, name) for name in order.__struct_fields__}
     row["serial_number"] = order.serial_number or None
-    once = tx.insert(orders).values(row).on_conflict_do_nothing(index_elements=["tenant_id", "job_id"])
-    if (await tx.execute(once)).rowcount == 1:
+    once = tx.insert(orders).on_conflict_do_nothing(index_elements=["tenant_id", "job_id"])
+    if (await tx.execute(once, [row])).rowcount == 1:
         return order
     found = (await orders_of_jobs(tx, scope, [order.job_id])).get(order.job_id)
     if found is None:
@@ -246,7 +249,7 @@ async def insert_current(tx: Tx, scope: Scope, version: Version) -> Version:
     An imported one beside it is left as it is: `around` tells of it, `make_current` supersedes it.
     """
     row = structs.asdict(version) | {"status": VersionStatus.CURRENT}
-    if (await tx.execute(tx.insert(versions).values(row).on_conflict_do_nothing())).rowcount == 1:
+    if (await tx.execute(tx.insert(versions).on_conflict_do_nothing(), [row])).rowcount == 1:
         found_by = (version.tenant_id, version.certificate_id, version.serial_number, version.fingerprint_sha256)
         await names.write(tx, names.version_rows(*found_by))
         return structs.replace(version, status=VersionStatus.CURRENT)
@@ -256,7 +259,7 @@ async def insert_current(tx: Tx, scope: Scope, version: Version) -> Version:
     return stands
 
 
-class Around(Struct, frozen=True):
+class Around(Struct, frozen=True, kw_only=True):
     """What there is beside the one current version of a certificate."""
 
     other_versions: bool
@@ -270,22 +273,48 @@ class Around(Struct, frozen=True):
         return not (self.other_versions or self.targets or self.live_jobs)
 
 
-async def around(tx: Tx, scope: Scope, certificate_id: str, version_id: str, types: Sequence[str]) -> Around:
-    """Whether a certificate has current versions but this one, targets, live jobs of these types, or told incidents."""
-    jobs, told = schema.jobs, schema.notifications
+async def around(
+    tx: Tx, scope: Scope, certificate: Certificate, version_id: str, types: Sequence[str]
+) -> tuple[Around, RenewalPolicy | None]:
+    """Whether a certificate has current versions but this one, targets, live jobs of these types, or told incidents;
+    and its renewal policy.
+    """
+    asked = {
+        "tenant": scope.tenant_id,
+        "certificate": certificate.id,
+        "version": version_id,
+        "policy": certificate.renewal_policy_id,
+    }
+    row = (await tx.execute(_around(tuple(types)), [asked])).one()
+    looks = Around.__struct_fields__
+    (policy,) = together.taken_apart(row[len(looks) :], RenewalPolicy)
+    return Around(**dict(zip(looks, row, strict=False))), policy
+
+
+@lru_cache(maxsize=4)
+def _around(types: tuple[str, ...]) -> sa.Select[Any]:
+    jobs, told, policies = schema.jobs, schema.notifications, schema.renewal_policies
+    tenant: sa.BindParameter[str] = sa.bindparam("tenant")
     beside: dict[str, tuple[sa.Table, list[sa.ColumnElement[bool]]]] = {
-        "other_versions": (versions, [versions.c.status == VersionStatus.CURRENT, versions.c.id != version_id]),
+        "other_versions": (
+            versions,
+            [versions.c.status == VersionStatus.CURRENT, versions.c.id != sa.bindparam("version")],
+        ),
         "targets": (certificate_targets, []),
-        "live_jobs": (jobs, [jobs.c.type.in_(tuple(types)), jobs.c.status.in_(tuple(LIVE_JOB))]),
+        "live_jobs": (jobs, [is_one_of(jobs.c.type, types), is_one_of(jobs.c.status, LIVE_JOB)]),
         "was_told_of": (told, [told.c.incident != ""]),
     }
     looks = [
         sa.exists()
-        .where(table.c.tenant_id == scope.tenant_id, table.c.certificate_id == certificate_id, *more)
+        .where(table.c.tenant_id == tenant, table.c.certificate_id == sa.bindparam("certificate"), *more)
         .label(name)
         for name, (table, more) in beside.items()
     ]
-    return as_struct(Around, (await tx.execute(sa.select(*looks))).mappings().one())
+    one = sa.select(*looks).subquery("one")
+    mine = sa.and_(policies.c.tenant_id == tenant, policies.c.id == sa.bindparam("policy"))
+    return sa.select(*one.c, *together.columns(RenewalPolicy, policies, "policy")).select_from(
+        one.outerjoin(policies, mine)
+    )
 
 
 async def insert_imported(tx: Tx, scope: Scope, entries: Sequence[tuple[Certificate, Version]]) -> None:

@@ -21,6 +21,7 @@ from certctl.core.status import JOB, LIVE_JOB, JobStatus, JobType, StepKind, Ste
 from certctl.store import arrays
 from certctl.store.listings import jobs_in_scope
 from certctl.store.schema import jobs, steps
+from certctl.store.statuses import is_one_of
 from certctl.store.tx import Tx, chosen_once
 from certctl.store.wake import agent_channel, job_channel
 from certctl.telemetry import metrics
@@ -121,7 +122,7 @@ async def add_leased_step(
         created_at=now,
         ended_at=None,
     )
-    await tx.execute(sa.insert(steps).values({name: getattr(step, name) for name in step.__struct_fields__}))
+    await insert_steps(tx, scope, [step])
     return step
 
 
@@ -355,8 +356,8 @@ async def jobs_by_id(tx: Tx, scope: Scope, job_ids: Sequence[str]) -> dict[str, 
     """Many jobs at once, by id; those that are missing are missing."""
     if not job_ids:
         return {}
-    rows = await tx.all(Job, sa.select(jobs).where(_of(jobs, scope), jobs.c.id.in_(tuple(job_ids))))
-    return {job.id: job for job in rows}
+    which = jobs.c.id == job_ids[0] if len(job_ids) == 1 else jobs.c.id.in_(tuple(job_ids))
+    return {job.id: job for job in await tx.all(Job, sa.select(jobs).where(_of(jobs, scope), which))}
 
 
 async def visible_job(tx: Tx, scope: Scope, job_id: str) -> Job:
@@ -378,7 +379,7 @@ async def move_job(tx: Tx, scope: Scope, job_id: str, status: JobStatus, now: da
         changes |= {"completed_at": now, "live_key": None}
     allowed = {*before(JOB, status), str(status)} if status in LIVE_JOB else set(before(JOB, status))
     moved = await tx.execute(
-        sa.update(jobs).where(_of(jobs, scope), jobs.c.id == job_id, jobs.c.status.in_(allowed)).values(changes)
+        sa.update(jobs).where(_of(jobs, scope), jobs.c.id == job_id, is_one_of(jobs.c.status, allowed)).values(changes)
     )
     if moved.rowcount != 1:
         raise Conflict(f"the job has ended or may not become {status} from where it stands")
@@ -402,8 +403,8 @@ async def live_jobs(tx: Tx, scope: Scope, certificate_id: str, types: Sequence[J
         sa.select(jobs).where(
             _of(jobs, scope),
             jobs.c.certificate_id == certificate_id,
-            jobs.c.type.in_(tuple(types)),
-            jobs.c.status.in_(tuple(LIVE_JOB)),
+            is_one_of(jobs.c.type, types),
+            is_one_of(jobs.c.status, LIVE_JOB),
         ),
     )
 

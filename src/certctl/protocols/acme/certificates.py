@@ -42,9 +42,8 @@ async def download(asked: Asked, version_id: str, alternate: str = "") -> Reply:
         raise Malformed("a certificate is fetched with POST-as-GET: an empty payload")
     ctx = asked.house.state.ctx
     async with ctx.database.read() as tx:
-        order = await acme.order_of_version(tx, ctx.scope, version_id)
-        version = await acme.version(tx, ctx.scope, version_id)
-        if order is None or version is None or order.account_id != asked.mine.id:
+        version = await acme.ordered_version(tx, ctx.scope, version_id, asked.mine.id)
+        if version is None:
             raise AcmeRefusal(ProblemType.MALFORMED, "there is no such certificate", status=404)
         chains = await _chains(tx, asked, version)
     chosen = int(alternate) if alternate in {"1"} else 0
@@ -77,12 +76,15 @@ async def _chains(tx: Tx, asked: Asked, version: Version) -> list[str]:
     scope = asked.house.state.ctx.scope
     full: list[bytes] = []
     ca_id = version.ca_certificate_id
+    links = asked.house.links
     while ca_id and len(full) < _MOST_CHAIN:
-        found = await authority.ca_certificate(tx, scope, ca_id)
-        if found is None:
-            return [default]
-        full.append(found.certificate_der)
-        ca_id = found.parent_id
+        if ca_id not in links:
+            found = await authority.ca_certificate(tx, scope, ca_id)
+            if found is None:
+                return [default]
+            links[ca_id] = found.certificate_der, found.parent_id
+        certificate_der, ca_id = links[ca_id]
+        full.append(certificate_der)
     if not full or full == above:
         return [default]
     return [default, certificate_pem(version.leaf_der) + chain_pem(full)]

@@ -29,6 +29,7 @@ from certctl.wire.jws import Jwk, Jws
 from certctl.wire.problem import AcmeRefusal, ProblemType
 
 _MOST_URL = 2048
+_SPENT = "this nonce was used, has lapsed or is not ours; take the fresh one"
 
 
 class House(Struct, frozen=True):
@@ -38,6 +39,8 @@ class House(Struct, frozen=True):
     rules: AcmeRules
     nonces: Nonces
     crowd: Crowd
+    # CA generation -> its certificate, and who signed it: neither ever changes, so each is read once
+    links: dict[str, tuple[bytes, str]] = msgspec.field(default_factory=dict)
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -80,7 +83,10 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 async def profile_of(tx: Tx, house: House, place: Place) -> Profile:
     """The profile that a place belongs to."""
-    found = await catalogue.find(tx, house.state.ctx.scope, Profile, id=place.profile_id)
+    return _usable(await catalogue.find(tx, house.state.ctx.scope, Profile, id=place.profile_id), place)
+
+
+def _usable(found: Profile | None, place: Place) -> Profile:
     if found is None or not found.enabled:
         raise AcmeRefusal(ProblemType.MALFORMED, f"there is no ACME server for profile {place.profile_id}", status=404)
     return found
@@ -96,17 +102,10 @@ async def enter(house: House, scope: HttpScope, place: Place, body: bytes, *, by
         raise AcmeRefusal(ProblemType.MALFORMED, "the protected header has exactly one of jwk and kid")
     if by_key is not None and named != ({"jwk"} if by_key else {"kid"}):
         raise AcmeRefusal(ProblemType.MALFORMED, f"this address wants {'jwk' if by_key else 'kid'} in the header")
-    address, ctx = address_of(scope), house.state.ctx
+    address = address_of(scope)
     visit = Visit(house.state, address, claims="kid" in named)
     seen = await _count(house, place, message, visit, address)
-    async with ctx.database.read() as tx:
-        profile = await profile_of(tx, house, place)
-        account, jwk = await _sender(tx, house, place, message)
-    if account is None:
-        jws.check_fits(message, jwk)
-    if (seen is None or seen.canonical != jwk.canonical) and not jws.verify(message, jwk):
-        raise AcmeRefusal(ProblemType.UNAUTHORIZED, "the signature does not verify with this key", status=401)
-    await _spend(house, message)
+    profile, account, jwk = await _enter_known(house, place, message, seen) or await _enter(house, place, message, seen)
     if account is not None and account.status != AccountStatus.VALID:
         # RFC 8555 7.3.6
         raise AcmeRefusal(ProblemType.UNAUTHORIZED, f"this account is {account.status}", status=401)
@@ -127,6 +126,44 @@ async def enter(house: House, scope: HttpScope, place: Place, body: bytes, *, by
         accept=_accept(scope),
         query=scope.get("query_string", b"").decode("latin-1"),
     )
+
+
+async def _enter(house: House, place: Place, message: Jws, seen: Jwk | None) -> tuple[Profile, AcmeAccount | None, Jwk]:
+    async with house.state.ctx.database.read() as tx:
+        profile = await profile_of(tx, house, place)
+        account, jwk = await _sender(tx, house, place, message)
+    if account is None:
+        jws.check_fits(message, jwk)
+    _check_signature(message, jwk, seen)
+    await _spend(house, message)
+    return profile, account, jwk
+
+
+async def _enter_known(
+    house: House, place: Place, message: Jws, seen: Jwk | None
+) -> tuple[Profile, AcmeAccount, Jwk] | None:
+    """The same at once, where the signature was judged by the key that the account had lately: only then may its nonce
+    be spent before the account is read. None where the nonce is such that nothing is spent.
+    """
+    ctx, nonce = house.state.ctx, message.header.get("nonce")
+    until = house.nonces.until(nonce, ctx.now()) if isinstance(nonce, str) and seen is not None else None
+    if until is None or not isinstance(nonce, str):
+        return None
+    account_id = _account_id(place, message)
+    found = await acme.enter(ctx.database, ctx.scope, nonce, until, account_id, place.profile_id)
+    profile = _usable(found.profile, place)
+    account = _of_here(found.account, place)
+    jwk = stored_key(account)
+    _check_signature(message, jwk, seen)
+    if not found.spent:
+        raise AcmeRefusal(ProblemType.BAD_NONCE, _SPENT)
+    return profile, account, jwk
+
+
+def _check_signature(message: Jws, jwk: Jwk, seen: Jwk | None) -> None:
+    """By the account's key as it is now; `seen` is one by which it was judged good before."""
+    if (seen is None or seen.canonical != jwk.canonical) and not jws.verify(message, jwk):
+        raise AcmeRefusal(ProblemType.UNAUTHORIZED, "the signature does not verify with this key", status=401)
 
 
 async def _count(house: House, place: Place, message: Jws, visit: Visit, address: str) -> Jwk | None:
@@ -171,14 +208,22 @@ def _check_url(message: Jws, place: Place, scope: HttpScope) -> None:
 async def _sender(tx: Tx, house: House, place: Place, message: Jws) -> tuple[AcmeAccount | None, Jwk]:
     if "jwk" in message.header:
         return None, jws.read_jwk(message.header["jwk"])
-    kid = message.header["kid"]
-    prefix = place.at("account", "")
+    found = await acme.get(tx, house.state.ctx.scope, AcmeAccount, _account_id(place, message))
+    account = _of_here(found, place)
+    return account, stored_key(account)
+
+
+def _account_id(place: Place, message: Jws) -> str:
+    kid, prefix = message.header["kid"], place.at("account", "")
     if not isinstance(kid, str) or not kid.startswith(prefix) or len(kid) > _MOST_URL:
         raise AcmeRefusal(ProblemType.ACCOUNT_DOES_NOT_EXIST, f"kid is the address of an account ({prefix}...)")
-    found = await acme.get(tx, house.state.ctx.scope, AcmeAccount, kid.removeprefix(prefix))
+    return kid.removeprefix(prefix)
+
+
+def _of_here(found: AcmeAccount | None, place: Place) -> AcmeAccount:
     if found is None or found.profile_id != place.profile_id:
         raise AcmeRefusal(ProblemType.ACCOUNT_DOES_NOT_EXIST, "there is no such account here")
-    return found, stored_key(found)
+    return found
 
 
 def stored_key(account: AcmeAccount) -> Jwk:
@@ -196,7 +241,7 @@ async def _spend(house: House, message: Jws) -> None:
     jws.decode(nonce, "the nonce")
     until = house.nonces.until(nonce, ctx.now())
     if until is None or not await acme.spend_nonce(ctx.database, ctx.scope, nonce, until):
-        raise AcmeRefusal(ProblemType.BAD_NONCE, "this nonce was used, has lapsed or is not ours; take the fresh one")
+        raise AcmeRefusal(ProblemType.BAD_NONCE, _SPENT)
 
 
 async def count(tx: Tx, house: House, name: str, per_hour: int) -> None:

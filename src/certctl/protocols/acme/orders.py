@@ -56,10 +56,10 @@ async def create(asked: Asked) -> Reply:
     _refuse_unsupported(wanted)
     ctx = asked.house.state.ctx
     async with ctx.database.begin("acme.order") as tx:
-        account = await acme.get(tx, ctx.scope, AcmeAccount, asked.mine.id, lock=True)
+        account, key = await acme.account_with_key(tx, ctx.scope, asked.mine.id)
         if account is None:
             raise AssertionError("an account stays")
-        external = await external_key(tx, asked, account)
+        external = _vouching(asked, account, key)
         _check_allowed(names, external)
         profile = await offers.chosen(tx, asked, wanted.profile)
         await _judge(tx, asked, profile, names, external)
@@ -90,12 +90,16 @@ async def external_key(tx: Tx, asked: Asked, account: AcmeAccount) -> ExternalKe
 
     An account may be older than the demand for somebody who vouches: it orders nothing until it has been made anew.
     """
+    scope = asked.house.state.ctx.scope
+    key = await acme.external_key(tx, scope, account.external_key_id) if account.external_key_id else None
+    return _vouching(asked, account, key)
+
+
+def _vouching(asked: Asked, account: AcmeAccount, key: ExternalKey | None) -> ExternalKey | None:
     if not account.external_key_id:
         if binding_is_required(asked.house, asked.profile.acme_auth_mode):
             raise AcmeRefusal(ProblemType.EXTERNAL_ACCOUNT_REQUIRED, "nobody has vouched for this account")
         return None
-    scope = asked.house.state.ctx.scope
-    key = await acme.external_key(tx, scope, account.external_key_id)
     if key is None or key.revoked_at is not None:
         raise AcmeRefusal(ProblemType.UNAUTHORIZED, "the external account key of this account was revoked")
     return key

@@ -51,11 +51,10 @@ async def _again(tx: Tx, ctx: Context, order: AcmeOrder) -> AcmeOrder:
 
 
 async def _end(tx: Tx, ctx: Context, order: AcmeOrder, job: Job, actor: Actor) -> AcmeOrder:
-    version = await acme.version_of_job(tx, ctx.scope, job.id)
-    if job.status == JobStatus.COMPLETED and version is not None:
-        done = {"version_id": version.id, "updated_at": ctx.now()}
+    if job.status == JobStatus.COMPLETED and job.version_id:
+        done = {"version_id": job.version_id, "updated_at": ctx.now()}
         if await acme.move(tx, ctx.scope, AcmeOrder, order.id, OrderState.VALID, **done):
-            details = {"certificate_id": order.certificate_id, "version_id": version.id, "job_id": job.id}
+            details = {"certificate_id": order.certificate_id, "version_id": job.version_id, "job_id": job.id}
             await _note(tx, ctx, EventType.ACME_ORDER_FINALIZED, order.id, actor, details)
             return msgspec.structs.replace(order, status=OrderState.VALID, **done)
         return await _again(tx, ctx, order)

@@ -1,0 +1,155 @@
+"""`make bench BENCH=issue`: certificates a second through the JSON API, one by one, each stored, audited and signed.
+
+A server with its worker and real TLS; each client sends a request with its CSR over a connection that it keeps, and has
+its certificate when the answer is there: `Active`, with a current version. It is judged at the end that each request
+came to exactly one order, one version and one event of each kind. Beside it, in the same run: what one core signs
+(openssl) and what the database commits of single rows. Clients and database share the machine with the server.
+
+Usage: bench/run.py issue [--only DATABASE] [--count N] [--clients N ...] [--processes N] [--keep]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+import uvloop
+from kit import arguments, load, milliseconds, tell
+from revoke import raw_rows
+
+from certctl.core.names import parse_names
+from certctl.pki.algorithms import KeyAlgorithm
+from certctl.pki.csr import build_csr, csr_pem
+from certctl.pki.keys import generate_private_key
+from certctl.store.tx import Database
+from peers.fleet import Fleet, fleet
+from peers.postgres import postgres
+
+_RAW_ROWS = 2_000
+_WARM = 40
+# what each issuance leaves exactly once
+_ONCE = (
+    "SELECT count(DISTINCT certificate_id) FROM certificate_versions WHERE status = 'current'",
+    "SELECT count(*) FROM certificate_versions",
+    "SELECT count(*) FROM orders WHERE status = 'recorded'",
+    "SELECT count(*) FROM jobs WHERE type = 'Issuance' AND status = 'Completed'",
+    "SELECT count(*) FROM audit_events WHERE type = 'certificate_issued'",
+    "SELECT count(*) FROM audit_events WHERE type = 'request_approved'",
+    "SELECT count(*) FROM audit_events WHERE type = 'order_intended'",
+)
+
+
+def _requests(stem: str, count: int) -> list[bytes]:
+    """Bodies with CSRs of one key: making keys is not what is measured."""
+    key = generate_private_key(KeyAlgorithm.ECDSA_P256)
+    made = []
+    for number in range(count):
+        name = f"{stem}{number}.bench.example"
+        csr = csr_pem(build_csr(key, name, parse_names([name])))
+        made.append(json.dumps({"common_name": name, "csr_pem": csr}).encode())
+    return made
+
+
+async def _one_by_one(town: Fleet, bodies: list[bytes], clients: int) -> dict[str, float]:
+    context = ssl.create_default_context(cafile=str(town.ca_path))
+    waiting, took = iter(bodies), []
+
+    async def client() -> None:
+        reader, writer = await asyncio.open_connection("localhost", town.api_port, ssl=context)
+        for body in waiting:
+            started = time.perf_counter()
+            writer.write(
+                f"POST /api/v1/certificates HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {town.key}\r\n"
+                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+                + body
+            )
+            status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            lengths = [line.partition(":")[2] for line in lines if line.lower().startswith("content-length:")]
+            said = json.loads(await reader.readexactly(int(lengths[0])))
+            if " 201 " not in f"{status} " or said["status"] != "Active":
+                raise RuntimeError(f"{status}: {said}")
+            took.append(time.perf_counter() - started)
+        writer.close()
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(clients)))
+    elapsed = time.perf_counter() - begun
+    return {"clients": clients, "issued": len(bodies), "per_second": round(len(bodies) / elapsed, 1)} | milliseconds(
+        took
+    )
+
+
+async def _judge(database: Database, before: list[int], count: int) -> None:
+    found = await _counts(database)
+    for sql, then, now in zip(_ONCE, before, found, strict=True):
+        if now - then != count:
+            raise RuntimeError(f"{sql}: {now - then} in place of {count}")
+
+
+async def _counts(database: Database) -> list[int]:
+    async with database.engine.connect() as connection:
+        return [int((await connection.exec_driver_sql(sql)).scalar() or 0) for sql in _ONCE]
+
+
+async def _issue(town: Fleet, url: str, count: int, clients: list[int]) -> dict[str, Any]:
+    database = Database(url)
+    try:
+        await _one_by_one(town, _requests("warm", _WARM), max(clients))
+        before = await _counts(database)
+        figures: dict[str, Any] = {"raw_rows_per_second": await raw_rows(database, _RAW_ROWS)}
+        figures["one_by_one"] = [await _one_by_one(town, _requests(f"c{number}-", count), number) for number in clients]
+        await _judge(database, before, count * len(clients))
+        return figures | {"each_exactly_once": True}
+    finally:
+        await database.close()
+
+
+def _measure(folder: Path, url: str | None, count: int, clients: list[int], processes: int) -> dict[str, Any]:
+    folder.mkdir(parents=True)
+    more = {"CERTCTL_SERVER_PROCESSES": str(processes)} if url else {}
+    with fleet(
+        folder, url, CERTCTL_LOG_LEVEL="warn", CERTCTL_STEP_LEASE="30s", CERTCTL_RATE_LIMIT_ENABLED="false", **more
+    ) as town:
+        town.start_server()
+        town.bootstrap()
+        return uvloop.run(_issue(town, url or f"sqlite:///{town.server_dir}/certctl.db", count, clients))
+
+
+def signatures() -> float:
+    """What one core signs with P-256 here and now: no CA written on OpenSSL can issue faster a core."""
+    command = ["openssl", "speed", "-seconds", "2", "ecdsap256"]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return float(text.strip().splitlines()[-1].split()[-2])
+
+
+def main(given: list[str] | None = None) -> int:
+    """Measure, print, keep."""
+    parser = arguments(__doc__)
+    parser.add_argument("--count", type=int, default=3_000)
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--processes", type=int, default=2)
+    asked = parser.parse_args(given)
+    figures: dict[str, Any] = {"load_before": load(), "openssl_ecdsa_p256_signs_per_second": signatures()}
+    with tempfile.TemporaryDirectory(prefix="certctl-issue-") as folder:
+        if asked.only != "sqlite":
+            with postgres() as server:
+                url = server.new_database()
+                figures["postgresql"] = _measure(Path(folder) / "pg", url, asked.count, asked.clients, asked.processes)
+        if asked.only != "postgresql":
+            figures["sqlite"] = _measure(Path(folder) / "sqlite", None, asked.count, asked.clients, asked.processes)
+    tell("issue", figures, keep=asked.keep)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

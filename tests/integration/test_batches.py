@@ -14,10 +14,12 @@ from certctl.core.errors import StaleFence
 from certctl.core.names import parse_names
 from certctl.core.status import BatchAction
 from certctl.doors import batches as door
+from certctl.lifecycle import settle
 from certctl.pki.algorithms import KeyAlgorithm
 from certctl.pki.csr import build_csr, csr_pem
 from certctl.pki.keys import generate_private_key
 from certctl.store import batches as store
+from certctl.store import jobs
 from integration.api_house import open_api
 
 BULK = "/api/v1/certificates/bulk-"
@@ -234,6 +236,46 @@ async def test_a_cancelled_batch_begins_nothing_more(api):
     assert [row["status"] for row in await items(api, batch_id)] == ["done", "done", "not_run", "not_run"]
     assert (await api.call("POST", f"/api/v1/batches/{batch_id}/cancel")).status_code == 409
     assert sorted([await status_of(api, f"mc-{number}") for number in range(4)]) == ["Active"] * 2 + ["Revoked"] * 2
+
+
+async def test_waves_rest_halt_by_what_became_of_their_jobs_and_go_on_when_told(api):
+    agent, ctx = await api.agent(), api.house.ctx
+    for number in range(5):
+        await hosted(api, agent, f"mc-{number}", environment="test")
+    body = {"environment": "test", "force": True, "wave_size": 2, "wave_pause_seconds": 600, "max_failures": 0}
+    path = f"/api/v1/batches/{(await api.made(f'{BULK}renew', body, 202, headers=ASYNC))['batch_id']}"
+
+    async def turned() -> dict:
+        await work(api)
+        return await api.get(path)
+
+    first = await turned()
+    assert (first["status"], first["done"], first["waiting"]) == ("running", 2, 3), "a wave, and then a rest"
+    assert first["progress"] == {"Issuance": {"Pending": 2}}
+    api.clock.moment += timedelta(seconds=599)
+    assert (await turned())["done"] == 2, "the rest is not over"
+    (failed, *_), _ = (row["job_ids"] for row in await items(api, path.rsplit("/", 1)[1]) if row["status"] == "done")
+    async with ctx.database.begin("test.fail") as tx:
+        job = (await jobs.jobs_by_id(tx, ctx.scope, [failed]))[failed]
+        await settle.end_job(tx, ctx, job, "the CA refused it", "rejected")
+    api.clock.moment += timedelta(seconds=1)
+    halted = await turned()
+    assert (halted["status"], halted["done"]) == ("halted", 2)
+    assert halted["status_reason"] == "more than 0 failed: 0 items, 1 of the jobs they began"
+    assert (await api.call("POST", f"{path}/halt")).status_code == 409, "it does not run"
+
+    going = await api.made(f"{path}/resume", {"max_failures": 1}, 200)
+    assert (going["status"], going["max_failures"], "ended_at" in going) == ("running", 1, False)
+    assert (await turned())["done"] == 4, "behind the last item, one wave"
+    assert (await api.made(f"{path}/halt", None, 200))["status_reason"].startswith("halted by ")
+    api.clock.moment += timedelta(seconds=600)
+    assert (await turned())["done"] == 4, "halted by a person, it waits for one"
+    await api.made(f"{path}/resume", {}, 200)
+    ended = await turned()
+    assert (ended["status"], ended["done"], ended["total"]) == ("completed", 5, 5)
+    assert ended["progress"] == {"Issuance": {"Pending": 4, "Failed": 1}}, "each certificate has one job of the batch"
+    assert (await api.call("POST", f"{path}/resume", {})).status_code == 409
+    assert (len(await api.events("batch_halted")), len(await api.events("batch_resumed"))) == (2, 2)
 
 
 async def test_a_batch_that_passed_on_is_written_by_one_worker_alone(api):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from certctl.client import Client
     from certctl.client.models.batches import BatchView
 
-app = typer.Typer(no_args_is_help=True, help="Look at, wait for and cancel bulk operations.")
+app = typer.Typer(no_args_is_help=True, help="Look at, wait for, halt and cancel bulk operations.")
 
 Which = Annotated[str, typer.Argument(metavar="BATCH", help="Id of the batch.")]
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[IDS]", help="Ids of certificates.")]
@@ -25,6 +25,7 @@ AgentId = Annotated[str, typer.Option("--agent-id", "--agent", help="On this age
 IssuerId = Annotated[str, typer.Option("--issuer-id", "--issuer", help="Of this issuer.")]
 TeamId = Annotated[str, typer.Option("--team-id", "--team", help="Of this team.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]
+MaxFailures = Annotated[int | None, typer.Option(min=0, help="Halt when more than so many have failed.")]
 
 _LONGEST_WAIT_SECONDS = 30.0
 _COLUMNS = ("action", "status", "total", "done", "skipped", "failed", "requested_by", "created_at", "id")
@@ -105,6 +106,20 @@ def cancel(batch: Which, yes: options.Yes = False, json: options.Json = False) -
         records.print_record(client.cancel_batch(batch), json=json)
 
 
+@app.command()
+def halt(batch: Which, json: options.Json = False) -> None:
+    """Begin nothing more until it is resumed."""
+    with connect() as client:
+        records.print_record(client.halt_batch(batch), json=json)
+
+
+@app.command()
+def resume(batch: Which, max_failures: MaxFailures = None, json: options.Json = False) -> None:
+    """Go on with a batch that was halted, or halted by itself."""
+    with connect() as client:
+        records.print_record(client.resume_batch(batch, max_failures), json=json)
+
+
 def bulk_renew(
     ids: Ids = None,
     profile_id: ProfileId = "",
@@ -113,6 +128,9 @@ def bulk_renew(
     issuer_id: IssuerId = "",
     team_id: TeamId = "",
     force: Annotated[bool, typer.Option("--force", help="Replace what is under way.")] = False,
+    max_failures: MaxFailures = None,
+    wave_size: Annotated[int, typer.Option(min=0, help="So many at a time; 0: all.")] = 0,
+    wave_pause: Annotated[int, typer.Option(min=0, help="Seconds of rest between two waves.")] = 0,
     dry_run: DryRun = False,
     json: options.Json = False,
 ) -> None:
@@ -121,7 +139,16 @@ def bulk_renew(
 
     chosen = _chosen(ids, profile_id, owner_id, agent_id, issuer_id, team_id)
     with connect() as client:
-        answer = client.bulk_renew(BulkRenewBody(**chosen, force=force, dry_run=dry_run))
+        answer = client.bulk_renew(
+            BulkRenewBody(
+                **chosen,
+                force=force,
+                dry_run=dry_run,
+                max_failures=max_failures,
+                wave_size=wave_size,
+                wave_pause_seconds=wave_pause,
+            )
+        )
     _tell(answer, "Enqueued", answer.total_enqueued, json=json)
 
 

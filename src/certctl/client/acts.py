@@ -62,6 +62,17 @@ def cancel_batch(batch_id: str) -> Call[batches.BatchView]:
     return Call(method="POST", path=at("batches", batch_id, "cancel"), answer=batches.BatchView)
 
 
+def halt_batch(batch_id: str) -> Call[batches.BatchView]:
+    """Nothing more is begun until it is resumed."""
+    return Call(method="POST", path=at("batches", batch_id, "halt"), answer=batches.BatchView)
+
+
+def resume_batch(batch_id: str, max_failures: int | None = None) -> Call[batches.BatchView]:
+    """A halted batch goes on, until more than `max_failures` have failed."""
+    body = batches.BatchResumeBody(max_failures=max_failures)
+    return Call(method="POST", path=at("batches", batch_id, "resume"), answer=batches.BatchView, body=body)
+
+
 def approve(approval_id: str, note: str = "", decision_hash: str = "") -> Call[approvals.DecisionAnswer]:
     """Say yes; `decision_hash` binds it to what was shown."""
     body = approvals.DecisionBody(note=note, decision_hash=decision_hash)

@@ -211,6 +211,8 @@ class Surface:
     get_batch = Sent(acts.get_batch)
     list_batch_items = Sent(acts.list_batch_items)
     cancel_batch = Sent(acts.cancel_batch)
+    halt_batch = Sent(acts.halt_batch)
+    resume_batch = Sent(acts.resume_batch)
 
     list_approvals = Sent(acts.APPROVALS.list)
     get_approval = Sent(acts.APPROVALS.get)

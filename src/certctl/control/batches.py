@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from certctl.control import waves
 from certctl.core.actor import Actor
 from certctl.core.batch import Batch, BatchItem, Selection
 from certctl.core.catalogue import Owner, Team
@@ -54,6 +55,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool = False
     max_failures: int | None = None
     lease_owner: str = ""
+    wave_size: int = 0
+    wave_pause: timedelta = timedelta(0)
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -112,13 +115,15 @@ async def create(ctx: Context, scope: Scope, actor: Actor, wish: Wish) -> Batch:
         created_at=now,
         updated_at=now,
         ended_at=None,
+        wave_size=wish.wave_size,
+        wave_pause_seconds=int(wish.wave_pause.total_seconds()),
     )
     async with ctx.database.begin("batch.create") as tx:
         await _check_wanted(tx, scope, wish)
         await batches.insert(tx, ctx.scope, batch)
         total = await batches.freeze(tx, scope, batch, wish.selection)
         details = {"action": str(wish.action), "dry_run": wish.dry_run, "total": total, "selection": batch.selection}
-        await append(tx, ctx.scope, now, _event(EventType.BATCH_CREATED, batch.id, actor, details))
+        await append(tx, ctx.scope, now, event(EventType.BATCH_CREATED, batch.id, actor, details))
         tx.wake(batches.CHANNEL)
         return await batches.batch(tx, ctx.scope, batch.id)
 
@@ -175,11 +180,18 @@ async def work(ctx: Context, batch: Batch, scope: Scope, may_go_on: Callable[[],
 
     `scope` is what the asker may still see. A batch that has passed on or was cancelled is left alone.
     """
+    gate = waves.Gate()
     try:
         while may_go_on():
             async with ctx.database.read() as tx:
                 waiting = await batches.pending_items(tx, ctx.scope, batch, _chunk(batch))
                 now = await batches.batch(tx, ctx.scope, batch.id)
+                gate = await waves.gate(tx, ctx.scope, now, waiting[0], ctx.now()) if waiting else waves.Gate()
+            if gate.rest_until is not None:
+                break
+            if gate.halt:
+                await _finish(ctx, batch, BatchStatus.HALTED, EventType.BATCH_HALTED, gate.halt)
+                return
             if not waiting:
                 await _finish(ctx, batch, BatchStatus.COMPLETED, EventType.BATCH_COMPLETED)
                 return
@@ -187,6 +199,7 @@ async def work(ctx: Context, batch: Batch, scope: Scope, may_go_on: Callable[[],
                 reason = f"more than {batch.max_failures} items failed"
                 await _finish(ctx, batch, BatchStatus.HALTED, EventType.BATCH_HALTED, reason)
                 return
+            waiting = waves.of_one_wave(batch, waiting)
             room = len(waiting) if batch.max_failures is None else batch.max_failures - now.failed + 1
             if batch.action == BatchAction.RENEW:
                 waiting = await _renew_together(ctx, batch, waiting, scope, may_go_on, room)
@@ -198,7 +211,7 @@ async def work(ctx: Context, batch: Batch, scope: Scope, may_go_on: Callable[[],
                     break
                 await _run_item(ctx, batch, item, scope)
         async with ctx.database.begin("batch.release") as tx:
-            await batches.release(tx, ctx.scope, batch, ctx.now())
+            await batches.release(tx, ctx.scope, batch, gate.rest_until or ctx.now())
     except StaleFence:
         log.info("batch_passed_on", batch_id=batch.id)
 
@@ -214,7 +227,7 @@ async def _finish(ctx: Context, batch: Batch, status: BatchStatus, kind: EventTy
         async with ctx.database.begin("batch.end") as tx:
             await batches.end(tx, ctx.scope, batch.id, status, now, reason=reason, fence=batch.fence)
             ended = await batches.batch(tx, ctx.scope, batch.id)
-            await append(tx, ctx.scope, now, _event(kind, batch.id, batch.actor, _sums(ended)))
+            await append(tx, ctx.scope, now, event(kind, batch.id, batch.actor, sums(ended)))
     except Conflict:
         log.info("batch_passed_on", batch_id=batch.id)
 
@@ -227,7 +240,7 @@ async def cancel(ctx: Context, scope: Scope, actor: Actor, batch_id: str) -> Bat
         reason = f"cancelled by {actor.id}"
         await batches.end(tx, ctx.scope, batch_id, BatchStatus.CANCELLED, now, reason=reason)
         ended = await batches.batch(tx, ctx.scope, batch_id)
-        await append(tx, ctx.scope, now, _event(EventType.BATCH_CANCELLED, batch_id, actor, _sums(ended)))
+        await append(tx, ctx.scope, now, event(EventType.BATCH_CANCELLED, batch_id, actor, sums(ended)))
     return ended
 
 
@@ -351,7 +364,7 @@ def _take_back(batch: Batch, outcomes: Sequence[Outcome], room: int) -> None:
 
 async def _renew_all(tx: Tx, ctx: Context, batch: Batch, named: Sequence[str], scope: Scope) -> list[Outcome]:
     force = bool(batch.wanted.get("force"))
-    made = await renew.trigger_all(tx, ctx, scope, batch.actor, named, force=force, wish=True)
+    made = await renew.trigger_all(tx, ctx, scope, batch.actor, named, force=force, wish=True, parent_id=batch.id)
     outcomes: list[Outcome] = []
     for certificate_id in named:
         of_it = made[certificate_id]
@@ -452,7 +465,8 @@ _ACTS: dict[BatchAction, _Act] = {
 }
 
 
-def _sums(batch: Batch) -> dict[str, Any]:
+def sums(batch: Batch) -> dict[str, Any]:
+    """What its events tell of a batch."""
     return {
         "action": str(batch.action),
         "dry_run": batch.dry_run,
@@ -464,7 +478,8 @@ def _sums(batch: Batch) -> dict[str, Any]:
     }
 
 
-def _event(kind: EventType, batch_id: str, actor: Actor, details: dict[str, Any]) -> Event:
+def event(kind: EventType, batch_id: str, actor: Actor, details: dict[str, Any]) -> Event:
+    """What happened to a batch."""
     return Event(type=kind, subject_type="batch", subject_id=batch_id, actor=actor, details=details)
 
 

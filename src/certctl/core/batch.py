@@ -66,6 +66,13 @@ class Batch(Struct, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
     ended_at: datetime | None
+    # so many items at a time, and how long it rests between them; 0: all at once
+    wave_size: int = 0
+    wave_pause_seconds: int = 0
+
+    def wave_of(self, seq: int) -> int:
+        """Which wave the item of this number belongs to, from 0 on."""
+        return (seq - 1) // self.wave_size if self.wave_size else 0
 
     @property
     def actor(self) -> Actor:

@@ -71,6 +71,7 @@ class EventType(StrEnum):
     BATCH_COMPLETED = "batch_completed"
     BATCH_CANCELLED = "batch_cancelled"
     BATCH_HALTED = "batch_halted"
+    BATCH_RESUMED = "batch_resumed"
     AGENT_ENROLLED = "agent_registered"
     AGENT_RETIRED = "agent_retired"
     AGENT_SILENT = "agent_silent"

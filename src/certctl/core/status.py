@@ -210,7 +210,7 @@ BATCH: Mapping[BatchStatus, frozenset[BatchStatus]] = {
     B.RUNNING: frozenset({B.COMPLETED, B.CANCELLED, B.HALTED}),
     B.COMPLETED: frozenset(),
     B.CANCELLED: frozenset(),
-    B.HALTED: frozenset(),
+    B.HALTED: frozenset({B.RUNNING}),
 }
 
 ITEM: Mapping[ItemStatus, frozenset[ItemStatus]] = {

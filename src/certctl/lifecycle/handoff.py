@@ -45,6 +45,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     csr_pem: str = ""
     extra: dict[str, Any] = {}
+    # the batch that asks
+    parent_id: str = ""
     # what is told before it, with it
     first: tuple[Event, ...] = ()
 
@@ -158,6 +160,7 @@ async def draft(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask) -> Dra
             type=ask.type,
             certificate_id=certificate.id,
             holder_id=ask.holder_id,
+            parent_id=ask.parent_id,
             agent_id="" if ask.holder_id == CLIENT_HOLDER else ask.holder_id,
             idempotency_key=ask.idempotency_key,
             body=msgspec.to_builtins(body),

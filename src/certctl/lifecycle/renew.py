@@ -152,7 +152,12 @@ def _after(one: standing.Standing, changed: Certificate | None, written: Sequenc
 
 
 async def _drafts(
-    tx: Tx, ctx: Context, needs: Sequence[tuple[standing.Standing, standing.Need]], actor: Actor, extra: Extra
+    tx: Tx,
+    ctx: Context,
+    needs: Sequence[tuple[standing.Standing, standing.Need]],
+    actor: Actor,
+    extra: Extra,
+    parent_id: str = "",
 ) -> list[handoff.Draft | CertctlError]:
     """What is to be asked for each need, judged, or why it may not be asked for. Writes nothing."""
     ids = list(dict.fromkeys(one.certificate.id for one, _ in needs))
@@ -168,6 +173,7 @@ async def _drafts(
             replaces_id=need.replaces_id,
             reason=need.reason,
             extra=dict(extra),
+            parent_id=parent_id,
         )
         try:
             made.append(await handoff.draft(tx, ctx, one.certificate, ask))
@@ -292,6 +298,7 @@ async def trigger_all(
     force: bool = False,
     extra: Extra = _NOTHING,
     wish: bool = False,
+    parent_id: str = "",
 ) -> dict[str, list[Job] | CertctlError]:
     """`trigger_in` for many, in the caller's transaction: the jobs of each, or why it has none, by certificate. Of one
     that is refused nothing is written.
@@ -313,7 +320,7 @@ async def trigger_all(
     stands = [one for one in stands if one.certificate.id not in done]
     needs = [(one, need) for one in stands for need in _everyone(one)]
     drafts: dict[str, list[handoff.Draft]] = {one.certificate.id: [] for one in stands}
-    for (one, _need), made in zip(needs, await _drafts(tx, ctx, needs, actor, extra), strict=True):
+    for (one, _need), made in zip(needs, await _drafts(tx, ctx, needs, actor, extra, parent_id), strict=True):
         if isinstance(made, CertctlError):
             done.setdefault(one.certificate.id, made)
         else:

@@ -180,13 +180,14 @@ def _free(scope: Scope, now: datetime) -> sa.ColumnElement[bool]:
         batches.c.tenant_id == scope.tenant_id,
         batches.c.status == BatchStatus.RUNNING,
         sa.or_(batches.c.lease_until.is_(None), batches.c.lease_until <= now),
+        batches.c.run_at <= now,
     )
 
 
-async def release(tx: Tx, scope: Scope, batch: Batch, now: datetime) -> None:
-    """Give a leased batch back to the end of the queue; nothing happens under a stale fence."""
+async def release(tx: Tx, scope: Scope, batch: Batch, run_at: datetime) -> None:
+    """Give a leased batch back, to have its next turn from `run_at` on; nothing happens under a stale fence."""
     del scope
-    await tx.execute(sa.update(batches).where(_held(batch)).values(lease_owner="", lease_until=None, run_at=now))
+    await tx.execute(sa.update(batches).where(_held(batch)).values(lease_owner="", lease_until=None, run_at=run_at))
     tx.wake(CHANNEL)
 
 
@@ -298,6 +299,45 @@ async def end(
     if ended.rowcount != 1:
         raise Conflict(f"batch {batch_id} has ended, or has passed to another worker")
     tx.wake(batch_channel(batch_id))
+
+
+async def resume(tx: Tx, scope: Scope, batch_id: str, max_failures: int | None, now: datetime) -> None:
+    """A halted batch runs again, until more than `max_failures` have failed; Conflict when it is not halted."""
+    mine = (batches.c.tenant_id == scope.tenant_id, batches.c.id == batch_id, batches.c.status == BatchStatus.HALTED)
+    running = {"status": BatchStatus.RUNNING, "status_reason": "", "ended_at": None, "run_at": now, "updated_at": now}
+    resumed = await tx.execute(sa.update(batches).where(*mine).values(running | {"max_failures": max_failures}))
+    if resumed.rowcount != 1:
+        raise Conflict(f"batch {batch_id} is not halted: there is nothing to resume")
+    tx.wake(CHANNEL)
+
+
+async def wave_ended_at(tx: Tx, scope: Scope, batch: Batch, wave: int) -> datetime | None:
+    """When the last item of a wave got its result."""
+    i, first = batch_items.c, wave * batch.wave_size
+    mine = (i.tenant_id == scope.tenant_id, i.batch_id == batch.id, i.seq > first, i.seq <= first + batch.wave_size)
+    found: datetime | None = await tx.scalar(sa.select(sa.func.max(i.ended_at)).where(*mine))
+    return found
+
+
+async def progress(tx: Tx, scope: Scope, batch_id: str) -> dict[str, dict[str, int]]:
+    """How far the jobs have come that a batch has begun, and those that these began: type -> status -> how many."""
+    made, next_ones = schema.jobs.alias("made"), schema.jobs.alias("next_ones")
+    of_it = sa.and_(made.c.tenant_id == scope.tenant_id, made.c.parent_id == batch_id)
+    beneath = sa.and_(next_ones.c.tenant_id == made.c.tenant_id, next_ones.c.parent_id == made.c.id)
+    looks = (
+        sa.select(made.c.type, made.c.status, sa.func.count().label("number"))
+        .where(of_it)
+        .group_by(made.c.type, made.c.status),
+        sa.select(next_ones.c.type, next_ones.c.status, sa.func.count().label("number"))
+        .select_from(made.join(next_ones, beneath))
+        .where(of_it)
+        .group_by(next_ones.c.type, next_ones.c.status),
+    )
+    found: dict[str, dict[str, int]] = {}
+    for look in looks:
+        for row in await tx.execute(look):
+            found.setdefault(row.type, {})[row.status] = row.number
+    return found
 
 
 async def batch(tx: Tx, scope: Scope, batch_id: str, *, key: str = "", requested_by: str = "") -> Batch:

@@ -13,6 +13,7 @@ from litestar import Response, get, post
 from litestar.params import FromPath
 
 from certctl.control import batches as control
+from certctl.control import halting
 from certctl.core.batch import Batch, BatchItem, Selection
 from certctl.core.catalogue import Owner, Team
 from certctl.core.errors import Malformed, NotAllowed
@@ -220,6 +221,7 @@ async def show(request: WebRequest, batch_id: FromPath[str]) -> Response[str]:
     async with request.ctx.database.read() as tx:
         listing: Any = msgspec.structs.replace(ITEMS, always=ITEMS.table.c.batch_id == batch.id)
         table: tables.Table[BatchItem] = await tables.read(request, tx, listing, request.visible)
+        come = await store.progress(tx, request.ctx.scope, batch.id)
         names = await truths.named_certificates(
             tx, request.seen_by("cert.read"), [item.certificate_id for item in table.rows]
         )
@@ -237,6 +239,8 @@ async def show(request: WebRequest, batch_id: FromPath[str]) -> Response[str]:
         width=f"{100 * (batch.total - batch.waiting) / batch.total:.2f}%" if batch.total else "0%",
         can_begin=batch.dry_run and batch.status == BatchStatus.COMPLETED and batch.done > 0,
         can_cancel=not ended and request.may("job.cancel"),
+        can_resume=batch.status == BatchStatus.HALTED and request.may("job.cancel"),
+        progress=[(kind, status, number(count)) for kind, of_it in come.items() for status, count in of_it.items()],
         ended=ended,
     )
 
@@ -291,4 +295,26 @@ async def cancel(request: WebRequest, batch_id: FromPath[str]) -> Response[str]:
     return await act(request, doing)
 
 
-HANDLERS = (ask, preview, begin, show_all, show, cancel)
+@post(f"{PATH}/{{batch_id:str}}/halt", opt=needs("job.cancel"))
+async def halt(request: WebRequest, batch_id: FromPath[str]) -> Response[str]:
+    """No further item is begun until it is resumed."""
+
+    async def doing(_fields: Fields) -> str:
+        await halting.halt(request.ctx, request.visible, request.actor, batch_id)
+        return going(f"{PATH}/{batch_id}")
+
+    return await act(request, doing)
+
+
+@post(f"{PATH}/{{batch_id:str}}/resume", opt=needs("job.cancel"))
+async def resume(request: WebRequest, batch_id: FromPath[str]) -> Response[str]:
+    """Whoever resumes it has seen what failed: it goes on however many more do."""
+
+    async def doing(_fields: Fields) -> str:
+        await halting.resume(request.ctx, request.visible, request.actor, batch_id, None)
+        return going(f"{PATH}/{batch_id}")
+
+    return await act(request, doing)
+
+
+HANDLERS = (ask, preview, begin, show_all, show, cancel, halt, resume)

@@ -29,7 +29,7 @@ MACHINES = {
     "STEP": (StepStatus, StepStatus.READY, {"done", "failed", "cancelled"}),
     "VERSION": (VersionStatus, VersionStatus.ISSUED, {"revoked"}),
     "DEPLOYMENT": (DeploymentStatus, DeploymentStatus.PENDING, {"superseded"}),
-    "BATCH": (BatchStatus, BatchStatus.RUNNING, {"completed", "cancelled", "halted"}),
+    "BATCH": (BatchStatus, BatchStatus.RUNNING, {"completed", "cancelled"}),
     "ITEM": (ItemStatus, ItemStatus.PENDING, {"done", "skipped", "failed"}),
     "APPROVAL": (ApprovalState, ApprovalState.PENDING, {"approved", "rejected", "expired"}),
     "ORDER": (OrderStatus, OrderStatus.INTENDED, {"recorded", "rejected"}),

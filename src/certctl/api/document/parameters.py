@@ -27,7 +27,7 @@ _MEANINGS = {
     "target_id": "at this target alone",
     "profile_id": "under this profile alone",
     "certificate_id": "of this certificate alone",
-    "parent_id": "begun by this job alone",
+    "parent_id": "begun by this job, or asked for by this batch",
     "version_id": "this version instead of the current one",
     "force": "do it although something stands in the way",
     "reason": "why; kept in the event log",

@@ -23,6 +23,7 @@ from certctl.api.request import ApiRequest
 from certctl.api.shown import shown
 from certctl.client.models.batches import (
     BatchItemView,
+    BatchResumeBody,
     BatchView,
     BulkError,
     BulkReassignAnswer,
@@ -35,6 +36,7 @@ from certctl.client.models.batches import (
 )
 from certctl.client.models.page import PageOf
 from certctl.control import batches as control
+from certctl.control import halting
 from certctl.core.batch import Batch, BatchItem, Selection
 from certctl.core.errors import Malformed, NotAllowed, Violation
 from certctl.core.status import BatchAction, BatchStatus, ItemStatus
@@ -70,6 +72,7 @@ async def bulk_renew(request: ApiRequest, data: JSONBody[BulkRenewBody]) -> Resp
         {"force": data.force},
         data.dry_run,
         data.max_failures,
+        (data.wave_size, timedelta(seconds=data.wave_pause_seconds)),
     )
     jobs = [
         EnqueuedJob(certificate_id=item.certificate_id, job_id=job_id)
@@ -172,6 +175,7 @@ async def _act(
     wanted: dict[str, Any],
     dry_run: bool,
     max_failures: int | None,
+    waves: tuple[int, timedelta] = (0, timedelta(0)),
 ) -> _Ended:
     ctx, caller = request.ctx, request.caller
     if not caller.key_id:
@@ -187,6 +191,8 @@ async def _act(
         dry_run=dry_run,
         max_failures=max_failures,
         lease_owner=ctx.owner if budget else "",
+        wave_size=waves[0],
+        wave_pause=waves[1],
     )
     batch = await control.create(ctx, request.visible, caller.actor, wish)
     if budget:
@@ -245,7 +251,8 @@ async def show_batch(request: ApiRequest, batch_id: FromPath[str], wait: Wait = 
                 break
             await watch.wait(min(left, _POLL_SECONDS))
             batch = await _load(request, batch_id)
-    return _view(batch)
+    async with request.ctx.database.read() as tx:
+        return shown(BatchView, batch, progress=await store.progress(tx, request.ctx.scope, batch.id))
 
 
 @get("/batches/{batch_id:str}/items", opt=needs("job.read") | listed(ITEMS), summary="Items of a batch")
@@ -260,6 +267,19 @@ async def list_items(request: ApiRequest, batch_id: FromPath[str]) -> PageOf[Bat
 async def cancel_batch(request: ApiRequest, batch_id: FromPath[str]) -> BatchView:
     """No further item is begun; what was done stays done, and jobs that were written go on."""
     return _view(await control.cancel(request.ctx, request.visible, request.actor, batch_id))
+
+
+@post("/batches/{batch_id:str}/halt", status_code=200, opt=needs("job.cancel"), summary="Halt a batch")
+async def halt_batch(request: ApiRequest, batch_id: FromPath[str]) -> BatchView:
+    """No further item is begun until it is resumed; jobs that were written go on."""
+    return _view(await halting.halt(request.ctx, request.visible, request.actor, batch_id))
+
+
+@post("/batches/{batch_id:str}/resume", status_code=200, opt=needs("job.cancel"), summary="Resume a batch")
+async def resume_batch(request: ApiRequest, batch_id: FromPath[str], data: JSONBody[BatchResumeBody]) -> BatchView:
+    """A halted batch goes on behind the last item that it came to, as whoever asked for it."""
+    acting = (request.ctx, request.visible, request.actor)
+    return _view(await halting.resume(*acting, batch_id, data.max_failures))
 
 
 async def _load(request: ApiRequest, batch_id: str) -> Batch:
@@ -280,4 +300,6 @@ HANDLERS = (
     show_batch,
     list_items,
     cancel_batch,
+    halt_batch,
+    resume_batch,
 )

@@ -10,6 +10,8 @@ from msgspec import Meta, Struct
 from certctl.client.models.bounds import Id, Text
 
 Failures = Annotated[int, Meta(ge=0, le=1_000_000)]
+WaveSize = Annotated[int, Meta(ge=0, le=1_000_000)]
+WavePause = Annotated[int, Meta(ge=0, le=604_800)]
 
 
 class BulkRenewBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -32,6 +34,10 @@ class BulkRenewBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
     force: bool = False
     dry_run: bool = False
     max_failures: Failures | None = None
+    # so many certificates at a time, and how long it rests between them; between two waves what their jobs came to
+    # counts against `max_failures` as well
+    wave_size: WaveSize = 0
+    wave_pause_seconds: WavePause = 0
 
 
 class BulkRevokeBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -168,3 +174,15 @@ class BatchView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     wanted: dict[str, Any] = {}
     max_failures: int | None = None
     ended_at: datetime | None = None
+    wave_size: int = 0
+    wave_pause_seconds: int = 0
+    # of one batch: how far the jobs have come that it began, and those that these began, by type and status
+    progress: dict[str, dict[str, int]] = {}
+
+
+class BatchResumeBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a halted batch goes on: until more than `max_failures` have failed, those of before among them; left out,
+    however many do.
+    """
+
+    max_failures: Failures | None = None

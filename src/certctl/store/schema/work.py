@@ -146,6 +146,9 @@ batches = c.table(
     c.born(),
     c.changed(),
     c.time("ended_at"),
+    # so many items at a time, and how long it rests between them; 0: all at once
+    c.count("wave_size"),
+    c.count("wave_pause_seconds"),
     Index(None, "tenant_id", "created_at", "id"),
     Index(
         "ix_batches_running",

@@ -25,6 +25,8 @@ from integration.api_house import open_api
 BULK = "/api/v1/certificates/bulk-"
 LONG = timedelta(seconds=60)
 ASYNC = {"Prefer": "respond-async"}
+# the batch is waited for, however busy the machine is
+PATIENT = {"Prefer": "wait=30"}
 
 
 @pytest.fixture
@@ -87,7 +89,7 @@ async def test_bulk_revoke_answers_as_the_reference_does(api):
         await own(api, name, environment="test")
     await own(api, "mc-other", environment="production")
     await api.made("/api/v1/certificates/mc-3/revoke", {}, 200)
-    answer = await api.made(f"{BULK}revoke", {"environment": "test", "reason": "keyCompromise"}, 200)
+    answer = await api.made(f"{BULK}revoke", {"environment": "test", "reason": "keyCompromise"}, 200, headers=PATIENT)
     batch_id = answer.pop("batch_id")
     assert answer == {
         "total_matched": 3, "total_revoked": 2, "total_skipped": 1, "total_failed": 0, "status": "completed"
@@ -112,7 +114,7 @@ async def test_bulk_renew_tells_its_jobs_and_why_others_were_not(api):
     await own(api, "mc-gone")
     await api.call("DELETE", "/api/v1/certificates/mc-gone")
     body = {"certificate_ids": ["mc-a", "mc-busy", "mc-client", "mc-gone", "mc-nowhere", "mc-a"]}
-    answer = await api.made(f"{BULK}renew", body, 200)
+    answer = await api.made(f"{BULK}renew", body, 200, headers=PATIENT)
     assert (answer["total_matched"], answer["total_enqueued"]) == (5, 1)
     assert (answer["total_skipped"], answer["total_failed"]) == (3, 1)
     assert answer["errors"] == [{"certificate_id": "mc-nowhere", "error": "no certificate mc-nowhere"}]
@@ -124,7 +126,7 @@ async def test_bulk_renew_tells_its_jobs_and_why_others_were_not(api):
     assert "under way" in why["mc-busy"]
     assert "nobody holds a key" in why["mc-client"]
     assert "archived" in why["mc-gone"]
-    forced = await api.made(f"{BULK}renew", {"certificate_ids": ["mc-busy"], "force": True}, 200)
+    forced = await api.made(f"{BULK}renew", {"certificate_ids": ["mc-busy"], "force": True}, 200, headers=PATIENT)
     assert forced["total_enqueued"] == 1
 
 
@@ -135,9 +137,11 @@ async def test_bulk_reassign(api):
         await own(api, name, tags={"app": "shop"})
     await own(api, "mc-3", tags={"app": "blog"})
     body = {"certificate_ids": ["mc-1"], "owner_id": "o-new", "team_id": "t-new"}
-    answer = await api.made(f"{BULK}reassign", body, 200)
+    answer = await api.made(f"{BULK}reassign", body, 200, headers=PATIENT)
     assert (answer["total_matched"], answer["total_reassigned"], answer["total_skipped"]) == (1, 1, 0)
-    answer = await api.made(f"{BULK}reassign", {"owner_id": "o-new", "filter": {"tags": {"app": "shop"}}}, 200)
+    answer = await api.made(
+        f"{BULK}reassign", {"owner_id": "o-new", "filter": {"tags": {"app": "shop"}}}, 200, headers=PATIENT
+    )
     assert (answer["total_matched"], answer["total_reassigned"], answer["total_skipped"]) == (2, 1, 1)
     found = {row["id"]: (row["owner_id"], row["team_id"]) for row in (await api.get("/api/v1/certificates"))["data"]}
     assert found == {"mc-1": ("o-new", "t-new"), "mc-2": ("o-new", ""), "mc-3": ("", "")}
@@ -162,14 +166,14 @@ async def test_a_preview_is_the_outcome_and_changes_nothing(api):
         before = await api.get("/api/v1/certificates?sort=name")
         jobs = await api.get("/api/v1/jobs?per_page=500")
         events = len(await api.events("renewal_triggered")) + len(await api.events("certificate_revoked"))
-        seen = await api.made(f"{BULK}{action}", wanted | {"dry_run": True}, 200)
+        seen = await api.made(f"{BULK}{action}", wanted | {"dry_run": True}, 200, headers=PATIENT)
         assert await api.get("/api/v1/certificates?sort=name") == before
         assert await api.get("/api/v1/jobs?per_page=500") == jobs
         assert len(await api.events("renewal_triggered")) + len(await api.events("certificate_revoked")) == events
         assert seen["dry_run"]
         assert "enqueued_jobs" not in seen
         assert all("job_ids" not in row for row in seen["items"])
-        real = await api.made(f"{BULK}{action}", wanted, 200)
+        real = await api.made(f"{BULK}{action}", wanted, 200, headers=PATIENT)
         assert "items" not in real
         totals = ("total_matched", done, "total_skipped", "total_failed")
         assert [seen[name] for name in totals] == [real[name] for name in totals]
@@ -195,9 +199,9 @@ async def test_an_empty_selection_is_never_everything(api):
             assert answer.status_code == 400, (action, body)
             assert answer.json()["violations"][0]["rule"] == "selection_is_empty"
     assert (await api.get("/api/v1/batches"))["total"] == 0
-    nothing = await api.made(f"{BULK}revoke", {"environment": "none"}, 200)
+    nothing = await api.made(f"{BULK}revoke", {"environment": "none"}, 200, headers=PATIENT)
     assert (nothing["total_matched"], nothing["status"]) == (0, "completed")
-    est = await api.made(f"{BULK}revoke", {"source": "EST", "environment": "test"}, 200)
+    est = await api.made(f"{BULK}revoke", {"source": "EST", "environment": "test"}, 200, headers=PATIENT)
     assert est["total_matched"] == 0
     assert await status_of(api, "mc-1") == "Active"
 
@@ -301,10 +305,14 @@ async def test_a_batch_that_passed_on_is_written_by_one_worker_alone(api):
 async def test_too_many_failures_halt_it(api):
     ids = [f"mc-none-{number}" for number in range(5)]
     await own(api, "mc-real")
-    answer = await api.made(f"{BULK}revoke", {"certificate_ids": [*ids, "mc-real"], "max_failures": 3}, 200)
+    answer = await api.made(
+        f"{BULK}revoke", {"certificate_ids": [*ids, "mc-real"], "max_failures": 3}, 200, headers=PATIENT
+    )
     assert (answer["status"], answer["total_failed"], answer["total_revoked"]) == ("halted", 5, 0)
     assert await status_of(api, "mc-real") == "Active"
-    answer = await api.made(f"{BULK}revoke", {"certificate_ids": [*ids, "mc-real"], "max_failures": 5}, 200)
+    answer = await api.made(
+        f"{BULK}revoke", {"certificate_ids": [*ids, "mc-real"], "max_failures": 5}, 200, headers=PATIENT
+    )
     assert (answer["status"], answer["total_revoked"]) == ("completed", 1)
 
 
@@ -431,7 +439,7 @@ async def test_enormous_and_odd_selections(api):
         ({"expires_before": "2120-01-01T00:00:00Z"}, 1),
         ({"certificate_ids": ["mc-1"], "environment": "other"}, 1),
     ):
-        seen = await api.made(f"{BULK}renew", chosen | {"dry_run": True}, 200)
+        seen = await api.made(f"{BULK}renew", chosen | {"dry_run": True}, 200, headers=PATIENT)
         assert seen["total_matched"] == matched, chosen
     assert seen["total_skipped"] == 1
 

@@ -189,11 +189,11 @@ def _tick_in_a_copy(server: Postgres, count: int, most_due: int) -> dict[str, An
     """The seed stays as it is: what is due is made due in a copy, which is thrown away."""
     server.sql("DROP DATABASE IF EXISTS tick")
     began = time.perf_counter()
-    _slowly(server, f"CREATE DATABASE tick TEMPLATE {kept.DATABASE}", "postgres")
+    slowly(server, f"CREATE DATABASE tick TEMPLATE {kept.DATABASE}", "postgres")
     copied = round(time.perf_counter() - began, 1)
     try:
         due = min(count * DUE_OF_THOUSAND // 1000, most_due)
-        _slowly(
+        slowly(
             server,
             "CREATE TEMP TABLE chosen AS SELECT c.id FROM managed_certificates c JOIN certificate_target_mappings m "
             "ON m.tenant_id = c.tenant_id AND m.certificate_id = c.id WHERE c.status = 'Active' ORDER BY c.id LIMIT "
@@ -208,7 +208,7 @@ def _tick_in_a_copy(server: Postgres, count: int, most_due: int) -> dict[str, An
         server.sql("DROP DATABASE IF EXISTS tick WITH (FORCE)")
 
 
-def _slowly(server: Postgres, statements: str, database: str) -> None:
+def slowly(server: Postgres, statements: str, database: str) -> None:
     """What takes longer than a test may wait."""
 
     async def run() -> None:

@@ -225,6 +225,7 @@ def main() -> int:
 PARTS = {
     "footprint": "footprint",
     "inventory": "inventory",
+    "reissue": "reissue",
     "seed": "seed",
     "acme": "acme_flows",
     "alerts": "alerts",

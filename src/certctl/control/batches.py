@@ -38,7 +38,8 @@ log = structlog.get_logger(__name__)
 MOST_IDS = 10_000
 _CHUNK = 50
 # written in a few statements: a tenth of a second
-_CHUNK_OF_FEW_STATEMENTS = 250
+_CHUNK_TO_RENEW = 250
+_CHUNK_TO_REVOKE = 250
 _LONGEST_TOGETHER = 1.0  # seconds
 _NO_FENCE = 0
 _PURGED_AT_ONCE = 5000
@@ -385,7 +386,9 @@ async def _why_malformed(tx: Tx, scope: Scope, certificate_id: str, error: Certc
 
 
 def _chunk(batch: Batch) -> int:
-    return _CHUNK if batch.action == BatchAction.REASSIGN else _CHUNK_OF_FEW_STATEMENTS
+    if batch.action == BatchAction.RENEW:
+        return _CHUNK_TO_RENEW
+    return _CHUNK_TO_REVOKE if batch.action == BatchAction.REVOKE else _CHUNK
 
 
 async def _run_item(ctx: Context, batch: Batch, item: BatchItem, scope: Scope) -> None:

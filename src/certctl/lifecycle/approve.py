@@ -46,8 +46,8 @@ async def run(ctx: Context, claimed: Sequence[Step]) -> None:
 
 async def _approve(tx: Tx, ctx: Context, step: Step, job: Job, rules: Sequence[Rule]) -> None:
     body = msgspec.convert(job.body, RequestBody)
-    profile = await catalogue.get(tx, ctx.scope, Profile, body.profile_id)
-    issuer = await catalogue.get(tx, ctx.scope, IssuerRecord, body.issuer_id)
+    profile = await catalogue.as_first_seen(tx, ctx.scope, Profile, body.profile_id)
+    issuer = await catalogue.as_first_seen(tx, ctx.scope, IssuerRecord, body.issuer_id)
     violations = judge_request(facts.issuance_facts(body, profile, issuer, of_agent=bool(job.agent_id)))
     if rules:
         certificate = await certificates.certificate(tx, ctx.scope, job.certificate_id)

@@ -320,7 +320,7 @@ async def test_each_answer_during_a_mass_revocation_is_true_of_its_moment(api, m
     one only of what was. A CRL tells all that was committed before it was asked for, and nothing else.
     """
     ctx, ca_id = api.house.ctx, await ca_of(api)
-    monkeypatch.setattr(control_batches, "_CHUNK_OF_FEW_STATEMENTS", 12)
+    monkeypatch.setattr(control_batches, "_CHUNK_TO_REVOKE", 12)
     count, loop = 120, asyncio.get_running_loop()
     await seed(api, ca_id, count, status=VersionStatus.CURRENT)
     watch = RevocationWatch(ctx, api.house.wakeups)

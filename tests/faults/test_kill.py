@@ -138,7 +138,7 @@ def test_every_commit_in_the_source_has_its_place():
     named = set()
     for path in SOURCE.rglob("*.py"):
         text = path.read_text()
-        named |= {f"commit.{name}" for name in re.findall(r'\.(?:begin|write_alone)\(\s*"([^"]+)"', text)}
+        named |= {f"commit.{name}" for name in re.findall(r'\.(?:begin|write_alone|alone)\(\s*"([^"]+)"', text)}
         named |= set(re.findall(r'(?:points\.|(?<![.\w]))reach\(\s*"([^"]+)"', text))
     placed = {one.name for one in read_points()} | read_elsewhere()
     placed |= {name.rpartition(".")[0] for name in placed}

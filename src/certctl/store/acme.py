@@ -43,7 +43,6 @@ from certctl.store.schema import acme_orders as orders
 from certctl.store.schema import acme_spent_nonces as spent_nonces
 from certctl.store.statuses import is_one_of
 from certctl.store.tx import Database, Tx
-from certctl.telemetry import points
 
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
 
@@ -93,10 +92,8 @@ async def enter(
         return Entered(await spend_nonce(database, scope, nonce, expires_at), account, profile)
     asked = {"tenant": scope.tenant_id, "account": account_id, "profile": profile_id}
     asked |= {"spent_nonce": nonce, "until": expires_at}  # type: ignore[dict-item]
-    points.reach("commit.acme.enter.before")
-    async with database.read() as tx:
+    async with database.alone("acme.enter") as tx:
         row = (await tx.execute(_entering(), [asked])).one()
-    points.reach("commit.acme.enter.after")
     account, profile = together.taken_apart(row[1:], AcmeAccount, Profile)
     return Entered(row[0] == 1, account, profile)
 

@@ -240,13 +240,20 @@ class Database:
         if self._writer is not None:
             async with self.begin(name) as tx:
                 return int((await tx.execute(statement(tx))).rowcount)
+        async with self.alone(name) as tx:
+            return int((await tx.execute(statement(tx))).rowcount)
+
+    @contextlib.asynccontextmanager
+    async def alone(self, name: str) -> AsyncIterator[Tx]:
+        """A block for one statement that is a transaction called `name` by itself, where there are many writers
+        (PostgreSQL).
+        """
         with database_errors():
             async with self.engine.connect() as connection:
-                alone = await connection.execution_options(isolation_level="AUTOCOMMIT")
+                by_itself = await connection.execution_options(isolation_level="AUTOCOMMIT")
                 points.reach(f"commit.{name}.before")
-                written = int((await alone.execute(statement(Tx(alone, self.dialect)))).rowcount)
+                yield Tx(by_itself, self.dialect)
         points.reach(f"commit.{name}.after")
-        return written
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[Tx]:

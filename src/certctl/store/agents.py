@@ -79,7 +79,7 @@ async def note_signs(tx: Tx, scope: Scope, signs: Mapping[str, datetime]) -> Non
     told = sorted(signs.items())
     if tx.dialect == "postgresql":
         values = (scope.tenant_id, [agent_id for agent_id, _ in told], [moment for _, moment in told])
-        await tx.write(_NOTE, [values])
+        await tx.write(_NOTE, values)
         return
     at = sa.bindparam("at", type_=agents.c.last_heartbeat_at.type)
     await tx.execute(

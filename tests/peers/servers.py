@@ -352,12 +352,12 @@ class PostfixPeer(Peer):
             f"daemon_directory = /usr/lib/postfix/sbin\nqueue_directory = {self.dir}/queue\n"
             f"data_directory = {self.dir}/data\nmyhostname = {NAME}\nmydestination =\ninet_interfaces = 127.0.0.1\n"
             f"inet_protocols = ipv4\nsmtpd_tls_security_level = may\n{pair}\n"
-            "alias_maps =\n"
+            f"alias_maps =\nmaillog_file = {self.dir}/postfix.log\nmaillog_file_prefixes = {self.dir}\n"
         )
         (self.dir / "master.cf").write_text(
             f"127.0.0.1:{self.port} inet n - n - 1 smtpd\n"
             "tlsmgr unix - - n 1000? 1 tlsmgr\nanvil unix - - n - 1 anvil\nrewrite unix - - n - - trivial-rewrite\n"
-            "proxymap unix - - n - - proxymap\n"
+            "proxymap unix - - n - - proxymap\npostlog unix-dgram n - n - 1 postlogd\n"
         )
         self._make_old()
 

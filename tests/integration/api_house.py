@@ -20,7 +20,7 @@ from certctl.bootstrap import House
 from certctl.core.names import parse_names
 from certctl.core.rules import DoorRules
 from certctl.core.secret import Secret
-from certctl.doors import batches, driving, readiness
+from certctl.doors import batches, counted, driving, readiness, summaries
 from certctl.doors.state import AppState
 from certctl.pki.algorithms import KeyAlgorithm
 from certctl.pki.csr import build_csr, csr_pem
@@ -209,6 +209,9 @@ async def open_api(
             mock.patch.object(driving, "BUDGET", patient),
             mock.patch.object(agent_protocol, "_DRIVE", patient),
             mock.patch.object(batches, "TURN", patient),
+            mock.patch.object(counted, "PATIENCE_SECONDS", patient.total_seconds()),
+            mock.patch.object(summaries, "PATIENCE_SECONDS", patient.total_seconds()),
+            mock.patch.object(counted, "SHORT_PATIENCE_SECONDS", patient.total_seconds()),
             mock.patch.object(readiness, "_BOUND_SECONDS", patient.total_seconds()),
         ):
             transport = httpx.ASGITransport(create_api(state), raise_app_exceptions=False)

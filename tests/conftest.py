@@ -48,3 +48,12 @@ def pytest_runtest_makereport(item, call):
     if os.environ.get("CI") and report.skipped:
         report.outcome = "failed"
         report.longrepr = f"skipped under CI: {report.longrepr}"
+
+
+@pytest.fixture(autouse=True)
+def umask_kept() -> Iterator[None]:
+    """A program that is run within a test's own process may narrow it, and servers of later tests could not be read."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 import uvloop
-from kit import arguments, load, milliseconds, tell
+from kit import arguments, load, milliseconds, post, tell
 from revoke import raw_rows
 
 from certctl.core.names import parse_names
@@ -68,15 +68,9 @@ async def _one_by_one(town: Fleet, bodies: list[bytes], clients: int) -> dict[st
         reader, writer = await asyncio.open_connection("localhost", town.api_port, ssl=context)
         for body in waiting:
             started = time.perf_counter()
-            writer.write(
-                f"POST /api/v1/certificates HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {town.key}\r\n"
-                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-                + body
-            )
-            status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            lengths = [line.partition(":")[2] for line in lines if line.lower().startswith("content-length:")]
-            said = json.loads(await reader.readexactly(int(lengths[0])))
-            if " 201 " not in f"{status} " or said["status"] != "Active":
+            status, told = await post(reader, writer, "/api/v1/certificates", town.key, body)
+            said = json.loads(told)
+            if status != 201 or said["status"] != "Active":
                 raise RuntimeError(f"{status}: {said}")
             took.append(time.perf_counter() - started)
         writer.close()

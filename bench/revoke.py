@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import sqlalchemy as sa
 from crl import seed
-from kit import arguments, load, milliseconds, tell
+from kit import arguments, load, milliseconds, post, tell
 
 from certctl.store.tx import Database
 from peers.fleet import Fleet, fleet
@@ -48,16 +48,8 @@ async def _one_by_one(town: Fleet, names: list[str]) -> dict[str, float]:
         reader, writer = await asyncio.open_connection("localhost", town.api_port, ssl=context)
         for name in waiting:
             started = time.perf_counter()
-            writer.write(
-                f"POST /api/v1/certificates/{name}/revoke HTTP/1.1\r\nHost: localhost\r\n"
-                f"Authorization: Bearer {town.key}\r\nContent-Type: application/json\r\n"
-                f"Content-Length: {len(body)}\r\n\r\n".encode()
-                + body
-            )
-            status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            lengths = [line.partition(":")[2] for line in lines if line.lower().startswith("content-length:")]
-            said = await reader.readexactly(int(lengths[0]))
-            if " 200 " not in f"{status} ":
+            status, said = await post(reader, writer, f"/api/v1/certificates/{name}/revoke", town.key, body)
+            if status != 200:
                 raise RuntimeError(f"{name}: {status} {said.decode()}")
             took.append(time.perf_counter() - started)
         writer.close()

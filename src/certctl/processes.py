@@ -113,15 +113,7 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
     cert_path, key_path = await _tls_files(house)
     tally, revocations = Tally(), RevocationWatch(ctx, house.wakeups)
     state = _state(house)
-    public = _open_to_all(
-        PkiApp(
-            LifecycleFacts(ctx, KeptStatuses(revocations)),
-            clock=ctx.clock,
-            tally=tally,
-            answers=KeptAnswers(revocations),
-        ),
-        answering.AnsweringApp(ca_accounts.Answers(lambda: ctx).get),
-    )
+    public = _public(house, revocations, tally)
     tls = uvicorn.Config(
         _every_door(state, settings, public, tally), **_uvicorn(), ssl_certfile=cert_path, ssl_keyfile=key_path
     )
@@ -169,6 +161,14 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
         for task in cancelled:
             task.cancel()
     log.info("stopped")
+
+
+def _public(house: House, revocations: RevocationWatch, tally: Tally) -> Any:
+    """What both ports serve to everybody: CRLs, OCSP, and answers to a CA's challenges."""
+    ctx = house.ctx
+    facts = LifecycleFacts(ctx, KeptStatuses(revocations))
+    pki = PkiApp(facts, clock=ctx.clock, tally=tally, answers=KeptAnswers(revocations))
+    return _open_to_all(pki, answering.AnsweringApp(ca_accounts.Answers(lambda: ctx).get))
 
 
 def _state(house: House) -> AppState:

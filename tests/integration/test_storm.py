@@ -168,6 +168,11 @@ async def test_a_lease_outlives_a_control_plane_that_was_away(tmp_path, database
         api.clock.moment += lease / 2
         assert await flow.free_lapsed(anew) == 0, "it was kept"
         api.clock.moment += lease
+        put_back = dataclasses.replace(anew, began=api.clock.moment + 100 * lease)
+        assert await flow.free_lapsed(put_back) == 1, "a clock that was wrong as it began holds nothing up"
+        (item,) = await agent.work()
+        beat["leases"] = [{"step_id": item["step_id"], "fence": item["fence"]}]
+        api.clock.moment += 2 * lease
         assert await flow.free_lapsed(anew) == 1, "who listens and hears nothing gives it back"
         answer = await agent.call("POST", f"/api/v1/agents/{agent.id}/heartbeat", beat)
         assert [one["step_id"] for one in answer.json()["lost"]] == [item["step_id"]]

@@ -9,10 +9,11 @@ import pytest
 import sqlalchemy as sa
 
 from certctl.core.catalogue import Profile
+from certctl.core.errors import Temporary
 from certctl.core.events import EventType
 from certctl.core.status import CertificateStatus, JobType
 from certctl.lifecycle import renew
-from certctl.store import catalogue, certificates, schema
+from certctl.store import catalogue, certificates, schema, standings
 from lifecycle.world import World
 
 _FLEET, _FORBIDDEN, _BROKEN = 6, 2, 4
@@ -73,6 +74,17 @@ async def test_a_page_decides_as_one_by_one_and_one_fault_holds_up_nobody(town: 
     host.online = True
     await town.settle()
     assert [len(await town.versions(each)) for each in fine] == [2] * len(fine)
+
+
+async def test_a_database_that_is_away_is_told_as_such(town: World, monkeypatch):
+    """Not as a bug of two lanes: the schedule warns of it and looks again."""
+
+    async def away(*_: object) -> None:
+        raise Temporary("the database is away")
+
+    monkeypatch.setattr(standings, "due", away)
+    with pytest.raises(Temporary, match="is away"):
+        await renew.tick_all(town.ctx)
 
 
 async def _told(town: World, kind: EventType) -> list[str]:

@@ -10,11 +10,12 @@ import msgspec
 
 from certctl.core.catalogue import IssuerRecord, Profile, RenewalPolicy
 from certctl.core.certificate import Certificate, RequestBody, VersionFacts
+from certctl.core.errors import Violation
 from certctl.core.names import parse_names
 from certctl.pki.csr import CsrFacts
 from certctl.policy.approval import decision_hash
 from certctl.policy.calendar import read_calendar
-from certctl.policy.issuance import IssuanceFacts, KeyRule, ProfileFacts
+from certctl.policy.issuance import IssuanceFacts, KeyRule, ProfileFacts, judge_csr
 from certctl.policy.jitter import fraction_of
 from certctl.policy.renewal import RenewalFacts, RenewalPolicyFacts
 from certctl.store.asked import SuggestionRecord
@@ -82,6 +83,16 @@ def issuance_facts(
         key_curve=key.curve if key else None,
         of_agent=of_agent,
         csr_holds=csr_holds(csr) if csr is not None else None,
+    )
+
+
+def csr_violations(body: RequestBody, profile: Profile, issuer: IssuerRecord, csr: CsrFacts) -> tuple[Violation, ...]:
+    """Every rule that a request and its CSR together break."""
+    return judge_csr(
+        issuance_facts(body, profile, issuer, csr),
+        csr_common_name=csr.common_name,
+        csr_names=csr.names,
+        asked=parse_names([body.common_name, *body.names]),
     )
 
 

@@ -223,12 +223,13 @@ async def free_lapsed(ctx: Context) -> int:
     """Give back every step whose lease has run out; returns how many.
 
     An agent may have had nobody to tell that it lives: a process that has only just begun leaves what agents hold to
-    them for one lease more, in which they come back.
+    them for one lease more, in which they come back. A clock that was put back since then
+    says nothing of that, and holds nobody up.
     """
     now = ctx.now()
-    heard = ctx.began is None or now - ctx.began >= ctx.patience.lease
+    has_just_begun = ctx.began is not None and timedelta(0) <= now - ctx.began < ctx.patience.lease
     async with ctx.database.begin("lapsed") as tx:
-        return await jobs.release_lapsed(tx, ctx.scope, now, agents_too=heard)
+        return await jobs.release_lapsed(tx, ctx.scope, now, agents_too=not has_just_begun)
 
 
 async def free_earlier_runs(ctx: Context, owner_prefix: str) -> int:

@@ -23,7 +23,7 @@ from certctl.ledger import append
 from certctl.lifecycle import compliance, facts, straight
 from certctl.lifecycle.context import Context
 from certctl.pki.csr import read_csr
-from certctl.policy.issuance import choose_key_algorithm, judge_csr, judge_request
+from certctl.policy.issuance import choose_key_algorithm, judge_request
 from certctl.store import catalogue, certificates, deployments, jobs
 from certctl.store.tx import Tx
 from certctl.telemetry import tracing
@@ -120,12 +120,7 @@ async def judge(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask) -> Non
     csr = read_csr(ask.csr_pem)
     profile = await catalogue.as_first_seen(tx, ctx.scope, Profile, body.profile_id)
     issuer = await catalogue.as_first_seen(tx, ctx.scope, IssuerRecord, body.issuer_id)
-    violations = judge_csr(
-        facts.issuance_facts(body, profile, issuer, csr),
-        csr_common_name=csr.common_name,
-        csr_names=csr.names,
-        asked=parse_names([body.common_name, *body.names]),
-    )
+    violations = facts.csr_violations(body, profile, issuer, csr)
     if violations:
         raise PolicyDenied(violations)
 

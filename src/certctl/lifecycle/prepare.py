@@ -17,14 +17,12 @@ from certctl.core.certificate import RequestBody
 from certctl.core.errors import CertctlError, Conflict, NotAllowed, PolicyDenied
 from certctl.core.events import Event, EventType
 from certctl.core.job import Job, Step
-from certctl.core.names import parse_names
 from certctl.core.status import JobStatus, JobType, StepKind, StepStatus
 from certctl.core.target import AgentRecord
 from certctl.ledger import append
 from certctl.lifecycle import facts, handoff, reference, settle
 from certctl.lifecycle.context import Context
 from certctl.pki.csr import CsrFacts, csr_pem, read_csr
-from certctl.policy.issuance import judge_csr
 from certctl.store import catalogue, jobs
 from certctl.store.tx import Tx
 from certctl.wire.agent import CsrReport, WorkItem
@@ -124,12 +122,7 @@ async def _accept(tx: Tx, ctx: Context, step: Step, job: Job, csr: CsrFacts, act
     body = _body(job)
     profile = await catalogue.get(tx, ctx.scope, Profile, body.profile_id)
     issuer = await catalogue.get(tx, ctx.scope, IssuerRecord, body.issuer_id)
-    violations = judge_csr(
-        facts.issuance_facts(body, profile, issuer, csr),
-        csr_common_name=csr.common_name,
-        csr_names=csr.names,
-        asked=parse_names([body.common_name, *body.names]),
-    )
+    violations = facts.csr_violations(body, profile, issuer, csr)
     if violations:
         raise PolicyDenied(violations)
     now = ctx.now()

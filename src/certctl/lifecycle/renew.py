@@ -67,8 +67,12 @@ async def tick_all(ctx: Context) -> int:
     Two pages are under way at a time where the database takes two writers: while it writes one, the next is decided.
     No page holds a certificate of another's.
     """
-    async with asyncio.TaskGroup() as group:
-        lanes = [group.create_task(_lane(ctx)) for _ in range(_LANES)]
+    try:
+        async with asyncio.TaskGroup() as group:
+            lanes = [group.create_task(_lane(ctx)) for _ in range(_LANES)]
+    except ExceptionGroup as failed:
+        # what ended one ends both: one reason is told, as by a single lane
+        raise failed.exceptions[0] from failed
     return sum(lane.result() for lane in lanes)
 
 

@@ -19,14 +19,12 @@ from certctl.core.certificate import CLIENT_HOLDER, Certificate, RequestBody
 from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
 from certctl.core.job import Job, Step
-from certctl.core.names import parse_names
 from certctl.core.status import JobStatus, StepKind, StepStatus
 from certctl.ledger import append
 from certctl.lifecycle import compliance, facts
 from certctl.lifecycle.context import Context, Known
 from certctl.pki.csr import CsrFacts, csr_pem, read_csr
 from certctl.policy.approval import needs_approval
-from certctl.policy.issuance import judge_csr
 from certctl.policy.rules.judge import Found
 from certctl.store import catalogue, jobs
 from certctl.store.tx import Tx
@@ -53,12 +51,7 @@ async def decide(tx: Tx, ctx: Context, certificate: Certificate, body: RequestBo
     rules = await compliance.rules_in_force(tx, ctx)
     found = await compliance.judge_request(tx, ctx, rules, certificate, body)
     csr = read_csr(body.csr_pem)
-    broken = judge_csr(
-        facts.issuance_facts(body, profile, issuer, csr),
-        csr_common_name=csr.common_name,
-        csr_names=csr.names,
-        asked=parse_names([body.common_name, *body.names]),
-    )
+    broken = facts.csr_violations(body, profile, issuer, csr)
     if broken or compliance.blocking(found, body):
         return None
     kept = msgspec.structs.replace(

@@ -124,7 +124,9 @@ class Telling:
         self._event.set()
 
     async def gathered(self, seconds: float) -> bool:
-        """Wait at most so long for something to tell; True when there is."""
+        """Wait at most so long for something to tell, not at all at the end; True when there is."""
+        if self.is_stopping:
+            return bool(self._waiting)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._event.wait()

@@ -50,6 +50,7 @@ from certctl.doors.state import AppState
 from certctl.doors.together import Together
 from certctl.lifecycle import deploy, flow, plan, prepare, prove, verify
 from certctl.pki.pem import certificate_pem
+from certctl.policy.jitter import fraction_of
 from certctl.store import views
 from certctl.store.wake import Watch, agent_channel
 from certctl.telemetry.logging import get_logger
@@ -70,6 +71,9 @@ from certctl.wire.agent import (
 log = get_logger(__name__)
 
 LONGEST_POLL_SECONDS = 60.0
+# of the wait that it asked for, each agent gets a share of its own, at least this much: those that came at the same
+# moment (a restart, a storm) would else come together again and again
+LEAST_OF_A_POLL = 0.8
 _MOST_ITEMS = 4
 _DRIVE = timedelta(seconds=1.5)
 _SOON_SECONDS = 5.0
@@ -211,10 +215,15 @@ def _seconds(text: str) -> float:
     return min(seconds, LONGEST_POLL_SECONDS)
 
 
+def own_share(seconds: float, agent_id: str) -> float:
+    """How long a poll of `seconds` waits for this agent: always the same, and another for the next one."""
+    return seconds * (LEAST_OF_A_POLL + (1 - LEAST_OF_A_POLL) * fraction_of(agent_id))
+
+
 async def _wait_for_work(call: Call, agent: AgentRecord, boot_id: str, seconds: float) -> list[WorkItem]:
     """Register, then look, then wait, so that nothing falls between; the lookout makes up for lost hints."""
     ctx, clock = call.state.ctx, asyncio.get_running_loop()
-    deadline = clock.time() + seconds
+    deadline = clock.time() + own_share(seconds, agent.id)
     with call.state.wakeups.watch(agent_channel(agent.id)) as watch:
         async with call.until_gone(watch) as gone:
             items: list[WorkItem] = []

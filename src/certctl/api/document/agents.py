@@ -39,7 +39,7 @@ _QUERY: dict[str, list[dict[str, Any]]] = {
             "name": "wait",
             "in": "query",
             "required": False,
-            "description": "seconds to wait for work, at most 60",
+            "description": "seconds to wait for work, at most 60; each agent waits a share of its own, 80 to 100 %",
             "schema": {"type": "number", "minimum": 0, "default": 0},
         },
         {

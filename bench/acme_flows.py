@@ -14,6 +14,7 @@ import asyncio
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import httpx
 import uvloop
 from kit import arguments, load, milliseconds, tell
+from ladder import cpu_seconds, tree
 
 from peers.pebble import pebble
 from peers.postgres import Postgres, postgres
@@ -30,6 +32,7 @@ from protocol.acme_crowd import ENVIRON, Door, Speaker, exactly_once, known, pat
 from protocol.acme_house import csr_for, new_key
 
 EACH = 80
+ROOT = Path(__file__).resolve().parent.parent
 
 
 async def one_flow(client: Speaker, name: str, csr: str, apart: asyncio.Lock) -> None:
@@ -93,6 +96,68 @@ async def flows(speaker: Speaker, count: int, clients: int, stem: str, apart: as
     return {"flows": count, "per_second": round(count / (time.perf_counter() - started), 1)} | milliseconds(took)
 
 
+async def costs(speaker: Speaker, count: int, clients: int, pids: dict[str, int]) -> dict[str, dict[str, float]]:
+    """Milliseconds of processor a request of each kind, by whose they are; each kind alone, so that they can be told
+    apart. Whatever else the machine does, this is what it costs.
+    """
+    names = [f"cost{number}.example" for number in range(count)]
+    csrs = [csr_for([name]) for name in names]
+    orders: list[dict[str, Any]] = []
+
+    async def nonce(client: Speaker, _: int) -> None:
+        await client.ask("HEAD", client.paths["new-nonce"])
+
+    async def new_order(client: Speaker, number: int) -> None:
+        made = await client.order(names[number])
+        orders.append({"path": path_of(made.headers["location"]), "name": names[number]})
+
+    async def finalize(client: Speaker, number: int) -> None:
+        csr = csrs[names.index(orders[number]["name"])]
+        done = await client.finalize(orders[number]["path"], csr)
+        assert done.json()["status"] in {"valid", "processing"}, done
+
+    async def poll(client: Speaker, number: int) -> None:
+        orders[number] |= await client.ended(orders[number]["path"])
+
+    async def download(client: Speaker, number: int) -> None:
+        answer = await client.post(path_of(orders[number]["certificate"]))
+        assert answer.body.startswith(b"-----BEGIN CERTIFICATE-----"), answer
+
+    return {
+        act.__name__: await _cost(speaker, act, count, clients, pids)
+        for act in (nonce, new_order, finalize, poll, download)
+    }
+
+
+async def _cost(
+    speaker: Speaker, act: Callable[[Speaker, int], Awaitable[None]], count: int, clients: int, pids: dict[str, int]
+) -> dict[str, float]:
+    work = iter(range(count))
+
+    async def one(client: Speaker) -> None:
+        # the line and the first nonce before anything is counted
+        await client.ask("HEAD", client.paths["new-nonce"])
+        ready.release()
+        await begun.wait()
+        for number in work:
+            await act(client, number)
+
+    ready, begun = asyncio.Semaphore(0), asyncio.Event()
+    speakers = [speaker.beside(number) for number in range(clients)]
+    tasks = [asyncio.create_task(one(each)) for each in speakers]
+    for _ in tasks:
+        await ready.acquire()
+    before = {who: cpu_seconds(tree(pid)) for who, pid in pids.items()}
+    mine = time.process_time()
+    begun.set()
+    await asyncio.gather(*tasks)
+    spent = {who: cpu_seconds(tree(pid)) - before[who] for who, pid in pids.items()}
+    spent["clients"] = time.process_time() - mine
+    for each in speakers:
+        each.close()
+    return {who: round(seconds / count * 1000, 2) for who, seconds in spent.items()}
+
+
 async def nonces(speaker: Speaker, count: int, clients: int) -> dict[str, float]:
     """Nonces a second, each asked for."""
     work, took = iter(range(count)), []
@@ -120,12 +185,18 @@ async def _measured(speaker: Speaker, asked: argparse.Namespace, apart: asyncio.
 
 def ours(server: Postgres, asked: argparse.Namespace) -> dict[str, Any]:
     """certctl on PostgreSQL."""
-    with tempfile.TemporaryDirectory() as directory, replicas(Path(directory), server) as row:
-        one = row.add(**ENVIRON | {"CERTCTL_STEP_LEASE": "30s", "CERTCTL_SERVER_PROCESSES": str(asked.processes)})
+    with tempfile.TemporaryDirectory() as directory, replicas(Path(directory), server, journals=False) as row:
+        environ = ENVIRON | {"CERTCTL_STEP_LEASE": "30s", "CERTCTL_SERVER_PROCESSES": str(asked.processes)}
+        # the server as it is installed: no points of death, no journal
+        one = row.add(source=ROOT / "src", **environ)
         doors = [Door(one.port, one.directory / "data" / "ca.pem")]
 
         async def run() -> dict[str, Any]:
-            return await _measured(await known(row, doors, 0), asked, Beside())
+            assert one.process is not None
+            speaker = await known(row, doors, 0)
+            figures = await _measured(speaker, asked, Beside())
+            pids = {"server": one.process.pid, "database": server.process.pid}
+            return figures | {"cpu_ms": await costs(speaker, max(asked.flows // 2, 1), asked.clients, pids)}
 
         return {"processes": asked.processes} | uvloop.run(run())
 

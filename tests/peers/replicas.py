@@ -160,9 +160,11 @@ class Replica:
 class Replicas:
     """A growing row of them on one database."""
 
-    def __init__(self, directory: Path, postgres: Postgres, url: str = "") -> None:
+    def __init__(self, directory: Path, postgres: Postgres, url: str = "", *, journals: bool = True) -> None:
+        """`journals`: False for whoever measures, since each trigger costs the database something."""
         self.directory = directory
         self.postgres = postgres
+        self._journals = journals
         self.url = url or postgres.new_database()
         self.database = self.url.partition("?")[0].rpartition("/")[2]
         self.all: list[Replica] = []
@@ -174,7 +176,8 @@ class Replicas:
         self.all.append(made)
         made.start()
         if not self.key:
-            self.postgres.sql(_JOURNAL, self.database)
+            if self._journals:
+                self.postgres.sql(_JOURNAL, self.database)
             told = {"token": BOOTSTRAP_TOKEN, "actor_name": "tester"}
             self.key = made.did("POST", "/api/v1/auth/bootstrap", told)["key_value"]
         return made
@@ -195,9 +198,9 @@ class Replicas:
 
 
 @contextlib.contextmanager
-def replicas(directory: Path, postgres: Postgres, url: str = "") -> Iterator[Replicas]:
+def replicas(directory: Path, postgres: Postgres, url: str = "", *, journals: bool = True) -> Iterator[Replicas]:
     """Replicas for the length of the block; every process is stopped by its own pid."""
-    made = Replicas(directory, postgres, url)
+    made = Replicas(directory, postgres, url, journals=journals)
     try:
         yield made
     finally:

@@ -79,6 +79,11 @@ async def rules_in_force(tx: Tx, ctx: Context) -> list[Rule]:
     return found
 
 
+def saw(tx: Tx, ctx: Context, found: Sequence[PolicyRule]) -> None:
+    """The enabled rules that the caller read a moment ago are those that this transaction goes by."""
+    tx.first_seen[ctx.scope, Rule] = [readable(rule) for rule in found]
+
+
 async def judge_request(
     tx: Tx, ctx: Context, rules: Sequence[Rule], certificate: Certificate, body: RequestBody
 ) -> tuple[Found, ...]:

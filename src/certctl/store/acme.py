@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 
 from certctl.core.acme import (
@@ -29,12 +27,11 @@ from certctl.core.acme import (
     ExternalKey,
     OrderState,
 )
-from certctl.core.catalogue import Profile
 from certctl.core.certificate import Version
 from certctl.core.errors import Conflict
 from certctl.core.job import Job
 from certctl.core.scope import Scope
-from certctl.store import acme_listings, catalogue, certificates, jobs, schema, together
+from certctl.store import acme_listings, arrays, certificates, jobs, schema
 from certctl.store.schema import acme_accounts as accounts
 from certctl.store.schema import acme_authorizations as authorizations
 from certctl.store.schema import acme_challenges as challenges
@@ -71,72 +68,6 @@ async def spend_nonce(database: Database, scope: Scope, nonce: str, expires_at: 
     return spent == 1
 
 
-class Entered(Struct, frozen=True):
-    """What one look at a caller found: whether the nonce was spent now, the account, the profile."""
-
-    spent: bool
-    account: AcmeAccount | None
-    profile: Profile | None
-
-
-async def enter(
-    database: Database, scope: Scope, nonce: str, expires_at: datetime, account_id: str, profile_id: str
-) -> Entered:
-    """`spend_nonce` for somebody whose signature was judged by the key that was theirs lately, and who they are now:
-    one statement on PostgreSQL. Whether the key is still theirs is for the caller to see.
-    """
-    if database.dialect != "postgresql":
-        async with database.read() as tx:
-            account = await get(tx, scope, AcmeAccount, account_id)
-            profile = await catalogue.find(tx, scope, Profile, id=profile_id)
-        return Entered(await spend_nonce(database, scope, nonce, expires_at), account, profile)
-    asked = {"tenant": scope.tenant_id, "account": account_id, "profile": profile_id}
-    asked |= {"spent_nonce": nonce, "until": expires_at}  # type: ignore[dict-item]
-    async with database.alone("acme.enter") as tx:
-        row = (await tx.execute(_entering(), [asked])).one()
-    account, profile = together.taken_apart(row[1:], AcmeAccount, Profile)
-    return Entered(row[0] == 1, account, profile)
-
-
-@lru_cache(maxsize=1)
-def _entering() -> sa.Select[Any]:
-    profiles = catalogue.TABLES[Profile][0]
-    tenant: sa.BindParameter[str] = sa.bindparam("tenant")
-    spent = (
-        postgresql.insert(spent_nonces)
-        .values(tenant_id=tenant, nonce=sa.bindparam("spent_nonce"), expires_at=sa.bindparam("until"))
-        .on_conflict_do_nothing()
-        .returning(spent_nonces.c.nonce)
-        .cte("spent")
-    )
-    one = sa.select(sa.func.count().label("spent")).select_from(spent).subquery("one")
-    mine = sa.and_(accounts.c.tenant_id == tenant, accounts.c.id == sa.bindparam("account"))
-    here = sa.and_(profiles.c.tenant_id == tenant, profiles.c.id == sa.bindparam("profile"))
-    return sa.select(
-        one.c.spent,
-        *together.columns(AcmeAccount, accounts, "account"),
-        *together.columns(Profile, profiles, "profile"),
-    ).select_from(one.outerjoin(accounts, mine).outerjoin(profiles, here))
-
-
-async def account_with_key(tx: Tx, scope: Scope, account_id: str) -> tuple[AcmeAccount | None, ExternalKey | None]:
-    """An account, its row locked, and the key of an external account that it was bound with."""
-    bound = sa.and_(external_keys.c.tenant_id == accounts.c.tenant_id, external_keys.c.id == accounts.c.external_key_id)
-    statement = (
-        sa.select(
-            *together.columns(AcmeAccount, accounts, "account"), *together.columns(ExternalKey, external_keys, "key")
-        )
-        .select_from(accounts.outerjoin(external_keys, bound))
-        .where(_of(accounts, scope), accounts.c.id == account_id)
-        .with_for_update(of=accounts)
-    )
-    row = (await tx.execute(statement)).first()
-    if row is None:
-        return None, None
-    account, key = together.taken_apart(row, AcmeAccount, ExternalKey)
-    return account, key
-
-
 async def ordered_version(tx: Tx, scope: Scope, version_id: str, account_id: str) -> Version | None:
     """A version that was issued for an order of this account."""
     table = schema.versions
@@ -148,6 +79,28 @@ async def ordered_version(tx: Tx, scope: Scope, version_id: str, account_id: str
         .where(table.c.tenant_id == scope.tenant_id, table.c.id == version_id, orders.c.account_id == account_id)
         .limit(1),
     )
+
+
+async def insert_order(
+    tx: Tx,
+    scope: Scope,
+    order: AcmeOrder,
+    proofs: Sequence[AcmeAuthorization],
+    ways: Sequence[AcmeChallenge],
+) -> None:
+    """Write a new order with all that belongs to it; Conflict when another replaces the same certificate."""
+    try:
+        for table, records in ((orders, (order,)), (authorizations, proofs), (challenges, ways)):
+            await arrays.insert(tx, table, [msgspec.structs.asdict(each) | _tenant(scope) for each in records])
+        if order.replaces:
+            # nothing else of it can be taken: its ids were drawn a moment ago
+            await tx.send()
+    except IntegrityError as error:
+        raise Conflict("another order replaces this certificate") from error
+
+
+def _tenant(scope: Scope) -> dict[str, str]:
+    return {"tenant_id": scope.tenant_id}
 
 
 async def insert(tx: Tx, scope: Scope, *records: msgspec.Struct) -> None:
@@ -232,31 +185,34 @@ async def orders_of(tx: Tx, scope: Scope, account_id: str, after: str, limit: in
     return [str(row.id) for row in rows]
 
 
-async def recent_orders(tx: Tx, scope: Scope, account_id: str, since: datetime) -> tuple[int, datetime | None]:
-    """How many orders an account has made since then, and when the first of them."""
-    row = (
-        await tx.execute(
-            sa.select(sa.func.count(), sa.func.min(orders.c.created_at).label("first")).where(
-                _of(orders, scope), orders.c.account_id == account_id, orders.c.created_at > since
-            )
-        )
-    ).one()
-    return int(row[0]), row.first
+class Count(Struct, frozen=True):
+    """How many orders an account has made in a while and when the first of them, how many have not ended and when the
+    first of those lapses.
+    """
+
+    made: int
+    first_made_at: datetime | None
+    open: int
+    first_lapses_at: datetime | None
 
 
-async def open_orders(tx: Tx, scope: Scope, account_id: str, now: datetime) -> tuple[int, datetime | None]:
-    """How many orders of an account have not ended, and when the first of them lapses."""
-    row = (
-        await tx.execute(
-            sa.select(sa.func.count(), sa.func.min(orders.c.expires_at).label("first")).where(
-                _of(orders, scope),
-                orders.c.account_id == account_id,
-                orders.c.status.in_(_OPEN_ORDERS),
-                orders.c.expires_at > now,
-            )
-        )
-    ).one()
-    return int(row[0]), row.first
+async def count_orders(tx: Tx, scope: Scope, account_id: str, since: datetime, now: datetime) -> Count:
+    """What an account's limits are held against. Behind the lock on its row it stays true until the commit."""
+    mine = sa.and_(_of(orders, scope), orders.c.account_id == account_id)
+    made = (
+        sa.select(sa.func.count().label("made"), sa.func.min(orders.c.created_at).label("first_made_at"))
+        .where(mine, orders.c.created_at > since)
+        .subquery("made")
+    )
+    open_ = (
+        sa.select(sa.func.count().label("open"), sa.func.min(orders.c.expires_at).label("first_lapses_at"))
+        .where(mine, orders.c.status.in_(_OPEN_ORDERS), orders.c.expires_at > now)
+        .subquery("open_orders")
+    )
+    found = await tx.one(Count, sa.select(*made.c, *open_.c).select_from(made.join(open_, sa.true())))
+    if found is None:
+        raise AssertionError("a count is a row")
+    return found
 
 
 async def authorizations_of(tx: Tx, scope: Scope, order_id: str) -> list[AcmeAuthorization]:

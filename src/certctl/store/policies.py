@@ -32,9 +32,14 @@ async def in_force(tx: Tx, scope: Scope) -> list[PolicyRule]:
     return await tx.all(
         PolicyRule,
         sa.select(policy_rules)
-        .where(policy_rules.c.tenant_id == scope.tenant_id, policy_rules.c.enabled.is_(sa.true()))
+        .where(chosen_in_force(scope.tenant_id))
         .order_by(policy_rules.c.name, policy_rules.c.id),
     )
+
+
+def chosen_in_force(tenant_id: str | sa.BindParameter[str]) -> sa.ColumnElement[bool]:
+    """Which rules are in force."""
+    return sa.and_(policy_rules.c.tenant_id == tenant_id, policy_rules.c.enabled.is_(sa.true()))
 
 
 async def due(tx: Tx, scope: Scope, before: datetime) -> PolicyRule | None:

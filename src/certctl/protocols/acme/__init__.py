@@ -38,7 +38,7 @@ from certctl.protocols.acme import (
     renewal,
 )
 from certctl.protocols.acme.crowding import Crowd
-from certctl.protocols.acme.entering import House, enter
+from certctl.protocols.acme.entering import About, House, enter, nothing
 from certctl.protocols.acme.exchange import Place, Reply, header_lines, read_body, refuse
 from certctl.protocols.acme.nonces import Nonces
 from certctl.telemetry.tally import Tally
@@ -49,23 +49,23 @@ _MOST_PATH = 512
 _HOST = re.compile(r"(?P<name>[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 Route = Callable[..., Awaitable[Reply]]
-# path after the profile -> (route, who signs: an account, a key, either)
-_POSTS: dict[tuple[str, ...], tuple[Route, bool | None]] = {
+# path after the profile -> (route, who signs: an account, a key, either, what is read with who asks)
+_POSTS: dict[tuple[str, ...], tuple[Route, bool | None, About]] = {
     # RFC 8555 6.3: these two by GET, and by POST-as-GET as well
-    ("directory",): (directory.show_signed, False),
-    ("new-nonce",): (directory.nonce_signed, False),
-    ("new-account",): (accounts.create, True),
-    ("account", "*"): (accounts.show_or_change, False),
-    ("account", "*", "orders"): (accounts.list_orders, False),
-    ("new-order",): (orders.create, False),
-    ("order", "*"): (orders.show, False),
-    ("order", "*", "finalize"): (finalizing.finalize, False),
-    ("authz", "*"): (authorizations.show_or_give_up, False),
-    ("challenge", "*"): (authorizations.respond, False),
-    ("cert", "*"): (certificates.download, False),
-    ("cert", "*", "*"): (certificates.download, False),
-    ("key-change",): (accounts.change_key, False),
-    ("revoke-cert",): (certificates.revoke_certificate, None),
+    ("directory",): (directory.show_signed, False, nothing),
+    ("new-nonce",): (directory.nonce_signed, False, nothing),
+    ("new-account",): (accounts.create, True, nothing),
+    ("account", "*"): (accounts.show_or_change, False, nothing),
+    ("account", "*", "orders"): (accounts.list_orders, False, nothing),
+    ("new-order",): (orders.create, False, orders.about_new),
+    ("order", "*"): (orders.show, False, orders.about),
+    ("order", "*", "finalize"): (finalizing.finalize, False, orders.about),
+    ("authz", "*"): (authorizations.show_or_give_up, False, authorizations.about),
+    ("challenge", "*"): (authorizations.respond, False, nothing),
+    ("cert", "*"): (certificates.download, False, certificates.about),
+    ("cert", "*", "*"): (certificates.download, False, certificates.about),
+    ("key-change",): (accounts.change_key, False, nothing),
+    ("revoke-cert",): (certificates.revoke_certificate, None, nothing),
 }
 _GETS = {"directory", "new-nonce", "renewal-info"}
 
@@ -158,9 +158,9 @@ class AcmeApp:
         if method != "POST":
             # RFC 8555 6.3
             raise _not_allowed("POST")
-        function, by_key, arguments = route
+        function, by_key, about, arguments = route
         body = await read_body(scope, receive)
-        asked = await enter(self._house, scope, place, body, by_key=by_key)
+        asked = await enter(self._house, scope, place, body, about(*arguments), by_key=by_key)
         return await function(asked, *arguments)
 
     async def _read(self, scope: HttpScope, place: Place, parts: tuple[str, ...]) -> Reply:
@@ -187,11 +187,11 @@ class AcmeApp:
         raise AcmeRefusal(ProblemType.MALFORMED, "there is no such page", status=404)
 
 
-def _route(parts: tuple[str, ...]) -> tuple[Route, bool | None, list[str]] | None:
-    for pattern, (function, by_key) in _POSTS.items():
+def _route(parts: tuple[str, ...]) -> tuple[Route, bool | None, About, list[str]] | None:
+    for pattern, (function, by_key, about) in _POSTS.items():
         if len(pattern) == len(parts) and all(each in {"*", part} for each, part in zip(pattern, parts, strict=True)):
             arguments = [part for each, part in zip(pattern, parts, strict=True) if each == "*"]
-            return (function, by_key, arguments) if all(arguments) else None
+            return (function, by_key, about, arguments) if all(arguments) else None
     return None
 
 

@@ -21,6 +21,7 @@ from certctl.protocols.acme.entering import Asked, count
 from certctl.protocols.acme.exchange import Reply, json_reply
 from certctl.protocols.acme.settling import RETRY, fail
 from certctl.store import acme
+from certctl.store.acme_entering import Subject
 from certctl.store.tx import Tx
 from certctl.wire import acme as wire
 from certctl.wire import jws
@@ -66,17 +67,23 @@ def _challenge(asked: Asked, way: AcmeChallenge) -> dict[str, Any]:
     return told
 
 
+def about(proof_id: str) -> Subject:
+    """What is read with whoever asks for an authorization."""
+    return Subject(authorization_id=proof_id)
+
+
 async def show_or_give_up(asked: Asked, proof_id: str) -> Reply:
     """An authorization is read, or given up by its holder (RFC 8555 7.5.2)."""
-    ctx = asked.house.state.ctx
-    async with ctx.database.read() as tx:
-        proof = await _own(tx, asked, proof_id)
+    ctx, found = asked.house.state.ctx, asked.found
+    if found is None or found.authorization is None or found.authorization.id != proof_id:
+        raise _no_such()
+    proof, ways = found.authorization, found.ways
     if not asked.is_read:
         if wire.read(asked.payload, StatusChange).status != AuthorizationStatus.DEACTIVATED:
             raise Malformed("an authorization can only be changed to deactivated")
         proof = await _give_up(asked, proof)
-    async with ctx.database.read() as tx:
-        ways = await acme.challenges_of(tx, ctx.scope, proof.id)
+        async with ctx.database.read() as tx:
+            ways = tuple(await acme.challenges_of(tx, ctx.scope, proof.id))
     busy = any(way.status == ChallengeStatus.PROCESSING for way in ways)
     waits = busy and proof.status == AuthorizationStatus.PENDING
     return json_reply(document(asked, proof, ways), retry_after=RETRY if waits else None)
@@ -85,8 +92,12 @@ async def show_or_give_up(asked: Asked, proof_id: str) -> Reply:
 async def _own(tx: Tx, asked: Asked, proof_id: str) -> AcmeAuthorization:
     proof = await acme.get(tx, asked.house.state.ctx.scope, AcmeAuthorization, proof_id)
     if proof is None or proof.account_id != asked.mine.id:
-        raise AcmeRefusal(ProblemType.MALFORMED, "there is no such authorization", status=404)
+        raise _no_such()
     return proof
+
+
+def _no_such() -> AcmeRefusal:
+    return AcmeRefusal(ProblemType.MALFORMED, "there is no such authorization", status=404)
 
 
 async def _give_up(asked: Asked, proof: AcmeAuthorization) -> AcmeAuthorization:

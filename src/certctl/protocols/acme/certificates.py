@@ -17,6 +17,7 @@ from certctl.policy.revocation import RevocationReason
 from certctl.protocols.acme.entering import Asked
 from certctl.protocols.acme.exchange import Reply
 from certctl.store import acme, authority, views
+from certctl.store.acme_entering import Subject
 from certctl.store.tx import Tx
 from certctl.wire import acme as wire
 from certctl.wire import jws
@@ -36,16 +37,21 @@ _REASONS = {
 }
 
 
+def about(version_id: str, alternate: str = "") -> Subject:
+    """What is read with whoever asks for a certificate."""
+    del alternate
+    return Subject(version_id=version_id)
+
+
 async def download(asked: Asked, version_id: str, alternate: str = "") -> Reply:
     """A certificate with its chain; the alternate chain has the root too, for those who want it sent."""
     if not asked.is_read:
         raise Malformed("a certificate is fetched with POST-as-GET: an empty payload")
     ctx = asked.house.state.ctx
-    async with ctx.database.read() as tx:
-        version = await acme.ordered_version(tx, ctx.scope, version_id, asked.mine.id)
-        if version is None:
-            raise AcmeRefusal(ProblemType.MALFORMED, "there is no such certificate", status=404)
-        chains = await _chains(tx, asked, version)
+    version = asked.found.version if asked.found is not None else None
+    if version is None:
+        raise AcmeRefusal(ProblemType.MALFORMED, "there is no such certificate", status=404)
+    chains = await _chains(asked, version)
     chosen = int(alternate) if alternate in {"1"} else 0
     if (alternate and not chosen) or chosen >= len(chains):
         raise AcmeRefusal(ProblemType.MALFORMED, "there is no such chain", status=404)
@@ -69,7 +75,7 @@ def _wanted(accept: str) -> str:
     raise AcmeRefusal(ProblemType.MALFORMED, f"certificates come as {PEM_CHAIN} or {_DER}", status=406)
 
 
-async def _chains(tx: Tx, asked: Asked, version: Version) -> list[str]:
+async def _chains(asked: Asked, version: Version) -> list[str]:
     """The default chain; then the one up to the root, when a CA of ours signed it and the default stops below."""
     above = list(read_certificates(version.chain_pem)) if version.chain_pem else []
     default = certificate_pem(version.leaf_der) + chain_pem(above)
@@ -79,7 +85,8 @@ async def _chains(tx: Tx, asked: Asked, version: Version) -> list[str]:
     links = asked.house.links
     while ca_id and len(full) < _MOST_CHAIN:
         if ca_id not in links:
-            found = await authority.ca_certificate(tx, scope, ca_id)
+            async with asked.house.state.ctx.database.read() as tx:
+                found = await authority.ca_certificate(tx, scope, ca_id)
             if found is None:
                 return [default]
             links[ca_id] = found.certificate_der, found.parent_id

@@ -17,6 +17,7 @@ from certctl.wire.jws import Jwk
 _MOST_KEYS = 20_000
 _MOST_DIRECTORIES = 1000
 _FRESH = timedelta(minutes=1)
+_MOMENT = timedelta(seconds=1)
 
 
 class Crowd:
@@ -24,6 +25,7 @@ class Crowd:
 
     def __init__(self) -> None:
         self._keys: OrderedDict[tuple[str, str], Jwk] = OrderedDict()
+        self._there: dict[str, datetime] = {}
         self._directories: dict[str, tuple[datetime, dict[str, Any]]] = {}
 
     def key_of(self, address: str, account_id: str) -> Jwk | None:
@@ -37,6 +39,17 @@ class Crowd:
         self._keys.move_to_end(place)
         if len(self._keys) > _MOST_KEYS:
             self._keys.popitem(last=False)
+
+    def is_there(self, profile_id: str, now: datetime) -> None:
+        """This profile was found just now."""
+        if len(self._there) >= _MOST_DIRECTORIES:
+            self._there.clear()
+        self._there[profile_id] = now
+
+    def was_there(self, profile_id: str, now: datetime) -> bool:
+        """Whether a profile was found within the last second."""
+        at = self._there.get(profile_id)
+        return at is not None and timedelta(0) <= now - at < _MOMENT
 
     def said(self, profile_id: str, meta: dict[str, Any], now: datetime) -> None:
         """What a directory's meta was just now."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from certctl.core.catalogue import Profile
 from certctl.core.errors import Malformed
 from certctl.protocols.acme import offers
 from certctl.protocols.acme.accounts import binding_is_required
@@ -12,10 +11,16 @@ from certctl.protocols.acme.entering import Asked, House, profile_of
 from certctl.protocols.acme.exchange import Place, Reply, json_reply
 
 
-async def check(house: House, place: Place) -> Profile:
-    """The profile of a place; a refusal when there is none."""
+async def check(house: House, place: Place) -> None:
+    """A refusal where there is no such profile. One that was there a moment ago is taken to be there still: all that is
+    given for it is a nonce, which is good for nothing by itself.
+    """
+    now = house.state.ctx.now()
+    if house.crowd.was_there(place.profile_id, now):
+        return
     async with house.state.ctx.database.read() as tx:
-        return await profile_of(tx, house, place)
+        await profile_of(tx, house, place)
+    house.crowd.is_there(place.profile_id, now)
 
 
 async def show(house: House, place: Place) -> Reply:

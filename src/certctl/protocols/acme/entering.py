@@ -6,6 +6,7 @@ statement and its own transaction: of many that bring the same nonce, on whichev
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import msgspec
@@ -22,7 +23,8 @@ from certctl.doors.state import AppState
 from certctl.protocols.acme.crowding import Crowd
 from certctl.protocols.acme.exchange import Place
 from certctl.protocols.acme.nonces import Nonces
-from certctl.store import acme, catalogue, rates
+from certctl.store import acme, acme_entering, catalogue, rates
+from certctl.store.acme_entering import Entered, Subject
 from certctl.store.tx import Tx
 from certctl.wire import jws
 from certctl.wire.jws import Jwk, Jws
@@ -43,6 +45,15 @@ class House(Struct, frozen=True):
     links: dict[str, tuple[bytes, str]] = msgspec.field(default_factory=dict)
 
 
+# what a route's question is about, by the parts of its path that stand for something
+About = Callable[..., Subject]
+
+
+def nothing(*_: str) -> Subject:
+    """Of a route that asks about nothing but its caller, or reads what it needs itself."""
+    return Subject()
+
+
 class Asked(Struct, frozen=True, kw_only=True):
     """A request whose sender is proven. `account` is None where its key alone speaks (a new account, a revocation)."""
 
@@ -52,6 +63,8 @@ class Asked(Struct, frozen=True, kw_only=True):
     jws: Jws
     jwk: Jwk
     account: AcmeAccount | None
+    # of an account: what its question is about, as it was when the nonce was spent
+    found: Entered | None
     request_id: str
     address: str
     accept: str
@@ -92,8 +105,12 @@ def _usable(found: Profile | None, place: Place) -> Profile:
     return found
 
 
-async def enter(house: House, scope: HttpScope, place: Place, body: bytes, *, by_key: bool | None = False) -> Asked:
-    """Prove who sent a body. `by_key`: True wants the key itself in the header, False an account, None takes either."""
+async def enter(
+    house: House, scope: HttpScope, place: Place, body: bytes, subject: Subject, *, by_key: bool | None = False
+) -> Asked:
+    """Prove who sent a body, and read what it is about. `by_key`: True wants the key itself in the header, False an
+    account, None takes either.
+    """
     message = jws.read_jws(body)
     jws.check_algorithm(message)
     _check_url(message, place, scope)
@@ -105,7 +122,14 @@ async def enter(house: House, scope: HttpScope, place: Place, body: bytes, *, by
     address = address_of(scope)
     visit = Visit(house.state, address, claims="kid" in named)
     seen = await _count(house, place, message, visit, address)
-    profile, account, jwk = await _enter_known(house, place, message, seen) or await _enter(house, place, message, seen)
+    found: Entered | None = None
+    if "kid" in named:
+        profile, found, jwk = await _enter_known(house, place, message, seen, subject) or await _enter(
+            house, place, message, subject
+        )
+    else:
+        profile, jwk = await _enter_by_key(house, place, message)
+    account = found.account if found is not None else None
     if account is not None and account.status != AccountStatus.VALID:
         # RFC 8555 7.3.6
         raise AcmeRefusal(ProblemType.UNAUTHORIZED, f"this account is {account.status}", status=401)
@@ -121,6 +145,7 @@ async def enter(house: House, scope: HttpScope, place: Place, body: bytes, *, by
         jws=message,
         jwk=jwk,
         account=account,
+        found=found,
         request_id=request_id_of(scope),
         address=address,
         accept=_accept(scope),
@@ -128,20 +153,33 @@ async def enter(house: House, scope: HttpScope, place: Place, body: bytes, *, by
     )
 
 
-async def _enter(house: House, place: Place, message: Jws, seen: Jwk | None) -> tuple[Profile, AcmeAccount | None, Jwk]:
+async def _enter_by_key(house: House, place: Place, message: Jws) -> tuple[Profile, Jwk]:
+    """Somebody who sends the key itself."""
     async with house.state.ctx.database.read() as tx:
         profile = await profile_of(tx, house, place)
-        account, jwk = await _sender(tx, house, place, message)
-    if account is None:
-        jws.check_fits(message, jwk)
-    _check_signature(message, jwk, seen)
+    jwk = jws.read_jwk(message.header["jwk"])
+    jws.check_fits(message, jwk)
+    _check_signature(message, jwk, None)
     await _spend(house, message)
-    return profile, account, jwk
+    return profile, jwk
+
+
+async def _enter(house: House, place: Place, message: Jws, subject: Subject) -> tuple[Profile, Entered, Jwk]:
+    """An account that has not proven itself from there lately."""
+    async with house.state.ctx.database.read() as tx:
+        await profile_of(tx, house, place)
+        found = await acme.get(tx, house.state.ctx.scope, AcmeAccount, _account_id(place, message))
+    jwk = stored_key(_of_here(found, place))
+    _check_signature(message, jwk, None)
+    entered = await _enter_known(house, place, message, jwk, subject)
+    if entered is None:
+        raise _bad_nonce(message)
+    return entered
 
 
 async def _enter_known(
-    house: House, place: Place, message: Jws, seen: Jwk | None
-) -> tuple[Profile, AcmeAccount, Jwk] | None:
+    house: House, place: Place, message: Jws, seen: Jwk | None, subject: Subject
+) -> tuple[Profile, Entered, Jwk] | None:
     """The same at once, where the signature was judged by the key that the account had lately: only then may its nonce
     be spent before the account is read. None where the nonce is such that nothing is spent.
     """
@@ -150,14 +188,13 @@ async def _enter_known(
     if until is None or not isinstance(nonce, str):
         return None
     account_id = _account_id(place, message)
-    found = await acme.enter(ctx.database, ctx.scope, nonce, until, account_id, place.profile_id)
+    found = await acme_entering.enter(ctx.database, ctx.scope, (nonce, until), account_id, place.profile_id, subject)
     profile = _usable(found.profile, place)
-    account = _of_here(found.account, place)
-    jwk = stored_key(account)
+    jwk = stored_key(_of_here(found.account, place))
     _check_signature(message, jwk, seen)
     if not found.spent:
         raise AcmeRefusal(ProblemType.BAD_NONCE, _SPENT)
-    return profile, account, jwk
+    return profile, found, jwk
 
 
 def _check_signature(message: Jws, jwk: Jwk, seen: Jwk | None) -> None:
@@ -205,14 +242,6 @@ def _check_url(message: Jws, place: Place, scope: HttpScope) -> None:
         raise AcmeRefusal(ProblemType.UNAUTHORIZED, detail, status=401)
 
 
-async def _sender(tx: Tx, house: House, place: Place, message: Jws) -> tuple[AcmeAccount | None, Jwk]:
-    if "jwk" in message.header:
-        return None, jws.read_jwk(message.header["jwk"])
-    found = await acme.get(tx, house.state.ctx.scope, AcmeAccount, _account_id(place, message))
-    account = _of_here(found, place)
-    return account, stored_key(account)
-
-
 def _account_id(place: Place, message: Jws) -> str:
     kid, prefix = message.header["kid"], place.at("account", "")
     if not isinstance(kid, str) or not kid.startswith(prefix) or len(kid) > _MOST_URL:
@@ -233,15 +262,21 @@ def stored_key(account: AcmeAccount) -> Jwk:
 
 async def _spend(house: House, message: Jws) -> None:
     ctx, nonce = house.state.ctx, message.header.get("nonce")
+    until = house.nonces.until(nonce, ctx.now()) if isinstance(nonce, str) else None
+    if until is None or not await acme.spend_nonce(ctx.database, ctx.scope, str(nonce), until):
+        raise _bad_nonce(message)
+
+
+def _bad_nonce(message: Jws) -> AcmeRefusal:
+    """What is wrong with the nonce of a message, whose sender is proven. Raises Malformed for one of no such form."""
+    nonce = message.header.get("nonce")
     if nonce is None:
-        raise AcmeRefusal(ProblemType.BAD_NONCE, "the protected header has no nonce")
+        return AcmeRefusal(ProblemType.BAD_NONCE, "the protected header has no nonce")
     if not isinstance(nonce, str):
         raise Malformed("the nonce is no text")
     # RFC 8555 6.5.2: what is not base64url is malformed
     jws.decode(nonce, "the nonce")
-    until = house.nonces.until(nonce, ctx.now())
-    if until is None or not await acme.spend_nonce(ctx.database, ctx.scope, nonce, until):
-        raise AcmeRefusal(ProblemType.BAD_NONCE, _SPENT)
+    return AcmeRefusal(ProblemType.BAD_NONCE, _SPENT)
 
 
 async def count(tx: Tx, house: House, name: str, per_hour: int) -> None:

@@ -32,14 +32,15 @@ from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
 from certctl.core.names import Name, NameKind
 from certctl.ledger import append
-from certctl.lifecycle import request
-from certctl.lifecycle.request import DEFAULT_ISSUER, NewCertificate
+from certctl.lifecycle import compliance, request
+from certctl.lifecycle.request import DEFAULT_ISSUER, DEFAULT_POLICY, NewCertificate
 from certctl.protocols.acme import naming, offers, renewal
 from certctl.protocols.acme.accounts import binding_is_required
 from certctl.protocols.acme.entering import Asked, limited
 from certctl.protocols.acme.exchange import Reply, json_reply
 from certctl.protocols.acme.settling import RETRY, settled
-from certctl.store import acme
+from certctl.store import acme, catalogue
+from certctl.store.acme_entering import Subject
 from certctl.store.tx import Tx
 from certctl.wire import acme as wire
 from certctl.wire.acme import NewOrder, show_time
@@ -49,6 +50,16 @@ _HOUR = timedelta(hours=1)
 _WILD = "*."
 
 
+def about(order_id: str) -> Subject:
+    """What is read with whoever asks about an order."""
+    return Subject(order_id=order_id)
+
+
+def about_new() -> Subject:
+    """What is read with whoever wants an order: all that it is judged by."""
+    return Subject(orders_by=(DEFAULT_ISSUER, DEFAULT_POLICY))
+
+
 async def create(asked: Asked) -> Reply:
     """Make an order (newOrder)."""
     wanted = wire.read(asked.payload, NewOrder)
@@ -56,10 +67,7 @@ async def create(asked: Asked) -> Reply:
     _refuse_unsupported(wanted)
     ctx = asked.house.state.ctx
     async with ctx.database.begin("acme.order") as tx:
-        account, key = await acme.account_with_key(tx, ctx.scope, asked.mine.id)
-        if account is None:
-            raise AssertionError("an account stays")
-        external = _vouching(asked, account, key)
+        external = _go_by_what_was_found(tx, asked)
         _check_allowed(names, external)
         profile = await offers.chosen(tx, asked, wanted.profile)
         await _judge(tx, asked, profile, names, external)
@@ -67,12 +75,17 @@ async def create(asked: Asked) -> Reply:
         if not replaces:
             await _check_limits(tx, asked)
         order = _order(asked, names, replaces, wanted.profile or "")
+        proofs, ways = _authorizations(asked, order, names)
         try:
-            await acme.insert(tx, ctx.scope, order)
+            await acme.insert_order(tx, ctx.scope, order, proofs, ways)
         except Conflict as error:
             raise AcmeRefusal(ProblemType.ALREADY_REPLACED, "another order replaces this certificate") from error
-        proofs = await _insert_authorizations(tx, asked, order, names)
-        details = {"account_id": account.id, "names": order.names, "status": str(order.status), "replaces": replaces}
+        details = {
+            "account_id": order.account_id,
+            "names": order.names,
+            "status": str(order.status),
+            "replaces": replaces,
+        }
         await note(tx, asked, EventType.ACME_ORDER_CREATED, order.id, details)
     return json_reply(document(asked, order, proofs), status=201, location=asked.place.at("order", order.id))
 
@@ -83,6 +96,19 @@ def _refuse_unsupported(wanted: NewOrder) -> None:
     if wanted.not_before is not None or wanted.not_after is not None:
         # RFC 8555 7.4: what cannot be fulfilled as it was asked is refused
         raise Malformed("notBefore and notAfter are not supported: the profile says how long a certificate lives")
+
+
+def _go_by_what_was_found(tx: Tx, asked: Asked) -> ExternalKey | None:
+    """What vouches for the account; what an order is judged by was read with it, and is not read again here. All of it
+    is asked for anew when the order is finalized: nothing is issued by what was true when it was made.
+    """
+    found, ctx = asked.found, asked.house.state.ctx
+    if found is None:
+        raise AssertionError("this route is for accounts")
+    for each in found.names:
+        catalogue.saw(tx, ctx.scope, each, each.id)
+    compliance.saw(tx, ctx, found.rules)
+    return _vouching(asked, asked.mine, found.key)
 
 
 async def external_key(tx: Tx, asked: Asked, account: AcmeAccount) -> ExternalKey | None:
@@ -155,16 +181,17 @@ def wish_of(
 async def _check_limits(tx: Tx, asked: Asked) -> None:
     """Counted in the account's own orders, under its lock: however many replicas, the limit is the limit."""
     rules, ctx, account_id = asked.house.rules, asked.house.state.ctx, asked.mine.id
+    if not rules.orders_per_hour and not rules.concurrent_orders:
+        return
+    await acme.get(tx, ctx.scope, AcmeAccount, account_id, lock=True)
     now = ctx.now()
-    if rules.orders_per_hour:
-        made, first = await acme.recent_orders(tx, ctx.scope, account_id, now - _HOUR)
-        if made >= rules.orders_per_hour and first is not None:
-            raise limited(f"more than {rules.orders_per_hour} orders an hour", (first + _HOUR - now).total_seconds())
-    if rules.concurrent_orders:
-        open_, lapses = await acme.open_orders(tx, ctx.scope, account_id, now)
-        if open_ >= rules.concurrent_orders and lapses is not None:
-            wait = min(lapses - now, timedelta(minutes=1)).total_seconds()
-            raise limited(f"more than {rules.concurrent_orders} orders that have not ended", wait)
+    count = await acme.count_orders(tx, ctx.scope, account_id, now - _HOUR, now)
+    if 0 < rules.orders_per_hour <= count.made and count.first_made_at is not None:
+        wait = (count.first_made_at + _HOUR - now).total_seconds()
+        raise limited(f"more than {rules.orders_per_hour} orders an hour", wait)
+    if 0 < rules.concurrent_orders <= count.open and count.first_lapses_at is not None:
+        wait = min(count.first_lapses_at - now, timedelta(minutes=1)).total_seconds()
+        raise limited(f"more than {rules.concurrent_orders} orders that have not ended", wait)
 
 
 def _order(asked: Asked, names: Sequence[Name], replaces: str, profile: str) -> AcmeOrder:
@@ -197,9 +224,9 @@ def trusts(asked: Asked) -> bool:
     return (asked.profile.acme_auth_mode or asked.house.rules.default_auth_mode) == TRUST_AUTHENTICATED
 
 
-async def _insert_authorizations(
-    tx: Tx, asked: Asked, order: AcmeOrder, names: Sequence[Name]
-) -> list[AcmeAuthorization]:
+def _authorizations(
+    asked: Asked, order: AcmeOrder, names: Sequence[Name]
+) -> tuple[list[AcmeAuthorization], list[AcmeChallenge]]:
     ctx, trusted = asked.house.state.ctx, trusts(asked)
     now = ctx.now()
     proofs, ways = [], []
@@ -220,9 +247,7 @@ async def _insert_authorizations(
         proofs.append(proof)
         kinds = _ways(name, wildcard=wildcard)
         ways += [_challenge(proof, kind, now) for kind in (kinds[:1] if trusted else kinds)]
-    await acme.insert(tx, ctx.scope, *proofs)
-    await acme.insert(tx, ctx.scope, *ways)
-    return proofs
+    return proofs, ways
 
 
 def _ways(name: Name, *, wildcard: bool) -> tuple[str, ...]:
@@ -285,7 +310,8 @@ async def show(asked: Asked, order_id: str) -> Reply:
     """An order, as it stands by now."""
     if not asked.is_read:
         raise Malformed("an order is read with POST-as-GET: an empty payload")
-    return await shown(asked, await own_order(asked, order_id))
+    order = await own_order(asked, order_id)
+    return await shown(asked, order, asked.found.proofs if asked.found is not None else None)
 
 
 async def shown(asked: Asked, order: AcmeOrder, proofs: Sequence[AcmeAuthorization] | None = None) -> Reply:
@@ -302,10 +328,8 @@ async def shown(asked: Asked, order: AcmeOrder, proofs: Sequence[AcmeAuthorizati
 
 async def own_order(asked: Asked, order_id: str) -> AcmeOrder:
     """An order of this account. Another's reads as if it were not there."""
-    ctx = asked.house.state.ctx
-    async with ctx.database.read() as tx:
-        order = await acme.get(tx, ctx.scope, AcmeOrder, order_id)
-    if order is None or order.account_id != asked.mine.id:
+    order = asked.found.order if asked.found is not None else None
+    if order is None or order.id != order_id:
         raise AcmeRefusal(ProblemType.MALFORMED, "there is no such order", status=404)
     return order
 

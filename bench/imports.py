@@ -1,13 +1,16 @@
 """`make bench BENCH=imports`: certificates from elsewhere taken into the inventory a second, stored and audited, beside
 what one core reads of them and what the database takes by itself.
 
-Judged before it is measured: every certificate is there once, with its event; brought again, none is new.
+Judged before it is measured: every certificate is there once, with its event; brought again, none is new. Clients write
+bodies made before over connections that they keep, so that what is measured is the server and its database; both share
+the machine with them. CPU is told by who used it, for a rate depends on who else is at work.
 Usage: bench/run.py imports [--certificates N] [--clients N] [--only sqlite|postgresql] [--keep]
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 import sys
 import tempfile
@@ -19,12 +22,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-import httpx
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from kit import arguments, load, milliseconds, tell
+from kit import arguments, load, milliseconds, post, tell
+from ladder import cpu_seconds, tree
 
 from certctl.pki.bundle import read_pem
 from peers.fleet import Fleet, fleet
@@ -59,30 +63,54 @@ def certificates(count: int) -> list[str]:
     return found
 
 
-async def bring(town: Fleet, pems: list[str], clients: int) -> dict[str, Any]:
-    """All of them, 500 a call, by so many clients at once."""
-    calls = iter([pems[start : start + _A_CALL] for start in range(0, len(pems), _A_CALL)])
+def bodies_of(pems: list[str]) -> list[bytes]:
+    """What is sent, 500 a call."""
+    return [
+        json.dumps({"certificates": [{"pem": one} for one in pems[start : start + _A_CALL]]}).encode()
+        for start in range(0, len(pems), _A_CALL)
+    ]
+
+
+async def bring(town: Fleet, bodies: list[bytes], clients: int) -> tuple[dict[str, int], list[float], float]:
+    """All of them, by so many clients at once: what became of them, how long each call took, and all together."""
+    calls = iter(bodies)
     context = ssl.create_default_context(cafile=str(town.ca_path))
     took: list[float] = []
     became = {"imported": 0, "known": 0, "failed": 0}
 
     async def client() -> None:
-        headers = {"Authorization": f"Bearer {town.key}"}
-        async with httpx.AsyncClient(base_url=town.url, verify=context, headers=headers, timeout=300) as session:
-            for some in calls:
-                started = time.perf_counter()
-                reply = await session.post(_PATH, json={"certificates": [{"pem": one} for one in some]})
-                took.append(time.perf_counter() - started)
-                reply.raise_for_status()
-                for status in became:
-                    became[status] += reply.json()[f"total_{status}"]
+        reader, writer = await asyncio.open_connection("localhost", town.api_port, ssl=context, limit=2**22)
+        for some in calls:
+            began = time.perf_counter()
+            status, told = await post(reader, writer, _PATH, town.key, some)
+            took.append(time.perf_counter() - began)
+            if status != 200:
+                raise RuntimeError(f"{status}: {told[:500]!r}")
+            said = json.loads(told)
+            for word in became:
+                became[word] += said[f"total_{word}"]
+        writer.close()
 
-    started = time.perf_counter()
+    began = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))
-    seconds = time.perf_counter() - started
+    return became, took, time.perf_counter() - began
+
+
+def brought(town: Fleet, bodies: list[bytes], count: int, clients: int, database: int | None) -> dict[str, Any]:
+    """`bring`, and what it cost: `database` is PostgreSQL's process."""
+    assert town.server is not None
+
+    def used() -> list[float]:
+        parts = [tree(town.server.pid), tree(database) if database else []]
+        return [*(cpu_seconds(pids) for pids in parts), time.process_time()]
+
+    before = used()
+    became, took, seconds = uvloop.run(bring(town, bodies, clients))
+    each = [round((now - then) / count * 1e6) for then, now in zip(before, used(), strict=True)]
     return {
         "seconds": round(seconds, 2),
-        "per_second": round(len(pems) / seconds),
+        "per_second": round(count / seconds),
+        "cpu_us_each": dict(zip(("server", "database", "clients"), each, strict=True)),
         "call_of_500": milliseconds(took),
     } | became
 
@@ -101,15 +129,18 @@ def known(town: Fleet) -> int:
     return int(town.get("/api/v1/stats/summary")["total_certificates"])
 
 
-def measure(directory: Path, url: str | None, pems: list[str], clients: int) -> dict[str, Any]:
+def measure(
+    directory: Path, url: str | None, pems: list[str], clients: int, database: int | None = None
+) -> dict[str, Any]:
     """Brought once, and once more."""
+    bodies = bodies_of(pems)
     directory.mkdir()
     more = {"CERTCTL_SERVER_PROCESSES": "2"} if url else {}
     with fleet(directory, url, CERTCTL_LOG_LEVEL="warn", CERTCTL_RATE_LIMIT_ENABLED="false", **more) as town:
         town.furnish()
         before = known(town)
-        first = asyncio.run(bring(town, pems, clients))
-        again = asyncio.run(bring(town, pems, clients))
+        first = brought(town, bodies, len(pems), clients, database)
+        again = brought(town, bodies, len(pems), clients, database)
         if first["imported"] != len(pems) or again["known"] != len(pems):
             raise RuntimeError(f"not each was imported once: {first}, {again}")
         if known(town) - before != len(pems):
@@ -131,7 +162,9 @@ def main(given: list[str] | None = None) -> int:
             figures["sqlite"] = measure(Path(folder) / "sqlite", None, pems, asked.clients)
         if asked.only != "sqlite":
             with postgres() as server:
-                figures["postgresql"] = measure(Path(folder) / "pg", server.new_database(), pems, asked.clients)
+                figures["postgresql"] = measure(
+                    Path(folder) / "pg", server.new_database(), pems, asked.clients, server.process.pid
+                )
     tell("imports", figures, keep=asked.keep)
     return 0
 

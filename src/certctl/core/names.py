@@ -18,6 +18,8 @@ from msgspec import Struct
 from certctl.core.errors import Malformed, Violation
 
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+# what nearly every DNS name is: labels as above, none of them an A-label, the last one no number
+_PLAIN = re.compile(r"(?:\*\.)?(?:(?!-|xn--)[a-z0-9_-]{1,63}(?<!-)\.)*(?!-|xn--|[0-9]+\Z)[a-z0-9_-]{1,63}(?<!-)")
 # RFC 5321 4.1.2: a dot-string, atoms between single dots; at most 64 octets (4.5.3.1.1).
 _LOCAL_PART = re.compile(r"(?=.{1,64}\Z)[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 
@@ -46,6 +48,8 @@ class Name(Struct, frozen=True, order=True):
 
 def spelled(name: Name) -> str:
     """The text that `parse_name` reads as this very name: its value alone where that says its kind as well."""
+    if name.kind is NameKind.DNS:
+        return name.value  # it has no colon, and does not end as an address does
     return name.value if parse_name(name.value) == name else f"{name.kind}:{name.value}"
 
 
@@ -88,6 +92,8 @@ def parse_names(texts: list[str] | tuple[str, ...], field: str = "sans") -> tupl
 def canonical_dns(text: str, field: str = "dns") -> str:
     """Lowercase A-labels of a DNS name, `*.` allowed in front. Raises Malformed."""
     host = text.strip().removesuffix(".").lower()
+    if len(host) <= 253 and _PLAIN.fullmatch(host):
+        return host
     wildcard = host.startswith("*.")
     base = host[2:] if wildcard else host
     if not base.isascii():

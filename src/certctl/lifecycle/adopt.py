@@ -6,22 +6,22 @@ Claiming it (request) names the issuer of the next version; from then on it live
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 from msgspec import structs
 
 from certctl.core.actor import Actor
 from certctl.core.catalogue import Owner, Team
-from certctl.core.certificate import EXTERNAL_HOLDER, EXTERNAL_PREFIX, Certificate, Version
+from certctl.core.certificate import EXTERNAL_HOLDER, EXTERNAL_PREFIX, Certificate, Version, VersionFacts
 from certctl.core.errors import CallerError, Conflict, Malformed, NotFound, Violation
-from certctl.core.events import Event, EventType
+from certctl.core.events import Event, EventType, Notice
 from certctl.core.ids import new_id
 from certctl.core.labels import check_label, check_tags
 from certctl.core.names import spelled
 from certctl.core.scope import Scope
 from certctl.core.status import CertificateStatus, VersionStatus
-from certctl.ledger import append
+from certctl.ledger import append, notify_all
 from certctl.lifecycle import incidents, standing
 from certctl.lifecycle.context import Context
 from certctl.pki.bundle import Bundle
@@ -33,7 +33,10 @@ from certctl.store.tx import Tx
 
 SOURCE = "Import"
 _LONGEST_NAME = 255
-_TOGETHER = 100
+# what a call may bring at most
+_TOGETHER = 500
+# more than so many at once may be most of a table: what the planner believes of it is out of date
+_MANY = 100
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,9 +53,17 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 class Adopted(msgspec.Struct, frozen=True):
     """The entry, and whether it is new: what was known before stays as it was."""
 
+    certificate_id: str
+    version_id: str
+    fingerprint_sha256: str
+    is_new: bool
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    """What is written of one."""
+
     certificate: Certificate
     version: Version
-    is_new: bool
 
 
 async def adopt(ctx: Context, scope: Scope, actor: Actor, found: Found) -> Adopted:
@@ -66,16 +77,29 @@ async def adopt(ctx: Context, scope: Scope, actor: Actor, found: Found) -> Adopt
     return done
 
 
-async def adopt_all(ctx: Context, scope: Scope, actor: Actor, found: Sequence[Found]) -> list[Adopted | CallerError]:
-    """What becomes of each, in the order given: as `adopt`, or why not. A hundred share a commit.
+async def known(ctx: Context, scope: Scope, prints: Sequence[str]) -> dict[str, Adopted | CallerError]:
+    """What is in the inventory already of certificates with these SHA-256 fingerprints, by fingerprint: nobody needs to
+    read those any more. A Conflict for one that is there beyond the caller's scope.
+    """
+    async with ctx.database.read() as tx:
+        versions = await certificates.facts_by_fingerprint(tx, ctx.scope, prints)
+        visible = await _visible(tx, scope, [version.certificate_id for version in versions.values()])
+    return {
+        print_: _as_known(version) if version.certificate_id in visible else _elsewhere()
+        for print_, version in versions.items()
+    }
 
-    What nothing is wrong with goes in together; where something is wrong the hundred are halved until it stands alone,
-    so that a fault is its own item's and costs the others a few tries.
+
+async def adopt_all(ctx: Context, scope: Scope, actor: Actor, found: Sequence[Found]) -> list[Adopted | CallerError]:
+    """What becomes of each, in the order given: as `adopt`, or why not. Five hundred share a commit.
+
+    What nothing is wrong with goes in together; where something is wrong they are halved until it stands alone, so that
+    a fault is its own item's and costs the others a few tries.
     """
     done: list[Adopted | CallerError] = []
     for start in range(0, len(found), _TOGETHER):
         done += await _halving(ctx, scope, actor, found[start : start + _TOGETHER])
-        if len(found) > _TOGETHER:
+        if len(found) > _MANY:
             await statistics.keep_up(ctx.database, ctx.scope)
     return done
 
@@ -101,22 +125,21 @@ async def _together(ctx: Context, scope: Scope, actor: Actor, found: Sequence[Fo
     """All of them or none, in one commit."""
     prints = [each.bundle.leaf.fingerprint_sha256 for each in found]
     async with ctx.database.begin("adopt") as tx:
-        known = await certificates.versions_by_fingerprint(tx, ctx.scope, prints)
-        done = {print_: Adopted(one, known[print_], is_new=False) for print_, one in (await _seen(tx, scope, known))}
+        there = await certificates.facts_by_fingerprint(tx, ctx.scope, prints)
+        if not await _visible(tx, scope, ids := [each.certificate_id for each in there.values()]) >= set(ids):
+            raise _elsewhere()
         # of the same bytes twice in one call, what is said with the first counts
         firsts = {each.bundle.leaf.fingerprint_sha256: each for each in reversed(found)}
-        fresh = [firsts[print_] for print_ in dict.fromkeys(prints) if print_ not in known]
+        fresh = [firsts[print_] for print_ in dict.fromkeys(prints) if print_ not in there]
         await _check_people(tx, scope, fresh)
         new = [_entry(ctx, each, name) for each, name in zip(fresh, await _names(tx, ctx, fresh), strict=True)]
         events = [_event(actor, each, one) for each, one in zip(fresh, new, strict=True)]
         await append(tx, ctx.scope, ctx.now(), *events)  # goes with what it tells
         await certificates.insert_imported(tx, ctx.scope, [(one.certificate, one.version) for one in new])
         await _check_visible(tx, scope, [one.certificate.id for one in new])
-        for one in new:
-            watched = standing.of_watched(one.certificate, one.version)
-            await incidents.tell_ending(tx, ctx, one.certificate, watched.policy, [one.version])
-    for one in new:
-        done[one.version.fingerprint_sha256] = one
+        await notify_all(tx, ctx.scope, ctx.now(), [notice for one in new for notice in _ending(ctx, one)])
+    done = {print_: _as_known(version) for print_, version in there.items()}
+    done |= {one.version.fingerprint_sha256: _as_new(one) for one in new}
     told: list[Adopted] = []
     for print_ in prints:
         told.append(done[print_])
@@ -124,13 +147,21 @@ async def _together(ctx: Context, scope: Scope, actor: Actor, found: Sequence[Fo
     return told
 
 
-async def _seen(tx: Tx, scope: Scope, known: Mapping[str, Version]) -> list[tuple[str, Certificate]]:
-    """The entry of each that is known, by fingerprint. Conflict when one lies beyond the caller's scope."""
-    ids = [version.certificate_id for version in known.values()]
-    entries = await certificates.certificates_by_id(tx, scope, ids)
-    if not entries.keys() >= set(ids):
-        raise Conflict("this certificate is in the inventory already")
-    return [(print_, entries[version.certificate_id]) for print_, version in known.items()]
+def _as_known(version: VersionFacts) -> Adopted:
+    return Adopted(version.certificate_id, version.id, version.fingerprint_sha256, is_new=False)
+
+
+def _as_new(entry: _Entry) -> Adopted:
+    return structs.replace(_as_known(entry.version), is_new=True)
+
+
+def _elsewhere() -> Conflict:
+    return Conflict("this certificate is in the inventory already")
+
+
+async def _visible(tx: Tx, scope: Scope, ids: Sequence[str]) -> set[str]:
+    """Those of certificates that are there which the caller may see."""
+    return set(ids) if scope.is_whole else await certificates.visible_ids(tx, scope, ids)
 
 
 async def _check_people(tx: Tx, scope: Scope, found: Sequence[Found]) -> None:
@@ -150,7 +181,7 @@ async def _check_people(tx: Tx, scope: Scope, found: Sequence[Found]) -> None:
 
 
 async def _check_visible(tx: Tx, scope: Scope, ids: Sequence[str]) -> None:
-    if scope.is_whole or (await certificates.certificates_by_id(tx, scope, ids)).keys() >= set(ids):
+    if await _visible(tx, scope, ids) >= set(ids):
         return
     message = "this would lie outside your own limits: give it a team of yours; limits of issuers or profiles forbid it"
     raise Malformed(message, violations=(Violation("outside_your_scope", message, "team_id"),))
@@ -170,7 +201,12 @@ async def _names(tx: Tx, ctx: Context, found: Sequence[Found]) -> list[str]:
     return names
 
 
-def _entry(ctx: Context, found: Found, name: str) -> Adopted:
+def _ending(ctx: Context, entry: _Entry) -> list[Notice]:
+    watched = standing.of_watched(entry.certificate, entry.version)
+    return incidents.ending(entry.certificate, watched.policy, [entry.version], ctx.now())
+
+
+def _entry(ctx: Context, found: Found, name: str) -> _Entry:
     """Its rows as they are written, with the status that time gives it today."""
     now, leaf = ctx.now(), found.bundle.leaf
     certificate = Certificate(
@@ -204,7 +240,7 @@ def _entry(ctx: Context, found: Found, name: str) -> Adopted:
     )
     version = _version(ctx, certificate, found.bundle)
     reads = standing.written(standing.of_watched(certificate, version), now)
-    return Adopted(structs.replace(certificate, **reads), version, is_new=True)
+    return _Entry(structs.replace(certificate, **reads), version)
 
 
 def _sans(leaf: CertificateFacts) -> list[str]:
@@ -216,7 +252,7 @@ def _common_name(leaf: CertificateFacts) -> str:
     return named or next(iter(_sans(leaf)), f"serial {serial_hex(leaf.serial_number)}")
 
 
-def _event(actor: Actor, found: Found, done: Adopted) -> Event:
+def _event(actor: Actor, found: Found, done: _Entry) -> Event:
     version = done.version
     details = {
         "version_id": version.id,
@@ -263,4 +299,6 @@ def _version(ctx: Context, certificate: Certificate, bundle: Bundle) -> Version:
 
 def _printable(text: str) -> str:
     """A subject may hold anything; what people and databases read may not."""
-    return "".join(character if character.isprintable() else "?" for character in text)[:_LONGEST_NAME].strip()
+    if not text.isprintable():
+        text = "".join(character if character.isprintable() else "?" for character in text)
+    return text[:_LONGEST_NAME].strip()

@@ -206,15 +206,17 @@ def _unserved(
     return tuple(found)
 
 
-def due(standing: Standing, now: datetime) -> Due:
-    """Who should get a new version now, what should be deployed again, and when to look again."""
+def due(standing: Standing, now: datetime, known: Mapping[str, renewal.Assessment] | None = None) -> Due:
+    """Who should get a new version now, what should be deployed again, and when to look again. `known` is what is
+    judged of its current versions already, by holder.
+    """
     found: list[Need] = []
     moments: list[datetime] = []
     certificate = standing.certificate
     if certificate.status in {CertificateStatus.ARCHIVED, CertificateStatus.REVOKED}:
         return Due((), (), None)
     for holder_id, version in standing.current.items():
-        judged = renewal.assess(_facts(standing, version, now))
+        judged = known[holder_id] if known else renewal.assess(_facts(standing, version, now))
         moments.append(version.not_after)
         if (crossing := incidents.next_threshold(standing.policy, version, now)) is not None:
             moments.append(crossing)
@@ -359,12 +361,13 @@ async def renewed(tx: Tx, ctx: Context, job: Job, version: Version) -> Standing:
 
 def written(standing: Standing, now: datetime) -> dict[str, Any]:
     """What the row says of a standing: `status`, `status_reason`, `expires_at`, `next_check_at`."""
-    status, reason = _status(standing, now)
+    judged = {holder_id: renewal.assess(_facts(standing, each, now)) for holder_id, each in standing.current.items()}
+    status, reason = _status(standing, now, list(judged.values()))
     return {
         "status": status,
         "status_reason": reason,
         "expires_at": facts.earliest_end(list(standing.current.values())) or standing.certificate.expires_at,
-        "next_check_at": due(standing, now).next_check_at,
+        "next_check_at": due(standing, now, judged).next_check_at,
     }
 
 
@@ -378,7 +381,7 @@ def _expired(ctx: Context, certificate: Certificate) -> Event:
     )
 
 
-def _status(standing: Standing, now: datetime) -> tuple[CertificateStatus, str]:
+def _status(standing: Standing, now: datetime, judged: Sequence[renewal.Assessment]) -> tuple[CertificateStatus, str]:
     certificate = standing.certificate
     if certificate.status == CertificateStatus.REVOKED and not standing.current and not standing.live:
         return CertificateStatus.REVOKED, certificate.status_reason
@@ -396,7 +399,6 @@ def _status(standing: Standing, now: datetime) -> tuple[CertificateStatus, str]:
         return CertificateStatus.EXPIRED, certificate.status_reason if certificate.failures else "not_after has passed"
     if certificate.failures:
         return CertificateStatus.FAILED, certificate.status_reason
-    judged = [renewal.assess(_facts(standing, version, now)) for version in standing.current.values()]
     held = next(
         (
             f"{one.held_by} holds its renewal back until {one.held_until:%Y-%m-%d %H:%M} UTC"

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import pkcs7, pkcs12
 from msgspec import Struct
 
 from certctl.core.errors import Malformed, Violation
-from certctl.pki.certs import UNREADABLE, CertificateFacts, read_certificate
+from certctl.pki.certs import UNREADABLE, CertificateFacts, read_anew
 from certctl.pki.chain import MAX_CHAIN, build_chain
 from certctl.pki.pem import unarmour
 
@@ -36,7 +36,7 @@ class Bundle(Struct, frozen=True):
 
 def read_pem(text: str) -> Bundle:
     """A bundle of PEM certificates or PKCS #7 blocks. Raises Malformed."""
-    if _SECRET.search(text):
+    if _says_private_key(text):
         raise _private_key()
     ders, messages = list(unarmour(text, _CERTIFICATES)), unarmour(text, _PKCS7)
     if any(_holds_private_key(der) for der in (*ders, *messages)):
@@ -46,6 +46,27 @@ def read_pem(text: str) -> Bundle:
     if not ders:
         raise _fault("pem_has_no_certificate", "the PEM text holds no certificate")
     return _bundle(ders)
+
+
+def one_of_pem(text: str) -> bytes:
+    """The one certificate that a PEM text is, DER, as yet unread; nothing where it is anything else, or more.
+
+    Raises Malformed when the text says that it holds a private key; its bytes are looked at by who reads them.
+    """
+    if _says_private_key(text):
+        raise _private_key()
+    try:
+        ders = unarmour(text, _CERTIFICATES)
+    except Malformed:
+        return b""
+    return ders[0] if len(ders) == 1 and not any(f"-----BEGIN {label}" in text for label in _PKCS7) else b""
+
+
+def read_one(certificate_der: bytes) -> Bundle:
+    """A bundle of one certificate. Raises Malformed."""
+    if _holds_private_key(certificate_der):
+        raise _private_key()
+    return _bundle([certificate_der])
 
 
 def read_der(data: bytes) -> Bundle:
@@ -59,11 +80,16 @@ def read_der(data: bytes) -> Bundle:
 
 def refuse_private_key(text: str) -> None:
     """Malformed when a text looks as if it held a private key, armoured or as base64 of one."""
-    if _SECRET.search(text):
+    if _says_private_key(text):
         raise _private_key()
     for der in unarmour(text, _CERTIFICATES + _PKCS7):
         if _holds_private_key(der):
             raise _private_key()
+
+
+def _says_private_key(text: str) -> bool:
+    # the pattern folds more letters than upper() does, none of them ASCII
+    return not (text.isascii() and "PRIVATE" not in text.upper()) and bool(_SECRET.search(text))
 
 
 def _holds_private_key(data: bytes) -> bool:
@@ -114,7 +140,7 @@ def _bundle(ders: list[bytes]) -> Bundle:
         raise _fault(
             "chain_is_too_long", f"a chain has at most {MAX_CHAIN + 1} certificates; send others by themselves"
         )
-    facts = [read_certificate(der) for der in distinct]
+    facts = [read_anew(der) for der in distinct]
     leaf = _leaf(facts)
     if len(distinct) == 1:
         return Bundle(leaf, ())

@@ -32,6 +32,14 @@ UNREADABLE = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
+_VERSION = 0xA0
+_ISSUERS: dict[bytes, str] = {}
+_MOST_ISSUERS = 500
+# keys on P-256 and P-384, the point uncompressed (RFC 5480 2)
+_PLAIN_KEYS = (
+    bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004"),
+    bytes.fromhex("3076301006072a8648ce3d020106052b8104002203620004"),
+)
 ExtensionT = TypeVar("ExtensionT", bound=x509.ExtensionType)
 
 
@@ -87,7 +95,12 @@ def load_certificate(certificate_der: bytes) -> x509.Certificate:
 @lru_cache(maxsize=64)
 def read_certificate(certificate_der: bytes) -> CertificateFacts:
     """The facts of a certificate, DER. Raises Malformed."""
-    certificate = load_certificate(certificate_der)
+    return read_anew(certificate_der)
+
+
+def read_anew(certificate_der: bytes) -> CertificateFacts:
+    """`read_certificate` for one of many, which nobody asks for again: it pushes out nothing that is kept."""
+    certificate = load_certificate.__wrapped__(certificate_der)
     try:
         return _facts(certificate, certificate_der)
     except UNREADABLE as error:
@@ -105,7 +118,8 @@ def extension_of(certificate: x509.Certificate, kind: type[ExtensionT]) -> Exten
 def _facts(certificate: x509.Certificate, certificate_der: bytes) -> CertificateFacts:
     said = {type(extension.value): extension.value for extension in certificate.extensions}
     names, other_names = _names(said)
-    spki_der, key = _key(certificate)
+    issuer_der, subject_der, spki = _parts(certificate_der)
+    spki_der, key = _key(certificate, spki)
     constraints = _of(said, x509.BasicConstraints)
     ski = _of(said, x509.SubjectKeyIdentifier)
     aki = _of(said, x509.AuthorityKeyIdentifier)
@@ -115,9 +129,9 @@ def _facts(certificate: x509.Certificate, certificate_der: bytes) -> Certificate
         fingerprint_sha256=sha256_hex(certificate_der),
         common_name=common_name_of(certificate.subject),
         subject=certificate.subject.rfc4514_string(),
-        subject_der=certificate.subject.public_bytes(),
-        issuer=certificate.issuer.rfc4514_string(),
-        issuer_der=certificate.issuer.public_bytes(),
+        subject_der=subject_der,
+        issuer=_issuer(certificate, issuer_der),
+        issuer_der=issuer_der,
         names=names,
         other_names=other_names,
         serial_number=certificate.serial_number,
@@ -145,14 +159,55 @@ def common_name_of(name: x509.Name) -> str:
     return str(found[0].value) if found else ""
 
 
-def _key(certificate: x509.Certificate) -> tuple[bytes, KeyFacts]:
+def _parts(certificate_der: bytes) -> tuple[bytes, bytes, bytes]:
+    """Issuer, subject and SubjectPublicKeyInfo as they stand in a certificate that has been parsed (RFC 5280 4.1)."""
+    at = _inside(certificate_der, _inside(certificate_der, 0))
+    if certificate_der[at] == _VERSION:
+        at = _behind(certificate_der, at)
+    issuer = _behind(certificate_der, _behind(certificate_der, at))  # serial number, signature
+    validity = _behind(certificate_der, issuer)
+    subject = _behind(certificate_der, validity)
+    key = _behind(certificate_der, subject)
+    end = _behind(certificate_der, key)
+    return certificate_der[issuer:validity], certificate_der[subject:key], certificate_der[key:end]
+
+
+def _inside(data: bytes, at: int) -> int:
+    """Where the content of the element at a place begins."""
+    first = data[at + 1]
+    return at + 2 + (first & 0x7F if first & 0x80 else 0)
+
+
+def _behind(data: bytes, at: int) -> int:
+    """Where the next element begins."""
+    first = data[at + 1]
+    if not first & 0x80:
+        return at + 2 + first
+    begin = at + 2 + (first & 0x7F)
+    return begin + int.from_bytes(data[at + 2 : begin], "big")
+
+
+def _issuer(certificate: x509.Certificate, issuer_der: bytes) -> str:
+    """The issuer in words (RFC 4514): few CAs issue many certificates."""
+    known = _ISSUERS.get(issuer_der)
+    if known is None:
+        known = certificate.issuer.rfc4514_string()
+        if len(_ISSUERS) >= _MOST_ISSUERS:
+            _ISSUERS.clear()
+        _ISSUERS[issuer_der] = known
+    return known
+
+
+def _key(certificate: x509.Certificate, spki_der: bytes) -> tuple[bytes, KeyFacts]:
     try:
         public_key = certificate.public_key()
     except (ValueError, UnsupportedAlgorithm):
         # A key this library cannot read (an exotic curve, GOST): the certificate is still one to list.
         return b"", KeyFacts(certificate.public_key_algorithm_oid.dotted_string, 0)
-    spki = public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return spki, key_facts(public_key)
+    if not spki_der.startswith(_PLAIN_KEYS):
+        # there are other ways to write the same key, whose name is that of one
+        spki_der = public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return spki_der, key_facts(public_key)
 
 
 _Said = Mapping[type[x509.ExtensionType], x509.ExtensionType]

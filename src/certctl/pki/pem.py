@@ -15,7 +15,8 @@ from cryptography import x509
 
 from certctl.core.errors import Malformed, Violation
 
-_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s*\n(.*?)-----END \1-----", re.DOTALL)
+# up to the first END of the same label; never tried another way, which costs by the square
+_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s*\n((?:[^-]++|-(?!----END \1-----))*+)-----END \1-----")
 
 
 def armour(der: bytes, label: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from cryptography import x509
 
 from certctl.core.errors import Malformed, Violation
-from certctl.core.names import Name, NameKind, parse_name
+from certctl.core.names import Name, NameKind, canonical_dns, parse_name
 
 
 def general_name(name: Name) -> x509.GeneralName:
@@ -44,6 +44,8 @@ def read_general_name(value: x509.GeneralName, field: str = "sans") -> Name:
     text = str(value.value)
     if text.startswith("//"):
         raise _fault("uri_has_wrong_form", f"{text!r} is no absolute URI", field)
+    if kind is NameKind.DNS and text:
+        return Name(kind, canonical_dns(text, field))
     return parse_name(f"{kind}:{text}", field)
 
 

@@ -107,9 +107,10 @@ def assess(facts: RenewalFacts) -> Assessment:
             next_check_at=again,
             status=CertificateStatus.RENEWAL_IN_PROGRESS,
         )
-    status = _status(facts)
+    expiring = expiring_at(facts)
+    status = _status(facts, expiring)
     if not facts.policy.auto_renew:
-        moments = _status_moments(facts)
+        moments = _status_moments(facts, expiring)
         return Assessment(
             decision=Decision.NEVER,
             reason="policy_does_not_renew_by_itself",
@@ -117,14 +118,14 @@ def assess(facts: RenewalFacts) -> Assessment:
             status=status,
         )
     decision, reason = _decide(facts)
-    moments = [*_status_moments(facts), _due_at(facts)]
+    moments = [*_status_moments(facts, expiring), _due_at(facts)]
     if decision == Decision.RENEW and (by := facts.policy.calendar.held_by(facts.now)):
         opens = facts.policy.calendar.opens_at(facts.now)
         if opens <= _latest(facts):
             return Assessment(
                 decision=Decision.WAIT,
                 reason="calendar_holds_it_back",
-                next_check_at=_next([*_status_moments(facts), opens], facts.now),
+                next_check_at=_next([*_status_moments(facts, expiring), opens], facts.now),
                 status=status,
                 held_by=by,
                 held_until=opens,
@@ -207,17 +208,17 @@ def _due_at(facts: RenewalFacts) -> datetime:
     return due if again is None else max(due, again)
 
 
-def _status(facts: RenewalFacts) -> CertificateStatus:
+def _status(facts: RenewalFacts, expiring: datetime) -> CertificateStatus:
     if facts.now >= facts.not_after:
         return CertificateStatus.EXPIRED
     if facts.failures:
         return CertificateStatus.FAILED
-    return CertificateStatus.EXPIRING if facts.now >= expiring_at(facts) else CertificateStatus.ACTIVE
+    return CertificateStatus.EXPIRING if facts.now >= expiring else CertificateStatus.ACTIVE
 
 
-def _status_moments(facts: RenewalFacts) -> list[datetime]:
+def _status_moments(facts: RenewalFacts, expiring: datetime) -> list[datetime]:
     # while it reads Failed it does not turn Expiring: only success or the end change that
-    return [facts.not_after] if facts.failures else [expiring_at(facts), facts.not_after]
+    return [facts.not_after] if facts.failures else [expiring, facts.not_after]
 
 
 def _next(moments: list[datetime], now: datetime) -> datetime | None:

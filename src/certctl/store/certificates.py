@@ -10,11 +10,19 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+import asyncpg
 import sqlalchemy as sa
 from msgspec import Struct, structs
 
 from certctl.core.catalogue import RenewalPolicy
-from certctl.core.certificate import EXTERNAL_HOLDER, Certificate, OrderRecord, RevocationRecord, Version
+from certctl.core.certificate import (
+    EXTERNAL_HOLDER,
+    Certificate,
+    OrderRecord,
+    RevocationRecord,
+    Version,
+    VersionFacts,
+)
 from certctl.core.errors import Conflict, NotFound
 from certctl.core.scope import Reach, Scope
 from certctl.core.status import (
@@ -26,8 +34,16 @@ from certctl.core.status import (
     before,
 )
 from certctl.core.target import TargetRecord
-from certctl.store import arrays, names, schema, together
-from certctl.store.schema import certificate_targets, certificates, orders, revocations, versions
+from certctl.store import arrays, copied, names, schema, together
+from certctl.store.lists import any_of
+from certctl.store.schema import (
+    certificate_names,
+    certificate_targets,
+    certificates,
+    orders,
+    revocations,
+    versions,
+)
 from certctl.store.statuses import is_one_of
 from certctl.store.tx import Tx
 from certctl.store.wake import REVOKED_CHANNEL
@@ -90,7 +106,7 @@ async def ids_by_name(tx: Tx, scope: Scope, names: Sequence[str]) -> dict[str, s
     if not names:
         return {}
     c = certificates.c
-    found = await tx.execute(sa.select(c.name, c.id).where(c.tenant_id == scope.tenant_id, c.name.in_(tuple(names))))
+    found = await tx.execute(sa.select(c.name, c.id).where(c.tenant_id == scope.tenant_id, any_of(c.name, names)))
     return {row.name: row.id for row in found}
 
 
@@ -98,8 +114,16 @@ async def certificates_by_id(tx: Tx, scope: Scope, ids: Sequence[str]) -> dict[s
     """Many certificates at once."""
     if not ids:
         return {}
-    rows = await tx.all(Certificate, sa.select(certificates).where(in_scope(scope), certificates.c.id.in_(tuple(ids))))
+    rows = await tx.all(Certificate, sa.select(certificates).where(in_scope(scope), any_of(certificates.c.id, ids)))
     return {row.id: row for row in rows}
+
+
+async def visible_ids(tx: Tx, scope: Scope, ids: Sequence[str]) -> set[str]:
+    """Those of these certificates that a scope may see."""
+    if not ids:
+        return set()
+    found = await tx.execute(sa.select(certificates.c.id).where(in_scope(scope), any_of(certificates.c.id, ids)))
+    return set(found.scalars())
 
 
 async def change_certificate(tx: Tx, scope: Scope, certificate_id: str, now: datetime, **values: Any) -> None:
@@ -331,11 +355,18 @@ async def insert_imported(tx: Tx, scope: Scope, entries: Sequence[tuple[Certific
         found_by += _own_names(one)
         found_by += names.version_rows(one.tenant_id, one.id, version.serial_number, version.fingerprint_sha256)
     try:
+        if copied.is_worth_it(tx, len(entries)):
+            told = [structs.astuple(one) for one, _ in entries]
+            await copied.insert(tx, certificates, Certificate.__struct_fields__, told)
+            told = [structs.astuple(version) for _, version in entries]
+            await copied.insert(tx, versions, Version.__struct_fields__, told)
+            await copied.insert(tx, certificate_names, names.COLUMNS, [tuple(row.values()) for row in found_by])
+            return
         await arrays.insert(tx, certificates, [structs.asdict(certificate) for certificate, _ in entries])
         await arrays.insert(tx, versions, [structs.asdict(version) for _, version in entries])
         await names.write(tx, found_by)
         await tx.send()  # a conflict is told here
-    except sa.exc.IntegrityError as error:
+    except (sa.exc.IntegrityError, asyncpg.UniqueViolationError) as error:
         what = f"the name {entries[0][0].name} is taken, or this certificate is in the inventory already"
         raise Conflict(what) from error
 
@@ -344,6 +375,13 @@ async def versions_by_fingerprint(tx: Tx, scope: Scope, fingerprints: Sequence[s
     """The versions with these very bytes, by SHA-256, whoever may see their certificates."""
     known = (versions.c.tenant_id == scope.tenant_id, versions.c.fingerprint_sha256.in_(tuple(fingerprints)))
     return {row.fingerprint_sha256: row for row in await tx.all(Version, sa.select(versions).where(*known))}
+
+
+async def facts_by_fingerprint(tx: Tx, scope: Scope, fingerprints: Sequence[str]) -> dict[str, VersionFacts]:
+    """`versions_by_fingerprint` of any number, without their bytes."""
+    columns = [versions.c[name] for name in VersionFacts.__struct_fields__]
+    known = (versions.c.tenant_id == scope.tenant_id, any_of(versions.c.fingerprint_sha256, fingerprints))
+    return {row.fingerprint_sha256: row for row in await tx.all(VersionFacts, sa.select(*columns).where(*known))}
 
 
 async def version(tx: Tx, scope: Scope, version_id: str) -> Version:

@@ -20,6 +20,8 @@ from certctl.store import arrays
 from certctl.store.schema import certificate_names
 from certctl.store.tx import Tx
 
+# of a row, in the order in which `own_rows` and `version_rows` give them
+COLUMNS = ("tenant_id", "certificate_id", "kind", "value", "reversed")
 _OWN = ("name", "common_name", "san")
 _HEX = re.compile(r"[0-9a-f]{2}(:?[0-9a-f]{2})+")
 # greater than every character that follows a prefix
@@ -31,7 +33,7 @@ _LONGEST = 500
 def own_rows(
     tenant_id: str, certificate_id: str, name: str, common_name: str, sans: Iterable[str]
 ) -> list[dict[str, str]]:
-    """The rows that a certificate's own names make."""
+    """The rows that a certificate's own names make: one a text, which mostly is name, common name and SAN at once."""
     pairs = [("name", name), ("common_name", common_name), *(("san", san) for san in sans)]
     return _rows(tenant_id, certificate_id, pairs)
 
@@ -42,7 +44,10 @@ def version_rows(tenant_id: str, certificate_id: str, serial_number: str, finger
 
 
 def _rows(tenant_id: str, certificate_id: str, pairs: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
-    unique = dict.fromkeys((kind, text.lower()[:_LONGEST]) for kind, text in pairs if text)
+    unique: dict[str, str] = {}
+    for kind, text in pairs:
+        if text:
+            unique.setdefault(text.lower()[:_LONGEST], kind)
     return [
         {
             "tenant_id": tenant_id,
@@ -51,7 +56,7 @@ def _rows(tenant_id: str, certificate_id: str, pairs: Iterable[tuple[str, str]])
             "value": value,
             "reversed": value[::-1] if kind in _OWN else "",
         }
-        for kind, value in unique
+        for value, kind in unique.items()
     ]
 
 

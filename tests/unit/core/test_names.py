@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from certctl.core import names
 from certctl.core.errors import Malformed
-from certctl.core.names import Name, NameKind, canonical_dns, parse_name, parse_names
+from certctl.core.names import Name, NameKind, canonical_dns, parse_name, parse_names, spelled
 
 LABEL = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True).filter(lambda text: text[2:4] != "--")
 DNS = st.builds(
@@ -128,6 +130,28 @@ def test_many_names_tell_every_fault_and_fold_duplicates() -> None:
     with pytest.raises(Malformed) as caught:
         parse_names(["ok.example", "*", "fe80::1%0"])
     assert [v.field for v in caught.value.violations] == ["sans[1]", "sans[2]"]
+
+
+def _read(text: str) -> str | tuple[str, ...]:
+    try:
+        return canonical_dns(text)
+    except Malformed as error:
+        return tuple(violation.rule for violation in error.violations)
+
+
+@given(
+    st.one_of(DNS, NASTY, st.text(alphabet="ab19-_.*x", max_size=12), DNS.map("*.{}".format), DNS.map("xn--{}".format))
+)
+def test_a_plain_name_reads_as_it_would_label_by_label(text: str) -> None:
+    at_once = _read(text)
+    plain, names._PLAIN = names._PLAIN, re.compile(r"(?!)")
+    try:
+        assert _read(text) == at_once
+    finally:
+        names._PLAIN = plain
+    if isinstance(at_once, str):
+        name = Name(NameKind.DNS, at_once)
+        assert parse_name(spelled(name)) == name
 
 
 def test_a_wildcard_name_of_full_length_is_allowed() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from litestar import post
 from litestar.params import FromPath, JSONBody
+from msgspec import Struct
 
 from certctl.api.guard import needs
 from certctl.api.request import ApiRequest
@@ -20,16 +21,22 @@ from certctl.doors.identity import authorise
 from certctl.lifecycle import adopt, renew
 from certctl.lifecycle import request as request_stage
 from certctl.pki import bundle
+from certctl.pki.fingerprints import sha256_hex
 from certctl.store import views
 
 
 @post("/certificates/import", status_code=200, opt=needs("cert.edit"), summary="Import certificates")
 async def import_certificates(request: ApiRequest, data: JSONBody[ImportBody]) -> ImportAnswer:
     """Watched from now on, renewed when claimed. One private key anywhere refuses all; other faults fail their item."""
-    # reading takes a quarter of a millisecond each: nobody else waits for it
-    read = await asyncio.to_thread(_read_all, data.certificates)
-    readable = [one for one in read if isinstance(one, adopt.Found)]
-    done = iter(await adopt.adopt_all(request.ctx, request.visible, request.actor, readable))
+    # nobody else waits while they are read; what is known by its bytes needs no more of it
+    came = await asyncio.to_thread(_look_at_all, data.certificates)
+    known = await adopt.known(request.ctx, request.visible, [one.fingerprint for one in came if one.fingerprint])
+    read = await asyncio.to_thread(_read_all, came, known)
+    done = iter(
+        await adopt.adopt_all(
+            request.ctx, request.visible, request.actor, [one for one in read if isinstance(one, adopt.Found)]
+        )
+    )
     became = [next(done) if isinstance(one, adopt.Found) else one for one in read]
     if len(became) == 1 and isinstance(became[0], CallerError):
         raise became[0]
@@ -50,32 +57,66 @@ def _result(index: int, became: adopt.Adopted | CallerError) -> ImportResult:
     return ImportResult(
         index=index,
         status="imported" if became.is_new else "known",
-        certificate_id=became.certificate.id,
-        version_id=became.version.id,
-        fingerprint_sha256=became.version.fingerprint_sha256,
+        certificate_id=became.certificate_id,
+        version_id=became.version_id,
+        fingerprint_sha256=became.fingerprint_sha256,
     )
 
 
-def _read_all(items: Sequence[ImportItem]) -> list[adopt.Found | CallerError]:
-    return [_read(item, index) for index, item in enumerate(items)]
+class _Came(Struct, frozen=True):
+    """An item, looked at: its one certificate and the SHA-256 of it, empty where there are several or another form."""
+
+    index: int
+    item: ImportItem
+    der: bytes
+    fingerprint: str
 
 
-def _read(item: ImportItem, index: int) -> adopt.Found | CallerError:
-    """What an item holds, or why not; a private key is raised at once, before anything is written."""
+def _look_at_all(items: Sequence[ImportItem]) -> list[_Came]:
+    return [_look_at(item, index) for index, item in enumerate(items)]
+
+
+def _look_at(item: ImportItem, index: int) -> _Came:
+    """What can be said of an item before it is read; a private key in a text is raised before anything is written."""
     try:
         for text in (item.name, item.environment, *item.tags, *item.tags.values()):
-            bundle.refuse_private_key(text)
+            if text:
+                bundle.refuse_private_key(text)
+        der = bundle.one_of_pem(item.pem) if item.pem and not item.der else b""
+    except Malformed as error:
+        raise _in_body(error, index) from None
+    return _Came(index, item, der, sha256_hex(der) if der else "")
+
+
+def _read_all(
+    came: Sequence[_Came], known: Mapping[str, adopt.Adopted | CallerError]
+) -> list[adopt.Found | adopt.Adopted | CallerError]:
+    return [known.get(one.fingerprint) or _read(one) for one in came]
+
+
+def _read(came: _Came) -> adopt.Found | CallerError:
+    """What an item holds, or why not; a private key is raised at once, before anything is written."""
+    item = came.item
+    try:
         if bool(item.pem) == bool(item.der):
             message = "give pem or der, one of them"
             return Malformed(message, violations=(Violation("field_is_missing", message, "pem"),))
-        read = bundle.read_pem(item.pem) if item.pem else bundle.read_der(item.der)
+        if came.der:
+            read = bundle.read_one(came.der)
+        else:
+            read = bundle.read_pem(item.pem) if item.pem else bundle.read_der(item.der)
     except Malformed as error:
         if any(each.rule == bundle.PRIVATE_KEY for each in error.violations):
-            violation = Violation(bundle.PRIVATE_KEY, error.message, f"certificates[{index}]")
-            raise Malformed(error.message, violations=(violation,)) from None
+            raise _in_body(error, came.index) from None
         return error
     said = {name: getattr(item, name) for name in ("name", "environment", "owner_id", "team_id", "tags")}
     return adopt.Found(bundle=read, **said)
+
+
+def _in_body(error: Malformed, index: int) -> Malformed:
+    """The same, saying with which item it came."""
+    violation = Violation(bundle.PRIVATE_KEY, error.message, f"certificates[{index}]")
+    return Malformed(error.message, violations=(violation,))
 
 
 @post(

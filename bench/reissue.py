@@ -1,9 +1,10 @@
-"""`make bench BENCH=reissue`: a mass re-issue, in a copy of a kept seed: frozen, asked for and judged by every rule.
+"""`make bench BENCH=reissue`: a mass re-issue, in a copy of a kept seed: frozen, asked for, judged by every rule and
+approved where every rule allows it.
 
-Two things are timed apart: the batch (each certificate's request written with its result), and the approval of what it
-asked for, until each request waits for its host's key. Deployment is the agents' and is not played here. One process
-does all of it, with nobody beside it; memory is the most that it ever had. Usage: bench/run.py reissue
-[--certificates N] [--most N] [--into DIR] [--keep]
+Each certificate's request, its verdict and its result are one commit with those of its neighbours, and wait for its
+host's key then. One process does all of it, with nobody beside it; its CPU, PostgreSQL's and the statements sent are
+told for one certificate; memory is the most that it ever had. `bench/run.py rollout` plays the deployment.
+Usage: bench/run.py reissue [--certificates N] [--most N] [--into DIR] [--keep]
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import asyncpg
 import kept
 import seed
+import sqlalchemy as sa
 from inventory import slowly
 from kit import arguments, load, tell
-from ladder import memory_mib
+from ladder import cpu_seconds, memory_mib, tree
 
 from certctl import settings
 from certctl.bootstrap import open_house
@@ -34,6 +37,7 @@ from certctl.core.status import BatchAction
 from certctl.lifecycle import flow
 from certctl.lifecycle.context import Context
 from certctl.store import batches as store
+from peers.postgres import Postgres
 
 _STEPS = 100
 _MARK = "mass-reissue"
@@ -53,12 +57,12 @@ def measure(directory: Path, most: int) -> dict[str, Any]:
                 "chosen); ANALYZE managed_certificates",
                 "reissue",
             )
-            return asyncio.run(_play(kept.url_of(server, "reissue")))
+            return asyncio.run(_play(server, kept.url_of(server, "reissue")))
         finally:
             server.sql("DROP DATABASE IF EXISTS reissue WITH (FORCE)")
 
 
-async def _play(url: str) -> dict[str, Any]:
+async def _play(server: Postgres, url: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="certctl-reissue-") as folder:
         environ = {
             "CERTCTL_DATABASE_URL": url,
@@ -67,16 +71,25 @@ async def _play(url: str) -> dict[str, Any]:
             **seed.QUIET,
         }
         async with open_house(settings.load(environ)) as house:
-            before = memory_mib([os.getpid()])
+            before, sent = memory_mib([os.getpid()]), Counter[str]()
+            engine = house.ctx.database.engine.sync_engine
+            sa.event.listen(engine, "before_cursor_execute", lambda *_given: sent.update(["statements"]))
+            database = cpu_seconds(tree(server.process.pid))
             recorded, batch = await _timed(_record(house.ctx))
-            approved, steps = await _timed(_approve(house.ctx))
+            database = cpu_seconds(tree(server.process.pid)) - database
+            steps = await _left_to_judge(house.ctx)
             highest = memory_mib([os.getpid()])
     await _judge(url, batch.done, steps)
     return {
         "certificates": batch.total,
         "done": batch.done,
-        "recorded": recorded | {"per_second": round(batch.total / recorded["seconds"], 1)},
-        "approved": approved | {"per_second": round(steps / approved["seconds"], 1) if steps else 0},
+        "asked_for_and_approved": recorded
+        | {
+            "per_second": round(batch.total / recorded["seconds"], 1),
+            "process_cpu_ms_each": round(recorded["cpu_seconds"] * 1000 / batch.total, 3),
+            "database_cpu_ms_each": round(database * 1000 / batch.total, 3),
+            "statements_each": round(sent["statements"] / batch.total, 3),
+        },
         "memory_before_mib": before,
         "memory_after_mib": highest,
     }
@@ -104,7 +117,8 @@ async def _record(ctx: Context) -> Any:
         return await store.batch(tx, ctx.scope, batch.id)
 
 
-async def _approve(ctx: Context) -> int:
+async def _left_to_judge(ctx: Context) -> int:
+    """Run what a worker would find to do: nothing, where the batch has judged all; how many steps there were."""
     steps = 0
     while claimed := await flow.claim(ctx, _STEPS):
         await flow.run_claimed(ctx, claimed)
@@ -112,18 +126,26 @@ async def _approve(ctx: Context) -> int:
     return steps
 
 
-async def _judge(url: str, done: int, steps: int) -> None:
-    """Each item has its job, no certificate two, and every request has been judged."""
+async def _judge(url: str, done: int, left: int) -> None:
+    """Each item has its job, no certificate two, and every request has been judged, once, by the commit that asked."""
     connection = await asyncpg.connect(url.replace("postgres://", "postgresql://", 1))
     try:
         asked = await connection.fetchrow(
-            "SELECT count(*), count(DISTINCT certificate_id) FROM jobs WHERE parent_id LIKE 'batch-%'"
+            "SELECT count(*), count(DISTINCT certificate_id), count(*) FILTER (WHERE status = 'AwaitingCSR') FROM jobs "
+            "WHERE parent_id LIKE 'batch-%'"
         )
-        waiting = await connection.fetchval("SELECT count(*) FROM steps WHERE kind = 'approve' AND status = 'ready'")
+        judged = await connection.fetchval(
+            "SELECT count(*) FROM steps s JOIN jobs j ON j.tenant_id = s.tenant_id AND j.id = s.job_id "
+            "WHERE j.parent_id LIKE 'batch-%' AND s.kind = 'approve' AND s.status = 'done'"
+        )
+        told = await connection.fetchval(
+            "SELECT count(*) FROM audit_events e JOIN jobs j ON j.id = e.details ->> 'job_id' "
+            "WHERE j.parent_id LIKE 'batch-%' AND e.type = 'request_approved'"
+        )
     finally:
         await connection.close()
-    if asked[1] != done or waiting or steps < asked[0]:
-        raise RuntimeError(f"{done} items done, {tuple(asked)} jobs and certificates, {waiting} requests not judged")
+    if not done == asked[0] == asked[1] == asked[2] == judged == told or left:
+        raise RuntimeError(f"{done} done, jobs {tuple(asked)}, {judged} judged, {told} told so, {left} steps were left")
 
 
 def main(given: list[str] | None = None) -> int:

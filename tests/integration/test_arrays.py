@@ -113,6 +113,45 @@ async def refuses(database):
         assert await tx.scalar(sa.select(sa.func.count()).select_from(schema.certificate_names)) == 2
 
 
+async def test_rows_are_changed_each_in_its_own_way_and_only_those_that_are_as_expected(database):
+    texts, table = itertools.cycle(TEXTS), schema.jobs
+    given = [{column.name: value(column, number, texts) for column in table.c} | ALLOWED["jobs"] for number in range(6)]
+    for number, row in enumerate(given):
+        row |= {"tenant_id": "t-default", "id": f"job-{number}", "idempotency_key": f"key-{number}", "attempts": 4}
+    given[4]["status"] = str(JobStatus.FAILED)
+    async with database.begin("test") as tx:
+        assert await arrays.insert_once(tx, table, given[:4]) == {f"job-{number}" for number in range(4)}
+        assert await arrays.insert_once(tx, table, given[2:]) == {"job-4", "job-5"}, "those that stand already stay"
+        assert await arrays.insert_once(tx, table, []) == set()
+
+    async def changed(rows, **more) -> int:
+        async with database.begin("test") as tx:
+            return await arrays.update(
+                tx,
+                table,
+                rows,
+                match={"row_id": "id", "expected": "attempts"},
+                alike={"completed_at": NOW, "last_error": "'; --"},
+                where={"tenant_id": "t-default"},
+                grows=("max_attempts",),
+                **more,
+            )
+
+    bodies = {f"job-{number}": {"a": [next(texts), None], "n": number} for number in range(6)}
+    wanted = [{"row_id": name, "expected": 4, "body": body} for name, body in bodies.items()]
+    wanted[1]["expected"] = 3
+    assert await changed(wanted, only="status IN ('Completed')") == 4, (
+        "neither one in another status nor one that moved"
+    )
+    assert await changed([]) == 0
+    async with database.read() as tx:
+        found = {row["id"]: dict(row) for row in (await tx.execute(sa.select(table))).mappings()}
+    for number, before in enumerate(given):
+        after = {"completed_at": NOW, "last_error": "'; --", "body": bodies[before["id"]]}
+        after["max_attempts"] = before["max_attempts"] + 1
+        assert found[before["id"]] == (before if number in (1, 4) else before | after), number
+
+
 def told(name: str) -> Event:
     return Event(type=EventType.CALL_DENIED, subject_type="call", subject_id=name, actor=SYSTEM, details={"it": name})
 

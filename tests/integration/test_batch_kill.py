@@ -89,8 +89,17 @@ def judge(replicas: Replicas, batch: dict[str, Any], count: int) -> None:
     ]
     assert len(written) == len(set(written)) == count, "one job a certificate, none twice"
     assert set(written) == named
+    whole = [[str(count), str(count)]]
+    ours = "subject_id LIKE 'mc-%'"
+    judged = f"SELECT count(*), count(DISTINCT subject_id) FROM audit_events WHERE type = 'request_approved' AND {ours}"
+    assert replicas.sql(judged) == whole, "each was approved with the commit that asked, once"
+    steps = (
+        "SELECT s.kind, s.status, count(*), count(DISTINCT s.job_id) FROM steps s JOIN jobs j ON j.id = s.job_id"
+        " WHERE j.certificate_id LIKE 'mc-%' GROUP BY s.kind, s.status ORDER BY s.kind"
+    )
+    assert replicas.sql(steps) == [["approve", "done", *whole[0]], ["prepare", "ready", *whole[0]]]
     triggered = "SELECT count(*), count(DISTINCT subject_id) FROM audit_events WHERE type = 'renewal_triggered'"
-    assert replicas.sql(triggered) == [[str(count), str(count)]]
+    assert replicas.sql(triggered) == whole
     assert replicas.sql("SELECT count(*) FROM audit_events WHERE type = 'batch_completed'") == [["1"]]
 
 
@@ -102,7 +111,8 @@ def done(replicas: Replicas) -> int:
 def written(replicas: Replicas) -> int:
     """How many certificates have a job, and an item that says so; the two are one number."""
     ((jobs, items),) = replicas.sql(
-        "SELECT (SELECT count(DISTINCT certificate_id) FROM jobs WHERE certificate_id LIKE 'mc-%'),"
+        "SELECT (SELECT count(DISTINCT certificate_id) FROM jobs WHERE certificate_id LIKE 'mc-%'"
+        " AND status = 'AwaitingCSR'),"
         " (SELECT count(*) FROM batch_items WHERE status = 'done')"
     )
     assert jobs == items

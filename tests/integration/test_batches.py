@@ -255,7 +255,7 @@ async def test_waves_rest_halt_by_what_became_of_their_jobs_and_go_on_when_told(
 
     first = await turned()
     assert (first["status"], first["done"], first["waiting"]) == ("running", 2, 3), "a wave, and then a rest"
-    assert first["progress"] == {"Issuance": {"Pending": 2}}
+    assert first["progress"] == {"Issuance": {"AwaitingCSR": 2}}, "allowed by rule, they are approved as they are asked"
     api.clock.moment += timedelta(seconds=599)
     assert (await turned())["done"] == 2, "the rest is not over"
     (failed, *_), _ = (row["job_ids"] for row in await items(api, path.rsplit("/", 1)[1]) if row["status"] == "done")
@@ -277,7 +277,9 @@ async def test_waves_rest_halt_by_what_became_of_their_jobs_and_go_on_when_told(
     await api.made(f"{path}/resume", {}, 200)
     ended = await turned()
     assert (ended["status"], ended["done"], ended["total"]) == ("completed", 5, 5)
-    assert ended["progress"] == {"Issuance": {"Pending": 4, "Failed": 1}}, "each certificate has one job of the batch"
+    assert ended["progress"] == {"Issuance": {"AwaitingCSR": 4, "Failed": 1}}, (
+        "each certificate has one job of the batch"
+    )
     assert (await api.call("POST", f"{path}/resume", {})).status_code == 409
     assert (len(await api.events("batch_halted")), len(await api.events("batch_resumed"))) == (2, 2)
 

@@ -13,60 +13,68 @@ from typing import Any
 import msgspec
 
 from certctl.core.actor import Actor
-from certctl.core.approval import ISSUANCE, Approval, Holder, Word
+from certctl.core.approval import Approval, Holder, Word
 from certctl.core.catalogue import IssuerRecord, Profile
-from certctl.core.certificate import CLIENT_HOLDER, RequestBody
+from certctl.core.certificate import CLIENT_HOLDER, Certificate, RequestBody
 from certctl.core.errors import Conflict, NotAllowed, NotFound, PolicyDenied
-from certctl.core.events import Event, EventType, Notice
-from certctl.core.ids import new_id
+from certctl.core.events import EventType
 from certctl.core.job import Job, Step
 from certctl.core.scope import Scope
-from certctl.core.status import ApprovalState, JobStatus, StepKind, StepStatus
-from certctl.ledger import append, notify
-from certctl.lifecycle import compliance, facts, handoff, settle, standing
+from certctl.core.status import ApprovalState, JobStatus, StepKind
+from certctl.ledger import append
+from certctl.lifecycle import compliance, facts, handoff, settle, standing, verdicts
 from certctl.lifecycle.context import Context
-from certctl.policy.approval import needs_approval
 from certctl.policy.issuance import judge_request
-from certctl.policy.rules.judge import Rule
+from certctl.policy.rules.judge import Found, Rule
 from certctl.store import approvals, catalogue, certificates, jobs
 from certctl.store.tx import Tx
 
 
 async def run(ctx: Context, claimed: Sequence[Step]) -> None:
-    """Judge each request; approved ones go on to prepare."""
+    """Judge each request; approved ones go on to prepare, all of them by a few statements."""
     async with ctx.database.begin("approve") as tx:
         known = await jobs.jobs_by_id(tx, ctx.scope, [step.job_id for step in claimed])
         rules = await compliance.rules_in_force(tx, ctx)
+        named = [known[step.job_id].certificate_id for step in claimed] if rules else []
+        held = await certificates.certificates_by_id(tx, ctx.scope, named)
+        allowed: list[tuple[Step, verdicts.Allowed]] = []
+        refused: list[tuple[Step, PolicyDenied]] = []
+        broken: list[tuple[Certificate, tuple[Found, ...]]] = []
         for step in claimed:
+            job = known[step.job_id]
             try:
-                await _approve(tx, ctx, step, known[step.job_id], rules)
+                allowed.append((step, await _judge(tx, ctx, job, rules, held.get(job.certificate_id), broken)))
             except PolicyDenied as denied:
-                await _deny(tx, ctx, step, known[step.job_id], denied)
+                refused.append((step, denied))
+        await compliance.record_all(tx, ctx, rules, broken)
+        if allowed:
+            await verdicts.settle(tx, ctx, [step for step, _ in allowed], [one for _, one in allowed])
+        for step, refusal in refused:
+            await _deny(tx, ctx, step, known[step.job_id], refusal)
 
 
-async def _approve(tx: Tx, ctx: Context, step: Step, job: Job, rules: Sequence[Rule]) -> None:
+async def _judge(
+    tx: Tx,
+    ctx: Context,
+    job: Job,
+    rules: Sequence[Rule],
+    certificate: Certificate | None,
+    broken: list[tuple[Certificate, tuple[Found, ...]]],
+) -> verdicts.Allowed:
+    """PolicyDenied with everything that is against it; what it breaks of the organisation's rules goes to `broken`."""
     body = msgspec.convert(job.body, RequestBody)
     profile = await catalogue.as_first_seen(tx, ctx.scope, Profile, body.profile_id)
     issuer = await catalogue.as_first_seen(tx, ctx.scope, IssuerRecord, body.issuer_id)
     violations = judge_request(facts.issuance_facts(body, profile, issuer, of_agent=bool(job.agent_id)))
     if rules:
-        certificate = await certificates.certificate(tx, ctx.scope, job.certificate_id)
+        if certificate is None:
+            raise NotFound(f"no certificate {job.certificate_id}")
         found = await compliance.judge_request(tx, ctx, rules, certificate, body)
-        await compliance.record(tx, ctx, rules, certificate, found)
+        broken.append((certificate, found))
         violations += compliance.blocking(found, body)
     if violations:
         raise PolicyDenied(violations)
-    now = ctx.now()
-    decided = msgspec.structs.replace(
-        body, decision_hash=facts.hash_of(body, profile_version=profile.version), profile_version=profile.version
-    )
-    await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, now)
-    if needs_approval(facts.binding(profile, own_tls=body.own_tls)):
-        await _ask_people(tx, ctx, job, decided, profile)
-        return
-    await _go_on(tx, ctx, job, body=msgspec.to_builtins(decided))
-    details = {"job_id": job.id, "decision_hash": decided.decision_hash}
-    await append(tx, ctx.scope, now, _event(EventType.REQUEST_APPROVED, job, ctx.actor, details))
+    return verdicts.allowed(job, body, profile)
 
 
 async def _go_on(tx: Tx, ctx: Context, job: Job, **values: Any) -> None:
@@ -78,54 +86,6 @@ async def _go_on(tx: Tx, ctx: Context, job: Job, **values: Any) -> None:
         await handoff.next_step(tx, ctx, job.id, StepKind.PREPARE)
     else:
         await jobs.add_step(tx, ctx.scope, job.id, StepKind.PREPARE, now, agent_id=job.holder_id)
-
-
-async def _ask_people(tx: Tx, ctx: Context, job: Job, decided: RequestBody, profile: Profile) -> None:
-    now = ctx.now()
-    await jobs.move_job(tx, ctx.scope, job.id, JobStatus.AWAITING_APPROVAL, now, body=msgspec.to_builtins(decided))
-    approval = _approval(ctx, job, decided, profile)
-    await approvals.insert(tx, ctx.scope, approval)
-    details = {"job_id": job.id, "approval_id": approval.id, "decision_hash": decided.decision_hash}
-    await append(tx, ctx.scope, now, _event(EventType.APPROVAL_REQUESTED, job, ctx.actor, details))
-    notice = Notice(
-        type="ApprovalRequested",
-        certificate_id=job.certificate_id,
-        severity="informational",
-        message=f"{job.requested_by} asks for {decided.common_name} under {profile.name}: approve or reject it",
-        dedup_key=f"approval/{job.id}",
-    )
-    await notify(tx, ctx.scope, now, notice)
-
-
-def _approval(ctx: Context, job: Job, decided: RequestBody, profile: Profile) -> Approval:
-    now = ctx.now()
-    return Approval(
-        tenant_id=ctx.scope.tenant_id,
-        id=new_id("ar"),
-        kind=ISSUANCE,
-        certificate_id=job.certificate_id,
-        job_id=job.id,
-        profile_id=decided.profile_id,
-        requested_by=job.requested_by,
-        state=ApprovalState.PENDING,
-        decision_hash=decided.decision_hash,
-        decided_by="",
-        decided_at=None,
-        decision_note="",
-        metadata={
-            "common_name": decided.common_name,
-            "names": decided.names,
-            "issuer_id": decided.issuer_id,
-            "profile_version": decided.profile_version,
-            "validity_seconds": decided.validity_seconds,
-            "key_algorithm": decided.key_algorithm,
-            "job_type": str(job.type),
-            "reason": decided.reason,
-        },
-        created_at=now,
-        updated_at=now,
-        required=profile.approvals_required,
-    )
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,7 +115,7 @@ async def decide(ctx: Context, scope: Scope, actor: Actor, job_id: str, decision
             # it began to wait under a release that kept no such rows
             body = msgspec.convert(job.body, RequestBody)
             profile = await catalogue.get(tx, ctx.scope, Profile, body.profile_id)
-            await approvals.insert(tx, ctx.scope, _approval(ctx, job, body, profile))
+            await approvals.insert(tx, ctx.scope, verdicts.approval_of(ctx, job, body, profile))
             approval = await approvals.of_job(tx, ctx.scope, job_id)
             if approval is None:
                 raise AssertionError("an approval just written is there")
@@ -167,7 +127,7 @@ async def decide(ctx: Context, scope: Scope, actor: Actor, job_id: str, decision
         elif state == ApprovalState.REJECTED:
             await settle.reject_job(tx, ctx, job, f"rejected by {actor.id}" + _because(decision.note), actor=actor)
         details = {"job_id": job_id, "approval_id": approval.id, "decision_hash": approval.decision_hash}
-        event = _event(_SAID[state], job, actor, details | {"note": decision.note, "person": by.person})
+        event = verdicts.event(_SAID[state], job, actor, details | {"note": decision.note, "person": by.person})
         await append(tx, ctx.scope, ctx.now(), event)
         await standing.refresh(tx, ctx, job.certificate_id)
         decided = await approvals.of_job(tx, ctx.scope, job_id)
@@ -253,9 +213,5 @@ async def _check_unchanged(
 async def _deny(tx: Tx, ctx: Context, step: Step, job: Job, denied: PolicyDenied) -> None:
     told = [msgspec.to_builtins(violation) for violation in denied.violations]
     details = {"job_id": job.id, "violations": told}
-    await append(tx, ctx.scope, ctx.now(), _event(EventType.REQUEST_DENIED, job, ctx.actor, details))
+    await append(tx, ctx.scope, ctx.now(), verdicts.event(EventType.REQUEST_DENIED, job, ctx.actor, details))
     await settle.fail(tx, ctx, step, denied)
-
-
-def _event(kind: EventType, job: Job, actor: Actor, details: dict[str, Any]) -> Event:
-    return Event(type=kind, subject_type="certificate", subject_id=job.certificate_id, actor=actor, details=details)

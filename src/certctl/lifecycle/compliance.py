@@ -122,11 +122,21 @@ def blocking(found: Sequence[Found], body: RequestBody) -> tuple[Violation, ...]
 
 async def record(tx: Tx, ctx: Context, rules: Sequence[Rule], certificate: Certificate, found: Sequence[Found]) -> None:
     """Write what a certificate breaks of `rules` and resolve what it breaks no more; tell of what is new."""
-    if not rules:
+    await record_all(tx, ctx, rules, [(certificate, found)])
+
+
+async def record_all(
+    tx: Tx, ctx: Context, rules: Sequence[Rule], found: Sequence[tuple[Certificate, Sequence[Found]]]
+) -> None:
+    """`record` for many certificates at once."""
+    if not rules or not found:
         return
-    opened, cured = await _write(tx, ctx, rules, [certificate.id], [(certificate.id, each) for each in found])
+    named = {certificate.id: certificate for certificate, _ in found}
+    each_found = [(certificate.id, each) for certificate, of_it in found for each in of_it]
+    opened, cured = await _write(tx, ctx, rules, list(named), each_found)
     now = ctx.now()
     for row in opened:
+        certificate = named[row.certificate_id]
         details = {"rule_id": row.rule_id, "severity": row.severity, "message": row.message}
         await append(tx, ctx.scope, now, _event(ctx, EventType.POLICY_VIOLATED, certificate.id, details))
         notice = Notice(
@@ -139,6 +149,7 @@ async def record(tx: Tx, ctx: Context, rules: Sequence[Rule], certificate: Certi
         )
         await notify(tx, ctx.scope, now, notice)
     for row in cured:
+        certificate = named[row.certificate_id]
         await append(tx, ctx.scope, now, _event(ctx, EventType.POLICY_CURED, certificate.id, {"rule_id": row.rule_id}))
         await incidents.cured(tx, ctx, certificate, row.id, row.rule_id)
 

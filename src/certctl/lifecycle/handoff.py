@@ -173,7 +173,7 @@ async def write_drafts(tx: Tx, ctx: Context, drafts: Sequence[Draft]) -> list[Jo
     """Write many issuing jobs, each with its approve step and its events; returns, in order, the jobs that stand: those
     already there by their idempotency keys, and None for whom another is under way.
     """
-    made = [(each.job, f"issue/{each.certificate.id}/{each.ask.holder_id}") for each in drafts]
+    made = [(each.job, live_key(each)) for each in drafts]
     stand = await jobs.create_jobs(tx, ctx.scope, made)
     fresh: list[str] = []
     told: list[Event] = []
@@ -183,17 +183,23 @@ async def write_drafts(tx: Tx, ctx: Context, drafts: Sequence[Draft]) -> list[Jo
         if job is not each.job:
             told += each.ask.first
         elif each.decided is not None:
-            events = (*each.ask.first, _asked(each))
+            events = (*each.ask.first, asked_event(each))
             await straight.hand_on(tx, ctx, each.certificate, job, each.decided, events)
         else:
             fresh.append(job.id)
-            told += (*each.ask.first, _asked(each))
+            told += (*each.ask.first, asked_event(each))
     await next_steps(tx, ctx, fresh, StepKind.APPROVE)
     await append(tx, ctx.scope, ctx.now(), *told)
     return stand
 
 
-def _asked(made: Draft) -> Event:
+def live_key(made: Draft) -> str:
+    """One issuing job a key holder of a certificate is under way at a time."""
+    return f"issue/{made.certificate.id}/{made.ask.holder_id}"
+
+
+def asked_event(made: Draft) -> Event:
+    """That it was asked for."""
     job, ask = made.job, made.ask
     return Event(
         type=EventType.RENEWAL_JOB_CREATED if ask.type == JobType.RENEWAL else EventType.ISSUANCE_REQUESTED,

@@ -25,7 +25,7 @@ from certctl.core.notification import incident
 from certctl.core.scope import Scope
 from certctl.core.status import LIVE_JOB, CertificateStatus, JobStatus, JobType
 from certctl.ledger import append, notify_all
-from certctl.lifecycle import handoff, standing
+from certctl.lifecycle import handoff, standing, verdicts
 from certctl.lifecycle.context import Context
 from certctl.policy.revocation import parse_reason
 from certctl.store import certificates, jobs, standings
@@ -307,7 +307,8 @@ async def trigger_all(
     """`trigger_in` for many, in the caller's transaction: the jobs of each, or why it has none, by certificate. Of one
     that is refused nothing is written.
 
-    With `wish`, one that an ACME client holds has no jobs: its holder is asked to replace it (RFC 9773).
+    With `wish`, one that an ACME client holds has no jobs: its holder is asked to replace it (RFC 9773). What a batch
+    (`parent_id`) asks for is approved with the commit that asks, or begins to wait for people with it.
     """
     found = await standings.locked(tx, scope, ids)
     done: dict[str, list[Job] | CertctlError] = {
@@ -331,7 +332,8 @@ async def trigger_all(
             drafts[one.certificate.id].append(made)
     stands = [one for one in stands if one.certificate.id not in done]
     stands = [await _without_live(tx, ctx, one) for one in stands]
-    written = await handoff.write_drafts(tx, ctx, [each for one in stands for each in drafts[one.certificate.id]])
+    write = verdicts.ask if parent_id else handoff.write_drafts
+    written = await write(tx, ctx, [each for one in stands for each in drafts[one.certificate.id]])
     asked: dict[str, list[Job]] = defaultdict(list)
     for job in written:
         if job is None:

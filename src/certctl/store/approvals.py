@@ -6,8 +6,10 @@ was never decided reads expired.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
+import msgspec
 import sqlalchemy as sa
 
 from certctl.core.approval import ISSUANCE, PROFILE_EDIT, Approval, Word
@@ -15,7 +17,7 @@ from certctl.core.catalogue import Profile
 from certctl.core.errors import Conflict, NotFound
 from certctl.core.scope import Scope
 from certctl.core.status import ApprovalState, JobStatus
-from certctl.store import catalogue
+from certctl.store import arrays, catalogue
 from certctl.store.certificates import in_scope
 from certctl.store.schema import approval_words, approvals, certificates, jobs, profiles
 from certctl.store.tx import Tx
@@ -26,6 +28,12 @@ async def insert(tx: Tx, scope: Scope, approval: Approval) -> None:
     del scope
     row = {name: getattr(approval, name) for name in approval.__struct_fields__}
     await tx.execute(tx.insert(approvals).values(row).on_conflict_do_nothing())
+
+
+async def insert_all(tx: Tx, scope: Scope, made: Sequence[Approval]) -> None:
+    """`insert` for many at once."""
+    del scope
+    await arrays.insert(tx, approvals, [msgspec.structs.asdict(one) for one in made], once=True)
 
 
 async def of_job(tx: Tx, scope: Scope, job_id: str) -> Approval | None:

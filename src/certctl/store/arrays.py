@@ -1,7 +1,8 @@
 """Rows into a table: on PostgreSQL one statement over arrays, however many rows there are, in the driver's own words.
 
-It waits for what else its transaction writes (`Tx.write`) and goes with that in one round trip. Put together once for
-each table and set of columns; SQLite, which is asked within the process, gets the rows as they are.
+It waits for what else its transaction writes (`Tx.write`) and goes with that in one round trip, unless something comes
+back. Put together once for each table and set of columns; SQLite, which is asked within the process, gets the rows as
+they are.
 """
 
 from __future__ import annotations
@@ -43,6 +44,84 @@ async def insert(
     names = tuple(rows[0])
     columns = [read(row[name] for row in rows) for name, read in zip(names, _readers(table, names), strict=True)]
     await tx.write(_statement(table, names, once, computed), columns, grows=True)
+
+
+async def insert_once(tx: Tx, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Write rows that all have the same columns, those that stand already excepted; the ids of those written."""
+    if not rows:
+        return set()
+    if tx.dialect != "postgresql":
+        statement = tx.insert(table).on_conflict_do_nothing().returning(table.c.id)
+        return set((await tx.execute(statement, [dict(row) for row in rows])).scalars())
+    names = tuple(rows[0])
+    columns = tuple(read(row[name] for row in rows) for name, read in zip(names, _readers(table, names), strict=True))
+    return set((await tx.ask(f"{_statement(table, names, True, ())} RETURNING id", columns)).scalars())
+
+
+async def update(
+    tx: Tx,
+    table: sa.Table,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    match: Mapping[str, str],
+    alike: Mapping[str, Any],
+    where: Mapping[str, Any],
+    only: str = "",
+    grows: tuple[str, ...] = (),
+) -> int:
+    """Change many rows, each in its own way; how many were changed.
+
+    Each of `rows`, which all have the same names, holds the columns that it writes and, under the names of `match`, the
+    values that the columns named there must have. `alike` is written to all of them; `where` holds for all of them, and
+    so does `only`, words of ours about columns that no row holds. The columns `grows` become one more.
+    """
+    if not rows:
+        return 0
+    if tx.dialect == "postgresql":
+        names = tuple(rows[0])
+        readers = [_reader(_matched(table, match, name).type) for name in names]
+        values = [read(row[name] for row in rows) for name, read in zip(names, readers, strict=True)]
+        sql = _update(table, names, tuple(match.items()), tuple(alike), tuple(where), only, grows)
+        return (await tx.ask(sql, (*values, *alike.values(), *where.values()))).rowcount
+    more = {name: table.c[name] + 1 for name in grows}
+    kept = [*(table.c[name] == value for name, value in where.items()), *([sa.text(only)] if only else ())]
+    changed = 0
+    for row in rows:
+        mine = [table.c[column] == row[name] for name, column in match.items()]
+        written = {name: value for name, value in row.items() if name not in match}
+        statement = sa.update(table).where(*mine, *kept).values({**written, **alike, **more})
+        changed += (await tx.execute(statement)).rowcount
+    return changed
+
+
+def _matched(table: sa.Table, match: Mapping[str, str], name: str) -> sa.Column[Any]:
+    return table.c[match.get(name, name)]
+
+
+@functools.cache
+def _update(
+    table: sa.Table,
+    names: tuple[str, ...],
+    match: tuple[tuple[str, str], ...],
+    alike: tuple[str, ...],
+    where: tuple[str, ...],
+    only: str,
+    grows: tuple[str, ...],
+) -> str:
+    columns = dict(match)
+    kinds = {name: _kind(table.c[columns.get(name, name)]) for name in names}
+    arrays = ", ".join(f"${place}::{kinds[name][0]}[]" for place, name in enumerate(names, 1))
+    places = iter(range(len(names) + 1, len(names) + len(alike) + len(where) + 1))
+    written = [f"{name} = r.{name}{kinds[name][1]}" for name in names if name not in columns]
+    written += [f"{name} = ${next(places)}" for name in alike]
+    written += [f"{name} = t.{name} + 1" for name in grows]
+    kept = [f"t.{name} = ${next(places)}" for name in where]
+    kept += [f"t.{column} = r.{name}{kinds[name][1]}" for name, column in match]
+    kept += [only] if only else []
+    return (
+        f"UPDATE {table.name} t SET {', '.join(written)} FROM unnest({arrays}) AS r({', '.join(names)}) "
+        f"WHERE {' AND '.join(kept)}"
+    )
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from certctl.core.batch import Batch, BatchItem, Selection
 from certctl.core.errors import Conflict, NotFound, StaleFence
 from certctl.core.scope import Scope
 from certctl.core.status import BatchStatus, ItemStatus
-from certctl.store import schema
+from certctl.store import arrays, schema
 from certctl.store.certificates import in_scope
 from certctl.store.schema import batch_items, batches, certificates
 from certctl.store.tx import Tx
@@ -245,26 +245,24 @@ async def end_items(tx: Tx, scope: Scope, ended: Sequence[Ended], now: datetime)
     one of them is written.
     """
     first, i = ended[0].item, batch_items.c
-    mine = sa.and_(i.tenant_id == scope.tenant_id, i.batch_id == first.batch_id, i.status == ItemStatus.PENDING)
-    numbers = [one.item.seq for one in ended]
-    waiting = await tx.scalar(sa.select(sa.func.count()).select_from(batch_items).where(mine, i.seq.in_(numbers)))
-    if waiting != len(ended):
+    mine = {
+        i.tenant_id.name: scope.tenant_id,
+        i.batch_id.name: first.batch_id,
+        i.status.name: ItemStatus.PENDING,
+    }
+    rows = [
+        {
+            "item_seq": one.item.seq,
+            "status": one.status,
+            "reason": one.reason,
+            "error_kind": one.error_kind,
+            "job_ids": one.job_ids,
+        }
+        for one in ended
+    ]
+    match = {"item_seq": i.seq.name}
+    if await arrays.update(tx, batch_items, rows, match=match, alike={"ended_at": now}, where=mine) != len(ended):
         raise StaleFence("some of these items have their results already")
-    columns = {name: sa.bindparam(f"its_{name}", type_=i[name].type) for name in ("status", "reason", "error_kind")}
-    columns["job_ids"] = sa.bindparam("its_job_ids", type_=i.job_ids.type)
-    await tx.execute(
-        sa.update(batch_items).where(mine, i.seq == sa.bindparam("item_seq")).values(columns | {"ended_at": now}),
-        [
-            {
-                "item_seq": one.item.seq,
-                "its_status": one.status,
-                "its_reason": one.reason,
-                "its_error_kind": one.error_kind,
-                "its_job_ids": one.job_ids,
-            }
-            for one in ended
-        ],
-    )
     counted = Counter(str(one.status) for one in ended)
     totals = {name: batches.c[name] + number for name, number in counted.items()}
     await tx.execute(

@@ -46,8 +46,7 @@ async def create_jobs(tx: Tx, scope: Scope, made: Sequence[tuple[Job, str | None
     if not made:
         return []
     rows = [{name: getattr(job, name) for name in job.__struct_fields__} | {"live_key": key} for job, key in made]
-    once = tx.insert(jobs).on_conflict_do_nothing().returning(jobs.c.id)
-    written = set((await tx.execute(once, rows)).scalars())
+    written = await arrays.insert_once(tx, jobs, rows)
     left = [job.idempotency_key for job, _ in made if job.id not in written]
     known: dict[str, Job] = {}
     if left:
@@ -97,7 +96,7 @@ async def add_steps(
         "run_at": run_at or now,
         "created_at": now,
     }
-    await tx.execute(sa.insert(steps), [step | {"id": new_id("step"), "job_id": job_id} for job_id in job_ids])
+    await arrays.insert(tx, steps, [step | {"id": new_id("step"), "job_id": job_id} for job_id in job_ids])
     tx.wake(agent_channel(agent_id) if agent_id else SERVER_CHANNEL)
 
 
@@ -129,9 +128,7 @@ async def add_leased_step(
 async def insert_steps(tx: Tx, scope: Scope, made: Sequence[Step]) -> None:
     """Write steps as they are; nobody is woken for them."""
     del scope
-    await tx.execute(
-        sa.insert(steps), [{name: getattr(step, name) for name in step.__struct_fields__} for step in made]
-    )
+    await arrays.insert(tx, steps, [structs.asdict(step) for step in made])
 
 
 async def claim(

@@ -17,7 +17,7 @@ from certctl.core.job import Job
 from certctl.core.scope import Scope
 from certctl.core.status import LIVE_JOB, JobType, VersionStatus
 from certctl.core.target import TargetRecord
-from certctl.store import schema
+from certctl.store import arrays, schema
 from certctl.store.certificates import in_scope
 from certctl.store.schema import certificate_targets, certificates, jobs, versions
 from certctl.store.tx import Tx
@@ -112,8 +112,12 @@ async def write(tx: Tx, scope: Scope, now: datetime, rows: Sequence[dict[str, An
     """
     if not rows:
         return
-    c = certificates.c
-    columns: dict[Any, Any] = {name: sa.bindparam(name) for name in rows[0] if name not in ("row_id", "was")}
-    columns |= {c.updated_at.name: now, c.row_version.name: c.row_version + 1}
-    mine = (c.tenant_id == scope.tenant_id, c.id == sa.bindparam("row_id"), c.status == sa.bindparam("was"))
-    await tx.execute(sa.update(certificates).where(*mine).values(columns), list(rows))
+    await arrays.update(
+        tx,
+        certificates,
+        rows,
+        match={"row_id": certificates.c.id.name, "was": certificates.c.status.name},
+        alike={certificates.c.updated_at.name: now},
+        where={certificates.c.tenant_id.name: scope.tenant_id},
+        grows=(certificates.c.row_version.name,),
+    )

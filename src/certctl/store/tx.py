@@ -89,6 +89,11 @@ class Tx:
         if not self._may_wait:
             await self.send()
 
+    async def ask(self, sql: str, values: Sequence[Any]) -> sa.CursorResult[Any]:
+        """Run one statement in PostgreSQL's own words ($1, $2, ...) behind all that waits; what comes back."""
+        await self.send()
+        return await self.connection.exec_driver_sql(sql, tuple(values))
+
     async def commit(self) -> None:
         """End it. Only `Database.begin` calls this."""
         if self._waiting and not self.connection.in_transaction():

@@ -1,0 +1,104 @@
+"""Jobs and steps that go on alike, many at once: each kind of change by one statement, under the guards of `jobs`.
+
+All of them change or none: one that has passed on, or has ended, is told by the same error as alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from certctl.core.errors import Conflict, StaleFence
+from certctl.core.ids import new_id
+from certctl.core.job import Job, Step
+from certctl.core.scope import Scope
+from certctl.core.status import JOB, LIVE_JOB, JobStatus, StepKind, StepStatus, before
+from certctl.store import arrays
+from certctl.store.jobs import SERVER_CHANNEL
+from certctl.store.schema import jobs, steps
+from certctl.store.tx import Tx
+from certctl.store.wake import agent_channel, job_channel
+
+
+async def end_steps(tx: Tx, scope: Scope, held: Sequence[Step], now: datetime) -> None:
+    """End leased steps as done; StaleFence when the lease of one has passed on."""
+    rows = [{"row_id": step.id, "its_fence": step.fence} for step in held]
+    ended = await arrays.update(
+        tx,
+        steps,
+        rows,
+        match={"row_id": steps.c.id.name, "its_fence": steps.c.fence.name},
+        alike={
+            "status": StepStatus.DONE,
+            "ended_at": now,
+            "lease_owner": "",
+            "lease_until": None,
+            "error_kind": "",
+            "error": "",
+        },
+        where={"tenant_id": scope.tenant_id, "status": StepStatus.LEASED},
+    )
+    if ended != len(held):
+        raise StaleFence("one of these steps has passed to another worker, or has ended; its result is not taken")
+
+
+async def move_live(
+    tx: Tx, scope: Scope, status: JobStatus, moved: Sequence[Job], bodies: Mapping[str, dict[str, Any]], now: datetime
+) -> None:
+    """Guarded change of the status of jobs that go on, each with its new body (by id); Conflict when one has ended, or
+    may not move so.
+    """
+    if status not in LIVE_JOB:
+        raise ValueError(f"a job that becomes {status} has ended")
+    begins = status == JobStatus.RUNNING
+    rows: list[dict[str, Any]] = [{"row_id": job.id, "body": bodies[job.id]} for job in moved]
+    if begins:
+        rows = [row | {"started_at": job.started_at or now} for row, job in zip(rows, moved, strict=True)]
+    allowed = ", ".join(f"'{one}'" for one in sorted({*map(str, before(JOB, status)), str(status)}))
+    changed = await arrays.update(
+        tx,
+        jobs,
+        rows,
+        match={"row_id": jobs.c.id.name},
+        alike={"status": status},
+        where={"tenant_id": scope.tenant_id},
+        only=f"status IN ({allowed})",
+    )
+    if changed != len(moved):
+        raise Conflict(f"one of these jobs has ended or may not become {status} from where it stands")
+    for job in moved:
+        tx.wake(job_channel(job.id))
+
+
+async def begin_steps(tx: Tx, scope: Scope, of: Sequence[Job], kind: StepKind, now: datetime) -> None:
+    """Write the next step of each job, for its agent or (without one) a server, and wake who runs it."""
+    await arrays.insert(
+        tx, steps, [_step(scope, job, kind, StepStatus.READY, now, agent_id=job.agent_id) for job in of]
+    )
+    for channel in {agent_channel(job.agent_id) if job.agent_id else SERVER_CHANNEL for job in of}:
+        tx.wake(channel)
+
+
+async def insert_done(tx: Tx, scope: Scope, of: Sequence[Job], kind: StepKind, now: datetime) -> None:
+    """Write a step of each job that ended as it was written: what it stands for was done by this very commit."""
+    await arrays.insert(tx, steps, [_step(scope, job, kind, StepStatus.DONE, now) for job in of])
+
+
+def _step(
+    scope: Scope, job: Job, kind: StepKind, status: StepStatus, now: datetime, *, agent_id: str = ""
+) -> dict[str, Any]:
+    is_done = status == StepStatus.DONE
+    return {
+        "tenant_id": scope.tenant_id,
+        "id": new_id("step"),
+        "job_id": job.id,
+        "kind": kind,
+        "status": status,
+        "agent_id": agent_id,
+        "run_at": now,
+        "attempts": int(is_done),
+        "fence": int(is_done),
+        "created_at": now,
+        "ended_at": now if is_done else None,
+    }

@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import uvloop
 from kit import arguments, load, milliseconds, post, tell
+from ladder import cpu_seconds, tree
 from revoke import raw_rows
 
 from certctl.core.names import parse_names
@@ -95,20 +96,48 @@ async def _counts(database: Database) -> list[int]:
         return [int((await connection.exec_driver_sql(sql)).scalar() or 0) for sql in _ONCE]
 
 
-async def _issue(town: Fleet, url: str, count: int, clients: list[int]) -> dict[str, Any]:
+class Processor:
+    """What the server's processes, and PostgreSQL's, have spent while something was measured."""
+
+    def __init__(self, town: Fleet, postgres_pid: int | None) -> None:
+        server = town.server
+        if server is None:
+            raise RuntimeError("no server runs")
+        self._roots = {"server": server.pid}
+        if postgres_pid is not None:
+            self._roots["database"] = postgres_pid
+        self._before = self._now()
+
+    def _now(self) -> dict[str, float]:
+        return {name: cpu_seconds(tree(pid)) for name, pid in self._roots.items()}
+
+    def each(self, count: int) -> dict[str, float]:
+        """Milliseconds for each of `count`."""
+        now = self._now()
+        return {f"{name}_cpu_ms_each": round((now[name] - self._before[name]) / count * 1000, 2) for name in now}
+
+
+async def _issue(
+    town: Fleet, url: str, count: int, clients: list[int], postgres_pid: int | None = None
+) -> dict[str, Any]:
     database = Database(url)
     try:
         await _one_by_one(town, _requests("warm", _WARM), max(clients))
         before = await _counts(database)
         figures: dict[str, Any] = {"raw_rows_per_second": await raw_rows(database, _RAW_ROWS)}
-        figures["one_by_one"] = [await _one_by_one(town, _requests(f"c{number}-", count), number) for number in clients]
+        figures["one_by_one"] = []
+        for number in clients:
+            bodies, spent = _requests(f"c{number}-", count), Processor(town, postgres_pid)
+            figures["one_by_one"].append(await _one_by_one(town, bodies, number) | spent.each(count))
         await _judge(database, before, count * len(clients))
         return figures | {"each_exactly_once": True}
     finally:
         await database.close()
 
 
-def _measure(folder: Path, url: str | None, count: int, clients: list[int], processes: int) -> dict[str, Any]:
+def _measure(
+    folder: Path, url: str | None, count: int, clients: list[int], processes: int, postgres_pid: int | None = None
+) -> dict[str, Any]:
     folder.mkdir(parents=True)
     more = {"CERTCTL_SERVER_PROCESSES": str(processes)} if url else {}
     with fleet(
@@ -116,7 +145,8 @@ def _measure(folder: Path, url: str | None, count: int, clients: list[int], proc
     ) as town:
         town.start_server()
         town.bootstrap()
-        return uvloop.run(_issue(town, url or f"sqlite:///{town.server_dir}/certctl.db", count, clients))
+        where = url or f"sqlite:///{town.server_dir}/certctl.db"
+        return uvloop.run(_issue(town, where, count, clients, postgres_pid))
 
 
 def signatures() -> float:
@@ -138,7 +168,8 @@ def main(given: list[str] | None = None) -> int:
         if asked.only != "sqlite":
             with postgres() as server:
                 url = server.new_database()
-                figures["postgresql"] = _measure(Path(folder) / "pg", url, asked.count, asked.clients, asked.processes)
+                sizes = (asked.count, asked.clients, asked.processes, server.process.pid)
+                figures["postgresql"] = _measure(Path(folder) / "pg", url, *sizes)
         if asked.only != "postgresql":
             figures["sqlite"] = _measure(Path(folder) / "sqlite", None, asked.count, asked.clients, asked.processes)
     tell("issue", figures, keep=asked.keep)

@@ -94,9 +94,9 @@ def hold_at(
 @pytest.mark.parametrize(
     ("mark", "point", "silently"),
     [
-        ("answer", "commit.issue.record.before", True),
+        ("answer", "commit.together.record.before", True),
         ("tick", "commit.tick.before", True),
-        ("down", "commit.issue.intent.before", False),
+        ("down", "commit.together.intent.after", False),
     ],
 )
 def test_the_other_takes_over_and_nothing_is_doubled(town, mark, point, silently):
@@ -139,7 +139,7 @@ def test_the_other_takes_over_from_a_dead_one(town):
     """kill -9 with a step in hand, the intent stored and signed: the same bytes are signed again, by the other."""
     house = town.house
     dead, other = house.all
-    held, asking = hold_at(house, dead, "commit.issue.record.before", "dead", mode="kill")
+    held, asking = hold_at(house, dead, "commit.together.record.before", "dead", mode="kill")
     other.wait(lambda: issued(house, held), "the other replica finishes it")
     asking.join(60)
     assert dead.process.wait(60) == -9

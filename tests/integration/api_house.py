@@ -20,7 +20,7 @@ from certctl.bootstrap import House
 from certctl.core.names import parse_names
 from certctl.core.rules import DoorRules
 from certctl.core.secret import Secret
-from certctl.doors import batches, counted, driving, readiness, summaries
+from certctl.doors import batches, counted, driving, issuing, readiness, summaries
 from certctl.doors.state import AppState
 from certctl.pki.algorithms import KeyAlgorithm
 from certctl.pki.csr import build_csr, csr_pem
@@ -207,6 +207,7 @@ async def open_api(
         with (
             _routes_kept(),
             mock.patch.object(driving, "BUDGET", patient),
+            mock.patch.object(issuing, "BUDGET", patient),
             mock.patch.object(agent_protocol, "_DRIVE", patient),
             mock.patch.object(batches, "TURN", patient),
             mock.patch.object(counted, "PATIENCE_SECONDS", patient.total_seconds()),

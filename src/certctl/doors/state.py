@@ -17,6 +17,7 @@ from certctl.doors.counted import Counted
 from certctl.doors.cursors import Cursors
 from certctl.doors.feed import Feed
 from certctl.doors.identity import Agents
+from certctl.doors.issuing import Issuing
 from certctl.doors.limits import Limiter
 from certctl.doors.readiness import Watch
 from certctl.doors.reads import Reads
@@ -55,6 +56,7 @@ class AppState:
     limits: Limiter = field(init=False)
     totals: Totals = field(init=False)
     agents: Agents = field(init=False)
+    issuing: Issuing = field(init=False)
     reads: Reads = field(init=False)
 
     def __post_init__(self) -> None:
@@ -62,6 +64,7 @@ class AppState:
         object.__setattr__(self, "limits", Limiter(self.ctx, shared=self.rules.limits.shared))
         object.__setattr__(self, "totals", Totals(self.ctx.clock))
         object.__setattr__(self, "agents", Agents(self.ctx))
+        object.__setattr__(self, "issuing", Issuing(self.ctx))
         reads = Reads(self.ctx.database, self.totals, self.figures, self.reader)
         object.__setattr__(self, "reads", reads)
         self.wakeups.call(CHANNEL, self.callers.forget)

@@ -174,10 +174,11 @@ async def _traces(ctx: Context, batch: Sequence[Step]) -> dict[str, tuple[str, t
             known = await jobs.jobs_by_id(tx, ctx.scope, [step.job_id for step in batch])
     except CertctlError:  # the stage will meet the same, and settle it
         return {}
-    return {step.id: (known[step.job_id].traceparent, _facts(step, known[step.job_id])) for step in batch}
+    return {step.id: (known[step.job_id].traceparent, facts_of(step, known[step.job_id])) for step in batch}
 
 
-def _facts(step: Step, job: Job) -> tracing.Facts:
+def facts_of(step: Step, job: Job) -> tracing.Facts:
+    """What a step's span says."""
     return {
         "job_id": job.id,
         "job_type": str(job.type),
@@ -196,16 +197,21 @@ async def _one_by_one(ctx: Context, kind: StepKind, batch: Sequence[Step], error
         for step in batch:
             await run_claimed(ctx, [step])
         return
+    await settle_failed(ctx, kind, batch[0], error)
+
+
+async def settle_failed(ctx: Context, kind: StepKind, step: Step, error: Exception) -> None:
+    """What a stage raised over a step: it has passed on, or is tried again, or has failed for good."""
     if isinstance(error, StaleFence):
-        log.info("step_passed_on", stage=str(kind), step_id=batch[0].id)
+        log.info("step_passed_on", stage=str(kind), step_id=step.id)
         return
-    log.warning("step_failed", stage=str(kind), step_id=batch[0].id, job_id=batch[0].job_id, exc_info=error)
+    log.warning("step_failed", stage=str(kind), step_id=step.id, job_id=step.job_id, exc_info=error)
     try:
         async with ctx.database.begin("settle") as tx:
-            await settle.fail(tx, ctx, batch[0], error)
+            await settle.fail(tx, ctx, step, error)
     except CertctlError as again:
         # the lease lapses and the step is handed out again: nothing is lost by waiting
-        log.warning("step_left_to_its_lease", step_id=batch[0].id, error=again.message, detail=again.detail)
+        log.warning("step_left_to_its_lease", step_id=step.id, error=again.message, detail=again.detail)
 
 
 STEPS_CHANNEL = jobs.SERVER_CHANNEL
@@ -263,7 +269,7 @@ async def drive(ctx: Context, job_id: str, budget: timedelta = timedelta(seconds
     deadline = asyncio.get_running_loop().time() + budget.total_seconds()
     held: list[Step] = []
     try:
-        async with _keeping(own, held):
+        async with keeping(own, held):
             while asyncio.get_running_loop().time() < deadline:
                 held[:] = _handed(own) or await claim(own, 1, job_id=job_id)
                 if not held:
@@ -276,7 +282,7 @@ async def drive(ctx: Context, job_id: str, budget: timedelta = timedelta(seconds
 
 
 @contextlib.asynccontextmanager
-async def _keeping(ctx: Context, held: Sequence[Step]) -> AsyncIterator[None]:
+async def keeping(ctx: Context, held: Sequence[Step]) -> AsyncIterator[None]:
     """Push the end of the leases on whatever is in `held`: a CA may take longer than a lease, and must not be asked by
     somebody else meanwhile.
     """

@@ -15,7 +15,16 @@ from typing import Protocol
 import msgspec
 from msgspec import structs
 
-from certctl.connectors.base.issuer import DraftsIntent, Intent, Issued, Issuer, LeafRules, Order, Pending
+from certctl.connectors.base.issuer import (
+    DraftsIntent,
+    DraftsTogether,
+    Intent,
+    Issued,
+    Issuer,
+    LeafRules,
+    Order,
+    Pending,
+)
 from certctl.core.catalogue import IssuerRecord
 from certctl.core.certificate import OrderRecord, RequestBody
 from certctl.core.errors import Rejected, TrustError
@@ -35,7 +44,7 @@ from certctl.store.tx import Tx
 from certctl.telemetry import points, tracing
 
 
-class _Asked(msgspec.Struct):
+class Asked(msgspec.Struct):
     """One claimed step on its way to the CA."""
 
     step: Step
@@ -65,15 +74,28 @@ async def run(ctx: Context, claimed: Sequence[Step], *, record: Record) -> None:
     """
     asked = await _gather(ctx, claimed)
     await _store_intents(ctx, asked)
-    # beside one another: a CA that takes its time holds up none of the others
-    await asyncio.gather(*(_act(ctx, one) for one in asked if one.error is None))
-    if len(asked) == 1 and _may_be_recorded(asked[0]):
-        await _store_and_record(ctx, asked[0], record)
+    await act(ctx, asked)
+    if len(asked) == 1:
+        await finish(ctx, asked[0], record=record)
     else:
         await _store_answers(ctx, asked)
 
 
-async def _gather(ctx: Context, claimed: Sequence[Step]) -> list[_Asked]:
+async def act(ctx: Context, asked: Sequence[Asked]) -> None:
+    """Ask the CAs, each by its stored intent, with no transaction open: `answer` or `error` is told of each."""
+    # beside one another: a CA that takes its time holds up none of the others
+    await asyncio.gather(*(_act(ctx, one) for one in asked if one.error is None))
+
+
+async def finish(ctx: Context, one: Asked, *, record: Record) -> None:
+    """Store what came of one order, and record it with that where it may be."""
+    if may_be_recorded(one):
+        await _store_and_record(ctx, one, record)
+    else:
+        await _store_answers(ctx, [one])
+
+
+async def _gather(ctx: Context, claimed: Sequence[Step]) -> list[Asked]:
     handed = {step.id: ctx.known.pop(step.id) for step in claimed if step.id in ctx.known}
     if len(handed) == len(claimed):
         return await _of_handed(ctx, claimed, handed)
@@ -85,7 +107,7 @@ async def _gather(ctx: Context, claimed: Sequence[Step]) -> list[_Asked]:
         replaced = await _replaced(tx, ctx, known.values())
     opened = {issuer_id: await ctx.open_issuer(record) for issuer_id, record in issuers.items()}
     return [
-        _Asked(
+        Asked(
             step=step,
             job=job,
             issuer=opened[job.body["issuer_id"]],
@@ -97,23 +119,23 @@ async def _gather(ctx: Context, claimed: Sequence[Step]) -> list[_Asked]:
     ]
 
 
-async def _of_handed(ctx: Context, claimed: Sequence[Step], handed: dict[str, Known]) -> list[_Asked]:
+async def _of_handed(ctx: Context, claimed: Sequence[Step], handed: dict[str, Known]) -> list[Asked]:
     """Jobs that were written with these steps: they have no order yet, and are as their driver knows them."""
     replaced: dict[str, bytes] = {}
     if any(one.job.body["replaces_id"] for one in handed.values()):
         async with ctx.database.read() as tx:
             replaced = await _replaced(tx, ctx, [one.job for one in handed.values()])
     return [
-        _Asked(
-            step=step,
-            job=known.job,
-            issuer=await ctx.open_issuer(known.issuer),
-            order=_order(known.job, None, ctx.now(), step.attempts, replaced.get(known.job.id)),
-            known=known,
-        )
+        asked_by(ctx, step, known, await ctx.open_issuer(known.issuer), replaced.get(known.job.id))
         for step in claimed
         for known in (handed[step.id],)
     ]
+
+
+def asked_by(ctx: Context, step: Step, known: Known, issuer: Issuer, replaces_der: bytes | None = None) -> Asked:
+    """A job that was written with this step, or is about to be, on its way to its CA."""
+    order = _order(known.job, None, ctx.now(), step.attempts, replaces_der)
+    return Asked(step=step, job=known.job, issuer=issuer, order=order, known=known)
 
 
 async def _replaced(tx: Tx, ctx: Context, known: Iterable[Job]) -> dict[str, bytes]:
@@ -160,33 +182,67 @@ def _intent(record: OrderRecord | None) -> Intent | None:
     )
 
 
-async def _store_intents(ctx: Context, asked: Sequence[_Asked]) -> None:
+async def _store_intents(ctx: Context, asked: Sequence[Asked]) -> None:
     fresh = [one for one in asked if one.record is None]
-    for one in fresh:
-        if isinstance(one.issuer, DraftsIntent):
-            try:
-                one.order = structs.replace(one.order, intent=await one.issuer.draft(one.order))
-            except Exception as error:
-                one.error = error
+    await draft(fresh)
     if not any(one.error is None for one in fresh):
         return
     async with ctx.database.begin("issue.intent") as tx:
         for one in fresh:
             if one.error is None:
                 await jobs.held_step(tx, ctx.scope, one.step.id, one.step.fence)
-                one.record = await certificates.insert_order(tx, ctx.scope, _record(ctx, one))
+                one.record = await certificates.insert_order(tx, ctx.scope, intended(ctx, one))
                 one.order = structs.replace(one.order, order_id=one.record.id, intent=_intent(one.record))
-                event = Event(
-                    type=EventType.ORDER_INTENDED,
-                    subject_type="certificate",
-                    subject_id=one.job.certificate_id,
-                    actor=ctx.actor,
-                    details={"job_id": one.job.id, "serial_number": one.record.serial_number},
-                )
-                await append(tx, ctx.scope, ctx.now(), event)
+                await append(tx, ctx.scope, ctx.now(), intended_event(ctx, one.record, one.job))
 
 
-def _record(ctx: Context, one: _Asked) -> OrderRecord:
+async def draft(asked: Sequence[Asked]) -> None:
+    """Have the orders drafted whose issuers draft, those of one issuer together: `order.intent` or `error` of each."""
+    by_issuer: dict[int, list[Asked]] = {}
+    for one in asked:
+        by_issuer.setdefault(id(one.issuer), []).append(one)
+    for of_one in by_issuer.values():
+        issuer = of_one[0].issuer
+        if isinstance(issuer, DraftsTogether):
+            found = await _all_drafts(issuer, [one.order for one in of_one])
+        elif isinstance(issuer, DraftsIntent):
+            found = [await _one_draft(issuer, one.order) for one in of_one]
+        else:
+            continue
+        for one, intent in zip(of_one, found, strict=True):
+            if isinstance(intent, Intent):
+                one.order = structs.replace(one.order, intent=intent)
+            else:
+                one.error = intent
+
+
+async def _all_drafts(issuer: DraftsTogether, orders: Sequence[Order]) -> list[Intent | Exception]:
+    try:
+        return await issuer.draft_all(orders)
+    except Exception as error:
+        return [error for _ in orders]
+
+
+async def _one_draft(issuer: DraftsIntent, order: Order) -> Intent | Exception:
+    try:
+        return await issuer.draft(order)
+    except Exception as error:
+        return error
+
+
+def intended_event(ctx: Context, order: OrderRecord, job: Job) -> Event:
+    """That an order is about to be acted on, and under which serial number."""
+    return Event(
+        type=EventType.ORDER_INTENDED,
+        subject_type="certificate",
+        subject_id=job.certificate_id,
+        actor=ctx.actor,
+        details={"job_id": job.id, "serial_number": order.serial_number},
+    )
+
+
+def intended(ctx: Context, one: Asked) -> OrderRecord:
+    """The intent as it is stored before the act."""
     intent = one.order.intent
     return OrderRecord(
         tenant_id=ctx.scope.tenant_id,
@@ -207,7 +263,7 @@ def _record(ctx: Context, one: _Asked) -> OrderRecord:
     )
 
 
-async def _act(ctx: Context, one: _Asked) -> None:
+async def _act(ctx: Context, one: Asked) -> None:
     record = one.record
     if record is None:
         raise AssertionError("an order is acted on only after its intent is stored")
@@ -238,12 +294,13 @@ def _refuse_stale(order: Order, now: datetime) -> None:
         )
 
 
-def _may_be_recorded(one: _Asked) -> bool:
-    """Whether an answer is of a CA of ours, for a job that its driver has from its request on."""
-    return one.known is not None and isinstance(one.issuer, DraftsIntent) and isinstance(one.answer, Issued)
+def may_be_recorded(one: Asked) -> bool:
+    """Whether an answer is right here, of a CA of ours, for a job that its driver has from its request on."""
+    is_here = one.error is None and isinstance(one.answer, Issued)
+    return is_here and one.known is not None and isinstance(one.issuer, DraftsIntent)
 
 
-async def _store_and_record(ctx: Context, one: _Asked, record: Record) -> None:
+async def _store_and_record(ctx: Context, one: Asked, record: Record) -> None:
     order, answer, known = one.record, one.answer, one.known
     if order is None or known is None or not isinstance(answer, Issued):
         raise AssertionError("an answer without an order")
@@ -258,7 +315,7 @@ async def _store_and_record(ctx: Context, one: _Asked, record: Record) -> None:
     ctx.ended.add(one.job.id)
 
 
-async def _store_answers(ctx: Context, asked: Sequence[_Asked]) -> None:
+async def _store_answers(ctx: Context, asked: Sequence[Asked]) -> None:
     async with ctx.database.begin("issue.answer") as tx:
         for one in asked:
             if one.error is not None:

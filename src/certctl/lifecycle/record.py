@@ -54,8 +54,9 @@ async def at_once(tx: Tx, ctx: Context, job: Job, order: OrderRecord) -> None:
     with its bytes, as recorded or with what is wrong. The step of this stage is written as it ends.
     """
     now, kept = ctx.now(), {"leaf_der": order.leaf_der, "chain_pem": order.chain_pem}
+    ends = partial(jobs.insert_steps, tx, ctx.scope, [done_step(ctx, job, now)])
     try:
-        await _record(tx, ctx, job, order, partial(jobs.insert_steps, tx, ctx.scope, [_done(ctx, job, now)]), **kept)
+        await _record(tx, ctx, job, order, ends, **kept)
     except CertctlError as error:
         await certificates.change_order(tx, ctx.scope, order.id, OrderStatus.ANSWERED, **kept)
         step = await jobs.add_leased_step(
@@ -64,7 +65,8 @@ async def at_once(tx: Tx, ctx: Context, job: Job, order: OrderRecord) -> None:
         await settle.fail(tx, ctx, step, error)
 
 
-def _done(ctx: Context, job: Job, now: datetime) -> Step:
+def done_step(ctx: Context, job: Job, now: datetime) -> Step:
+    """The step of this stage where it was done with the one before."""
     return Step(
         tenant_id=ctx.scope.tenant_id,
         id=new_id("step"),
@@ -88,11 +90,7 @@ async def _record(
     tx: Tx, ctx: Context, job: Job, order: OrderRecord, end_step: Callable[[], Awaitable[None]], **kept: Any
 ) -> None:
     now = ctx.now()
-    body = msgspec.convert(job.body, RequestBody)
-    leaf_der = order.leaf_der or b""
-    chain = read_certificates(order.chain_pem) if order.chain_pem else ()
-    leaf = judge_answer(body, order, leaf_der, chain, now)
-    version = await certificates.insert_current(tx, ctx.scope, _version(ctx, job, order, leaf, leaf_der))
+    version = await certificates.insert_current(tx, ctx.scope, judged(ctx, job, order))
     await certificates.change_order(tx, ctx.scope, order.id, OrderStatus.RECORDED, **kept)
     await end_step()
     await jobs.move_job(tx, ctx.scope, job.id, JobStatus.COMPLETED, now, version_id=version.id, last_error="")
@@ -113,6 +111,14 @@ async def _record(
     if refreshed.was_told_of:
         await incidents.renewed(tx, ctx, refreshed.certificate, job.holder_id, current)
     await _tell(tx, ctx, job, version)
+
+
+def judged(ctx: Context, job: Job, order: OrderRecord) -> Version:
+    """The version that an answered order comes to. Raises TrustError when its answer is wrong."""
+    body = msgspec.convert(job.body, RequestBody)
+    leaf_der = order.leaf_der or b""
+    chain = read_certificates(order.chain_pem) if order.chain_pem else ()
+    return _version(ctx, job, order, judge_answer(body, order, leaf_der, chain, ctx.now()), leaf_der)
 
 
 def judge_answer(
@@ -170,15 +176,25 @@ def _version(ctx: Context, job: Job, order: OrderRecord, leaf: CertificateFacts,
     )
 
 
+def issued_event(ctx: Context, job: Job, version: Version, kind: EventType = EventType.CERTIFICATE_ISSUED) -> Event:
+    """That a version was recorded."""
+    return Event(
+        type=kind,
+        subject_type="certificate",
+        subject_id=job.certificate_id,
+        actor=ctx.actor,
+        details={
+            "job_id": job.id,
+            "version_id": version.id,
+            "serial_number": version.serial_number,
+            "fingerprint_sha256": version.fingerprint_sha256,
+            "not_after": version.not_after.isoformat(),
+        },
+    )
+
+
 async def _tell(tx: Tx, ctx: Context, job: Job, version: Version) -> None:
     now = ctx.now()
-    details = {
-        "job_id": job.id,
-        "version_id": version.id,
-        "serial_number": version.serial_number,
-        "fingerprint_sha256": version.fingerprint_sha256,
-        "not_after": version.not_after.isoformat(),
-    }
     kinds = [EventType.CERTIFICATE_ISSUED]
     if job.type == JobType.RENEWAL:
         kinds.append(EventType.RENEWAL_JOB_COMPLETED)
@@ -191,8 +207,4 @@ async def _tell(tx: Tx, ctx: Context, job: Job, version: Version) -> None:
             dedup_key=f"renewed/{version.id}",
         )
         await notify(tx, ctx.scope, now, notice)
-    events = [
-        Event(type=kind, subject_type="certificate", subject_id=job.certificate_id, actor=ctx.actor, details=details)
-        for kind in kinds
-    ]
-    await append(tx, ctx.scope, now, *events)
+    await append(tx, ctx.scope, now, *(issued_event(ctx, job, version, kind) for kind in kinds))

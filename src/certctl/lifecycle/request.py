@@ -70,14 +70,7 @@ async def create_in(
     tx: Tx, ctx: Context, scope: Scope, actor: Actor, wanted: NewCertificate
 ) -> tuple[Certificate, list[Job]]:
     """`create` in the caller's transaction."""
-    certificate = _certificate(ctx, wanted)
-    _check_scope(scope, certificate)
-    targets = await references.check(tx, scope, certificate, wanted.target_ids)
-    if wanted.csr_pem:
-        read_csr(wanted.csr_pem)
-        certificate = msgspec.structs.replace(certificate, source=wanted.source)
-    told = {name: value for name, value in msgspec.to_builtins(wanted).items() if value not in ("", [], {}, None)}
-    created = _event(EventType.CERTIFICATE_CREATED, certificate.id, actor, told)
+    certificate, targets, created = await _asked_for(tx, ctx, scope, actor, wanted)
     if wanted.csr_pem and not wanted.target_ids:
         return await _create_for_client(tx, ctx, certificate, actor, wanted.csr_pem, created)
     await certificates.insert_certificate(tx, ctx.scope, certificate, wanted.target_ids)
@@ -88,6 +81,35 @@ async def create_in(
         await _judge(tx, ctx, certificate, actor, "")
     before = None if wanted.target_ids else await standing.of_new(tx, ctx, certificate)
     return (await standing.refresh(tx, ctx, certificate.id, before)).certificate, written
+
+
+async def _asked_for(
+    tx: Tx, ctx: Context, scope: Scope, actor: Actor, wanted: NewCertificate
+) -> tuple[Certificate, list[TargetRecord], Event]:
+    """The certificate as it was asked for, what it is to be mapped to, and the event of it; writes nothing."""
+    certificate = _certificate(ctx, wanted)
+    _check_scope(scope, certificate)
+    targets = await references.check(tx, scope, certificate, wanted.target_ids)
+    if wanted.csr_pem:
+        read_csr(wanted.csr_pem)
+        certificate = msgspec.structs.replace(certificate, source=wanted.source)
+    told = {name: value for name, value in msgspec.to_builtins(wanted).items() if value not in ("", [], {}, None)}
+    return certificate, targets, _event(EventType.CERTIFICATE_CREATED, certificate.id, actor, told)
+
+
+async def draft_for_client(
+    tx: Tx, ctx: Context, scope: Scope, actor: Actor, wanted: NewCertificate
+) -> tuple[Certificate, handoff.Draft]:
+    """Judge what a client asks for that sends its CSR and names no target, and say what `create` would write of it: its
+    row as it stands with its job. Writes nothing; whether id and name are free is not looked at.
+    """
+    if not wanted.csr_pem or wanted.target_ids:
+        raise AssertionError("a client sends its CSR, and deploys by itself")
+    certificate, _, created = await _asked_for(tx, ctx, scope, actor, wanted)
+    ask = _first_of(certificate, CLIENT_HOLDER, actor, wanted.csr_pem, created)
+    made = await handoff.draft(tx, ctx, certificate, ask)
+    stands = msgspec.structs.replace(await standing.of_new(tx, ctx, certificate), live=(made.job,))
+    return msgspec.structs.replace(certificate, **standing.written(stands, ctx.now())), made
 
 
 async def _create_for_client(

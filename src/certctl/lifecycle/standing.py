@@ -339,13 +339,7 @@ async def renewed(tx: Tx, ctx: Context, job: Job, version: Version) -> Standing:
         catalogue.saw(tx, ctx.scope, policy, policy.id)
     if around.other_versions:
         await certificates.make_current(tx, ctx.scope, version)
-    changes: dict[str, Any] = {
-        "failures": 0,
-        "last_failure_at": None,
-        "last_renewal_at": now,
-        "revoked_at": None,
-        "revocation_reason": "",
-    }
+    changes = _renewed(now)
     may = CertificateStatus.ACTIVE in (before.status, *CERTIFICATE[before.status])
     status = CertificateStatus.ACTIVE if may else before.status
     certificate = structs.replace(before, status=status, **changes)
@@ -357,6 +351,42 @@ async def renewed(tx: Tx, ctx: Context, job: Job, version: Version) -> Standing:
         now_stands = structs.replace(await load(tx, ctx, certificate), was_told_of=around.was_told_of)
     await _write(tx, ctx, now_stands, before.status, changes)
     return now_stands
+
+
+class First(Struct, frozen=True):
+    """What the first version of a certificate makes of its row: the row, what is written of it, and what is told."""
+
+    certificate: Certificate
+    columns: dict[str, Any]
+    notices: list[Notice]
+
+
+def with_first(ctx: Context, before: Certificate, policy: RenewalPolicy, version: Version) -> First | None:
+    """`renewed`, for a certificate that waited for this version, its first, and has neither target nor other job; reads
+    and writes nothing. None where its status may not follow at once.
+    """
+    now = ctx.now()
+    changes = _renewed(now)
+    certificate = structs.replace(before, status=CertificateStatus.ACTIVE, **changes)
+    stands = _unread(certificate, policy, {version.holder_id: version})
+    columns = changes | written(stands, now)
+    status = columns["status"]
+    if status not in CERTIFICATE[before.status] or status == CertificateStatus.EXPIRED:
+        return None
+    _, notices = _to_tell(ctx, stands, status)
+    columns["updated_at"] = now
+    return First(structs.replace(before, **columns, row_version=before.row_version + 1), columns, notices)
+
+
+def _renewed(now: datetime) -> dict[str, Any]:
+    """What a version that was recorded changes of its certificate's row, whatever else it says."""
+    return {
+        "failures": 0,
+        "last_failure_at": None,
+        "last_renewal_at": now,
+        "revoked_at": None,
+        "revocation_reason": "",
+    }
 
 
 def written(standing: Standing, now: datetime) -> dict[str, Any]:

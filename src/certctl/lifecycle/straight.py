@@ -33,10 +33,11 @@ _BEHIND = (StepKind.APPROVE, StepKind.PREPARE)
 
 
 class Decided(msgspec.Struct, frozen=True):
-    """What the request has come to: the body that is issued, its CSR, and what it breaks that is a mere warning."""
+    """What the request has come to: the body, its CSR, who issues it, and what it breaks that is a mere warning."""
 
     body: RequestBody
     csr: CsrFacts
+    issuer: IssuerRecord
     found: tuple[Found, ...]
 
 
@@ -57,7 +58,7 @@ async def decide(tx: Tx, ctx: Context, certificate: Certificate, body: RequestBo
     kept = msgspec.structs.replace(
         body, csr_pem=csr_pem(csr.csr_der), decision_hash=facts.hash_of(body, profile_version=body.profile_version)
     )
-    return Decided(kept, csr, found)
+    return Decided(kept, csr, issuer, found)
 
 
 def begun(job: Job, decided: Decided, now: datetime) -> Job:
@@ -76,23 +77,27 @@ async def hand_on(
     now, handed = ctx.now(), ctx.handed
     if handed is None:
         raise AssertionError("only who drives a job goes straight on")
-    await append(tx, ctx.scope, now, *asked, *_events(ctx.actor, job, decided))
+    await append(tx, ctx.scope, now, *asked, *events_of(ctx.actor, job, decided))
     await compliance.record(tx, ctx, await compliance.rules_in_force(tx, ctx), certificate, decided.found)
-    kinds = (*_BEHIND, StepKind.ISSUE)
-    ids = sorted(new_id("step") for _ in kinds)  # of one moment: they are told in the order of their ids
-    steps = [_step(ctx, job, kind, step_id, now) for kind, step_id in zip(kinds, ids, strict=True)]
+    steps = steps_of(ctx, job, now)
     await jobs.insert_steps(tx, ctx.scope, steps)
 
-    issuer = await catalogue.as_first_seen(tx, ctx.scope, IssuerRecord, decided.body.issuer_id)
-
     def go_on() -> None:
-        ctx.known[steps[-1].id] = Known(job, issuer)
+        ctx.known[steps[-1].id] = Known(job, decided.issuer)
         handed.append(steps[-1])
 
     tx.after_commit(go_on)
 
 
-def _events(actor: Actor, job: Job, decided: Decided) -> list[Event]:
+def steps_of(ctx: Context, job: Job, now: datetime) -> list[Step]:
+    """Two steps that are done, and the one that is leased to whoever drives the job."""
+    kinds = (*_BEHIND, StepKind.ISSUE)
+    ids = sorted(new_id("step") for _ in kinds)  # of one moment: they are told in the order of their ids
+    return [_step(ctx, job, kind, step_id, now) for kind, step_id in zip(kinds, ids, strict=True)]
+
+
+def events_of(actor: Actor, job: Job, decided: Decided) -> list[Event]:
+    """What is told of a request that was approved, and whose CSR was taken, as it was written."""
     told: Sequence[tuple[EventType, dict[str, Any]]] = (
         (EventType.REQUEST_APPROVED, {"job_id": job.id, "decision_hash": decided.body.decision_hash}),
         (

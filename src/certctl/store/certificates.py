@@ -73,7 +73,7 @@ async def insert_certificate(tx: Tx, scope: Scope, certificate: Certificate, tar
     inserted = await tx.execute(tx.insert(certificates).on_conflict_do_nothing(), [row])
     if inserted.rowcount != 1:
         raise Conflict(f"a certificate with id {certificate.id} or name {certificate.name} already exists")
-    await names.write(tx, _own_names(certificate))
+    await names.write(tx, own_names(certificate))
     if target_ids:
         await map_targets(tx, scope, certificate.id, target_ids)
 
@@ -135,10 +135,11 @@ async def change_certificate(tx: Tx, scope: Scope, certificate_id: str, now: dat
     )
     if {"name", "common_name", "sans"} & values.keys():
         renamed = await certificate(tx, Scope.whole(scope.tenant_id), certificate_id)
-        await names.replace_own(tx, scope, certificate_id, _own_names(renamed))
+        await names.replace_own(tx, scope, certificate_id, own_names(renamed))
 
 
-def _own_names(certificate: Certificate) -> list[dict[str, str]]:
+def own_names(certificate: Certificate) -> list[dict[str, str]]:
+    """What a search finds it by, versions apart."""
     tenant_id, certificate_id = certificate.tenant_id, certificate.id
     return names.own_rows(tenant_id, certificate_id, certificate.name, certificate.common_name, certificate.sans)
 
@@ -352,7 +353,7 @@ async def insert_imported(tx: Tx, scope: Scope, entries: Sequence[tuple[Certific
     entries = sorted(entries, key=lambda entry: entry[1].fingerprint_sha256)
     found_by: list[dict[str, str]] = []
     for one, version in entries:
-        found_by += _own_names(one)
+        found_by += own_names(one)
         found_by += names.version_rows(one.tenant_id, one.id, version.serial_number, version.fingerprint_sha256)
     try:
         if copied.is_worth_it(tx, len(entries)):

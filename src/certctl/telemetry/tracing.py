@@ -155,6 +155,16 @@ def span(name: str, *, parent: str = "", kind: Kind = "internal", **facts: Unpac
 
 
 @contextlib.contextmanager
+def beneath(parent: str) -> Iterator[None]:
+    """What is opened in the block belongs to the trace of `parent`: for work that is done together with others'."""
+    if _tracing is None:
+        yield
+        return
+    with _here(parent):
+        yield
+
+
+@contextlib.contextmanager
 def spans(name: str, of: Mapping[str, tuple[str, Facts]]) -> Iterator[None]:
     """A span for each step of a batch, by step id: its parent's context and its facts. `step_failed` marks one of them.
 

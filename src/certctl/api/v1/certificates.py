@@ -71,6 +71,11 @@ async def create_certificate(request: ApiRequest, data: JSONBody[CertificateWrit
         message = "common_name is needed"
         raise Malformed(message, violations=(Violation("field_is_missing", message, "common_name"),))
     wanted = request_stage.NewCertificate(**given(data), source="API")
+    member = await request.door.issuing.ask(request.visible, request.actor, wanted)
+    if member is not None and member.version is not None:
+        return _view(member.certificate, [])
+    if member is not None:
+        return await _shown(request, member.certificate.id)
     ctx = flow.driving(request.ctx) if wanted.csr_pem else request.ctx
     certificate, jobs = await request_stage.create(ctx, request.visible, request.actor, wanted)
     await drive(request.door, ids(jobs), ctx)

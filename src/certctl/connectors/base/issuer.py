@@ -92,6 +92,15 @@ class DraftsIntent(Protocol):
         ...
 
 
+@runtime_checkable
+class DraftsTogether(Protocol):
+    """An issuer that drafts many orders by one look at its CA."""
+
+    async def draft_all(self, orders: Sequence[Order]) -> list[Intent | Exception]:
+        """`draft` for each, in order; what is wrong with one is told in its place."""
+        ...
+
+
 class Revocation(Struct, frozen=True):
     """One certificate to revoke at its CA."""
 

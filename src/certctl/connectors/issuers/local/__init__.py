@@ -6,7 +6,8 @@ intent, and never under another CA generation than the intent names.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -55,7 +56,21 @@ class LocalIssuer:
 
     async def draft(self, order: Order) -> Intent:
         """Choose the serial and write the whole TBS under the current generation; sign nothing."""
+        return self._draft(await self._cas(None), order)
+
+    async def draft_all(self, orders: Sequence[Order]) -> list[Intent | Exception]:
+        """`draft` for each under one generation, in order."""
         ca = await self._cas(None)
+        drafts: list[Intent | Exception] = []
+        for order in orders:
+            try:
+                drafts.append(self._draft(ca, order))
+            except Exception as error:  # told in its place: it must not take the others along
+                drafts.append(error)
+            await asyncio.sleep(0)  # others are served meanwhile
+        return drafts
+
+    def _draft(self, ca: IssuingCA, order: Order) -> Intent:
         draft = draft_leaf(ca, _template(order), self._addresses, self.crl_shards)
         return Intent(
             serial_number=draft.serial_number,

@@ -1,0 +1,276 @@
+"""Issuance together: what many clients ask for at the same time is judged, intended, signed and recorded in one go.
+
+Two commits for all of them: certificates, jobs and orders with their intents; then, once our CA has signed, versions
+and what the rows say. The same functions judge, the same events and steps are written, a fence and a witness guard
+each. Who is not plainly allowed, or is in another's way, goes alone, stage by stage as ever (`request.create`,
+`flow.drive`): one that breaks a rule takes nobody along (ADR 44).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+import structlog
+from msgspec import Struct, structs
+
+from certctl.connectors.base.issuer import DraftsIntent, Issued, Issuer
+from certctl.core.actor import Actor
+from certctl.core.catalogue import IssuerRecord, RenewalPolicy
+from certctl.core.certificate import Certificate, Version
+from certctl.core.errors import CallerError, CertctlError, Temporary
+from certctl.core.events import Event, Notice
+from certctl.core.job import Step
+from certctl.core.scope import Scope
+from certctl.core.status import CertificateStatus, StepKind
+from certctl.ledger import append, notify_all
+from certctl.lifecycle import counts, flow, handoff, issue, record, request, standing, straight
+from certctl.lifecycle.context import Context, Known
+from certctl.pki.pem import chain_pem
+from certctl.store import catalogue, issuances
+from certctl.store.tx import Tx
+from certctl.telemetry import tracing
+
+log = structlog.get_logger(__name__)
+
+# a group is so small that nobody waits long for the others, and so large that what it shares is nothing
+MOST_AT_ONCE = 50
+
+Witness = Callable[[Tx], Awaitable[None]]
+
+
+class Wish(Struct, frozen=True, kw_only=True):
+    """One certificate that a client asks for with its CSR: who asks, what they may see, and what guards their call.
+
+    `witness` is asked before the commit that the wish is written by; `traceparent` is the trace that it belongs to.
+    """
+
+    scope: Scope
+    actor: Actor
+    wanted: request.NewCertificate
+    traceparent: str = ""
+    witness: Witness | None = None
+
+
+class Member(Struct):
+    """A wish that is written with others: its row as it stands, its job, and its order on the way to the CA."""
+
+    wish: Wish
+    certificate: Certificate
+    made: handoff.Draft
+    steps: Sequence[Step] = ()
+    asked: issue.Asked | None = None
+    # what it came to; None while it is under way, or where it is settled by whoever has its step
+    version: Version | None = None
+
+    @property
+    def order(self) -> issue.Asked:
+        """Its order, which it has from its intent on."""
+        if self.asked is None:
+            raise AssertionError("a member has its order before it is written")
+        return self.asked
+
+
+# in the order of the wishes: a member that is written, what refuses it, or None for one that has to go alone
+Found = Member | CallerError | None
+
+
+def may_go(wanted: request.NewCertificate) -> bool:
+    """Whether a wish is of the kind that goes together: its CSR is there and there is nothing to deploy to."""
+    return bool(wanted.csr_pem) and not wanted.target_ids
+
+
+async def intend(ctx: Context, wishes: Sequence[Wish]) -> list[Found]:
+    """Judge wishes and write those that are plainly allowed, with the intents of their orders, by one commit.
+
+    Raises Temporary when the database is away: then it is not known for any of them what was written.
+    """
+    own = flow.driving(ctx)
+    found = await _judge_all(own, wishes)
+    members = [one for one in found if isinstance(one, Member)]
+    await _draft_all(own, members)
+    going = [member for member in members if member.asked is not None and member.asked.error is None]
+    if going:
+        try:
+            await _write_intents(own, going)
+        except Temporary:
+            raise
+        except Exception as error:
+            # one of them is in the way of all: each goes alone, and is told by itself what is wrong
+            log.info("not_together", reason=type(error).__name__, members=len(going), detail=str(error)[:300])
+            going = []
+    written = {id(member) for member in going}
+    return [None if isinstance(one, Member) and id(one) not in written else one for one in found]
+
+
+async def _judge_all(ctx: Context, wishes: Sequence[Wish]) -> list[Found]:
+    """Each wish by every rule, over facts that are read once for all of them."""
+    found: list[Found] = []
+    async with ctx.database.read() as tx:
+        for wish in wishes:
+            try:
+                found.append(await _judge(tx, ctx, wish) if may_go(wish.wanted) else None)
+            except Temporary:
+                raise
+            except CallerError as error:
+                found.append(error)
+            except Exception:
+                found.append(None)  # alone it is told, and logged, what is wrong
+            await asyncio.sleep(0)  # others are served meanwhile
+        members = [one for one in found if isinstance(one, Member)]
+        ids, names = await issuances.taken(tx, ctx.scope, [one.certificate for one in members]) if members else ((), ())
+    used_ids, used_names = set(ids), set(names)
+    for place, one in enumerate(found):
+        if isinstance(one, Member):
+            if one.certificate.id in used_ids or one.certificate.name in used_names:
+                found[place] = None
+            used_ids.add(one.certificate.id)
+            used_names.add(one.certificate.name)
+    return found
+
+
+async def _judge(tx: Tx, ctx: Context, wish: Wish) -> Member | None:
+    with tracing.beneath(wish.traceparent):
+        certificate, made = await request.draft_for_client(tx, ctx, wish.scope, wish.actor, wish.wanted)
+    # a warning is recorded, and told, with what else is known of its certificate
+    return None if made.decided is None or made.decided.found else Member(wish, certificate, made)
+
+
+async def _draft_all(ctx: Context, members: Sequence[Member]) -> None:
+    """The order of each with its serial and TBS; a member whose issuer does not draft, or not this, has none."""
+    opened: dict[str, Issuer | None] = {}
+    for member in members:
+        decided = member.made.decided
+        if decided is None:
+            continue
+        issuer_id = decided.issuer.id
+        if issuer_id not in opened:
+            opened[issuer_id] = await _opened(ctx, decided.issuer)
+        issuer = opened[issuer_id]
+        if issuer is not None:
+            member.steps = straight.steps_of(ctx, member.made.job, ctx.now())
+            known = Known(member.made.job, decided.issuer)
+            member.asked = issue.asked_by(ctx, member.steps[-1], known, issuer)
+    await issue.draft([member.asked for member in members if member.asked is not None])
+
+
+async def _opened(ctx: Context, found: IssuerRecord) -> Issuer | None:
+    try:
+        issuer = await ctx.open_issuer(found)
+    except Exception:
+        return None  # alone its job is settled by what is wrong with it
+    return issuer if isinstance(issuer, DraftsIntent) else None
+
+
+async def _write_intents(ctx: Context, going: Sequence[Member]) -> None:
+    intended: list[issuances.Intended] = []
+    told: list[Event] = []
+    for member in going:
+        one, made = member.order, member.made
+        if made.decided is None:
+            raise AssertionError("only what is decided is written together")
+        one.record = issue.intended(ctx, one)
+        intended.append(
+            issuances.Intended(member.certificate, made.job, handoff.live_key(made), member.steps, one.record)
+        )
+        told += (*made.ask.first, handoff.asked_event(made), *straight.events_of(ctx.actor, made.job, made.decided))
+        told.append(issue.intended_event(ctx, one.record, made.job))
+    with issuances.conflicts():
+        async with ctx.database.begin("together.intent") as tx:
+            await issuances.intend(tx, ctx.scope, intended)
+            await append(tx, ctx.scope, ctx.now(), *told)
+            for member in going:
+                if member.wish.witness is not None:
+                    tx.subjects = [("certificate", member.certificate.id)]
+                    await member.wish.witness(tx)
+
+
+async def finish(ctx: Context, members: Sequence[Member]) -> None:
+    """Have the orders of a group signed and record them by one commit. What does not come to a version is settled as
+    its step always is, by itself.
+    """
+    # what comes next for one that goes alone is for whoever claims it
+    own = replace(flow.driving(ctx), handed=None)
+    asked = [member.order for member in members]
+    spans = {one.step.id: (one.job.traceparent, flow.facts_of(one.step, one.job)) for one in asked}
+    async with flow.keeping(own, [one.step for one in asked]):
+        with tracing.spans(str(StepKind.ISSUE), spans):
+            await issue.act(own, asked)
+            left = await _record_all(own, members)
+            for one in left:
+                try:
+                    await issue.finish(own, one, record=record.at_once)
+                except Exception as error:
+                    await flow.settle_failed(own, StepKind.ISSUE, one.step, error)
+
+
+async def _record_all(ctx: Context, members: Sequence[Member]) -> list[issue.Asked]:
+    """Record what was signed; returns the orders that have to go alone."""
+    right: list[tuple[Member, Version]] = []
+    for member in members:
+        version = _judged(ctx, member.order)
+        if version is not None:
+            right.append((member, version))
+        await asyncio.sleep(0)
+    done: set[str] = set()
+    if right:
+        try:
+            with issuances.conflicts():
+                done = await _record_right(ctx, right)
+        except Exception as error:
+            log.info("not_recorded_together", reason=type(error).__name__, detail=str(error)[:300])
+    return [member.order for member in members if member.order.step.id not in done]
+
+
+def _judged(ctx: Context, one: issue.Asked) -> Version | None:
+    """The version that an answer comes to; None where something is wrong, which is told when it goes alone."""
+    if not issue.may_be_recorded(one) or one.record is None or not isinstance(one.answer, Issued):
+        return None
+    chain = chain_pem(one.answer.chain_der)
+    one.record = structs.replace(one.record, leaf_der=one.answer.leaf_der, chain_pem=chain)
+    try:
+        told: tracing.Facts = {"job_id": one.job.id, "certificate_id": one.job.certificate_id}
+        with tracing.span("record", parent=one.job.traceparent, **told):
+            return record.judged(ctx, one.job, one.record)
+    except CertctlError:
+        return None
+
+
+async def _record_right(ctx: Context, right: Sequence[tuple[Member, Version]]) -> set[str]:
+    """The ids of the steps that ended with their versions recorded: those that are still ours, of rows that are as they
+    were written.
+    """
+    now, ended, told, notices = ctx.now(), list[issuances.Issued](), list[Event](), list[Notice]()
+    stands: list[tuple[Member, Certificate, Version]] = []
+    async with ctx.database.begin("together.record") as tx:
+        rows = await issuances.held(tx, ctx.scope, [member.order.step for member, _ in right])
+        mine = [row.id for row in rows.values()]
+        jobs = [member.made.job.id for member, _ in right]
+        more = await issuances.not_bare(tx, ctx.scope, mine, jobs) if mine else set()
+        ids = tuple({row.renewal_policy_id for row in rows.values()})
+        policies = await catalogue.many(tx, ctx.scope, RenewalPolicy, ids)
+        for member, version in right:
+            one, row = member.order, rows.get(member.order.step.id)
+            if row is None or row.id in more or row.status != CertificateStatus.PENDING or one.record is None:
+                continue
+            policy = policies.get(row.renewal_policy_id)
+            first = standing.with_first(ctx, row, policy, version) if policy is not None else None
+            if first is None:
+                continue
+            done = record.done_step(ctx, one.job, now)
+            ended.append(issuances.Issued(one.step, done, one.job, one.record, version, first.columns))
+            told.append(record.issued_event(ctx, one.job, version))
+            notices += first.notices
+            stands.append((member, first.certificate, version))
+            if one.known is not None:
+                catalogue.saw(tx, ctx.scope, one.known.issuer, one.known.issuer.id)
+            await counts.answered(tx, ctx, one.job, now - one.record.created_at)
+            await counts.issued(tx, ctx, one.job)
+        if ended:
+            await issuances.issued(tx, ctx.scope, now, ended)
+            await notify_all(tx, ctx.scope, now, notices)
+            await append(tx, ctx.scope, now, *told)
+    for member, row, version in stands:
+        member.certificate, member.version = row, version
+    return {each.step.id for each in ended}

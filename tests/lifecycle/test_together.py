@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from certctl.core.catalogue import Profile
 from certctl.core.certificate import Certificate
-from certctl.core.errors import Conflict, Malformed, PolicyDenied, StaleFence, Temporary
+from certctl.core.errors import CertctlError, Conflict, Malformed, PolicyDenied, StaleFence, Temporary
 from certctl.core.names import parse_names
 from certctl.core.status import JobStatus, StepKind, StepStatus, VersionStatus
 from certctl.doors.issuing import Issuing

@@ -132,8 +132,8 @@ async def change(
     *,
     computed: tuple[tuple[str, str], ...] = (),
 ) -> None:
-    """Write other values into rows that are there, each found by its `tenant_id` and `id` and locked by the caller: like
-    `insert` it waits for what else is written, and `update` is for who has to know how many were changed.
+    """Write other values into rows that are there, each found by its `tenant_id` and `id` and locked by the caller. It
+    waits, as `insert` does, for what else is written; `update` is for who has to know how many were changed.
 
     All give the same columns; `computed` are further columns, each with its expression over what the row holds.
     """

@@ -119,7 +119,10 @@ async def test_a_connection_that_ended_while_nobody_used_it_is_replaced(postgres
 
 async def test_a_pool_that_is_used_up_is_a_passing_trouble(database_url):
     database = Database(database_url, max_connections=1)
-    database.engine.pool._timeout = 0.1
+    if database.lines is not None:
+        database.lines.wait_seconds = 0.1
+    else:
+        database.engine.pool._timeout = 0.1
     try:
         async with database.read():
             with pytest.raises(Temporary, match="in use"):

@@ -43,13 +43,14 @@ async def names(database: Database) -> list[str]:
 def begun(monkeypatch):
     """How many transactions were begun by a round trip of its own."""
     told = []
-    start = asyncpg.transaction.Transaction.start
+    execute = asyncpg.Connection.execute
 
-    async def counted(self):
-        told.append(self)
-        await start(self)
+    async def counted(self, query, *values, **options):
+        if query == "BEGIN":
+            told.append(self)
+        return await execute(self, query, *values, **options)
 
-    monkeypatch.setattr(asyncpg.transaction.Transaction, "start", counted)
+    monkeypatch.setattr(asyncpg.Connection, "execute", counted)
     return told
 
 

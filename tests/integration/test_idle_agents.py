@@ -248,19 +248,26 @@ async def test_a_lost_sign_is_no_later_one_undone(api):
     assert found[2].last_heartbeat_at <= now
 
 
+def wait_for_a_connection(database, seconds):
+    if database.lines is not None:
+        database.lines.wait_seconds = seconds
+    else:
+        database.engine.pool._timeout = seconds
+
+
 async def test_a_server_that_has_too_much_to_do_says_when_to_come_back(api):
     """Every connection to the database is in use: refused within the wait for one, and let in again after."""
     (agent,) = await at_rest(api, 1)
-    pool = api.house.database.engine.pool
-    pool._timeout = 0.05
+    database = api.house.database
+    wait_for_a_connection(database, 0.05)
     path = f"/api/v1/agents/{agent.id}"
     calls = (("GET", f"{path}/work?boot_id=boot-1&wait=60"), ("POST", f"{path}/heartbeat"))
     async with contextlib.AsyncExitStack() as held:
-        for _ in range(pool.size()):
+        for _ in range(database.lines.most if database.lines is not None else database.engine.pool.size()):
             await held.enter_async_context(api.house.database.read())
         for method, where in calls:
             refused = await agent.call(method, where)
             assert refused.status_code == 503, refused.text
             assert int(refused.headers["retry-after"]) >= 1
-    pool._timeout = 30
+    wait_for_a_connection(database, 30)
     assert await agent.work() == []

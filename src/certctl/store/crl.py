@@ -106,7 +106,7 @@ async def unlisted(tx: Tx, scope: Scope, ca_certificate_id: str, limit: int, *, 
     its_version = sa.and_(versions.c.tenant_id == r.tenant_id, versions.c.id == r.version_id)
     c = versions.c
     leaf: sa.ColumnElement[Any] = c.leaf_der if with_leaf else sa.null()
-    rows: sa.CursorResult[Any] = await tx.execute(
+    rows = await tx.execute(
         sa.select(r.id, r.serial_number, r.reason, r.revoked_at, c.not_after, leaf.label("leaf_der"))
         .select_from(revocations.outerjoin(versions, its_version))
         .where(waiting(scope, ca_certificate_id))

@@ -11,23 +11,24 @@ import contextlib
 import functools
 import re
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, TypeVar
 
-import asyncpg
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from certctl.core.errors import Misconfigured, Temporary
-from certctl.store.postgres import SCHEMES, Connector, is_quiet
+from certctl.store import statements
+from certctl.store.lines import Line, Lines, state
+from certctl.store.postgres import SCHEMES, Connector
 from certctl.store.schema import counter_deltas
+from certctl.store.statements import Answer, Asked, Statement
 from certctl.telemetry import points
 from certctl.telemetry.metrics import Metric, Series, series_of
 
@@ -39,16 +40,13 @@ _SILENCE = timedelta(seconds=15)
 # SQLSTATE classes and codes that pass by themselves: connection, resources, restart or failover, deadlock, lock or
 # transaction time-out, a standby that took our place
 _PASSING = ("08", "53", "57", "40", "55P03", "25P03", "25006")
-_READ_ONLY = "25006"
-_USED_AT = "certctl.used_at"
-_TRUSTED_SECONDS = 1.0
 
 
 class Tx:
     """One open transaction. Rows come out as the core's structs, never as ORM objects."""
 
-    def __init__(self, connection: AsyncConnection, dialect: str, *, may_wait: bool = False) -> None:
-        self.connection = connection
+    def __init__(self, session: AsyncConnection | Line, dialect: str, *, may_wait: bool = False) -> None:
+        self._session = session
         self.dialect = dialect
         # what only writes, and waits for what else there is to write (`write`): SQL and its values
         self._may_wait = may_wait
@@ -65,12 +63,23 @@ class Tx:
         # what this transaction wrote of what operators configure: (kind, id) -> before, after (`catalogue`)
         self.images: dict[tuple[str, str], tuple[msgspec.Struct | None, msgspec.Struct | None]] = {}
 
-    async def execute(self, statement: sa.Executable, rows: list[dict[str, Any]] | None = None) -> sa.CursorResult[Any]:
-        """Run one statement, or one statement over many rows."""
-        await self.send()
-        if rows is None:
-            return await self.connection.execute(statement)
-        return await self.connection.execute(statement, rows)
+    async def execute(
+        self, statement: sa.Executable | Statement, rows: Sequence[Mapping[str, Any]] | None = None, **values: Any
+    ) -> sa.CursorResult[Any] | Answer:
+        """Run one statement, or one statement over many rows; a `Statement` with its values, by name."""
+        if self._waiting:
+            await self.send()
+        session = self._session
+        if not isinstance(session, Line):
+            if isinstance(statement, Statement):
+                return await session.execute(statement.clause, values)  # type: ignore[no-any-return]
+            _refuse(values)
+            return await session.execute(statement, rows)
+        if rows is not None and len(rows) > 1:
+            words, lists = statements.put_many(statement, rows)
+            return words.answer(await session.ask_many(words, lists))
+        asked = _asked(statement, values, rows[0] if rows else None)
+        return asked.words.answer(await session.ask(asked))
 
     async def write(self, sql: str, values: Sequence[Any], *, grows: bool = False) -> None:
         """Run one INSERT or UPDATE in PostgreSQL's own words ($1, $2, ...); nothing comes back.
@@ -96,49 +105,81 @@ class Tx:
 
     async def commit(self) -> None:
         """End it. Only `Database.begin` calls this."""
-        if self._waiting and not self.connection.in_transaction():
-            await self.send(await self.connection.execution_options(isolation_level="AUTOCOMMIT"))
-            return
+        session = self._session
+        if isinstance(session, Line) and not session.is_begun:
+            session.by_itself = True
         await self.send()
-        await self.connection.commit()
+        await session.commit()
 
-    async def send(self, connection: AsyncConnection | None = None) -> None:
+    async def roll_back(self) -> None:
+        """Undo it. Only `Database.begin` calls this."""
+        if isinstance(self._session, Line):
+            await self._session.roll_back()
+        else:
+            await self._session.rollback()
+
+    async def send(self) -> None:
         """What waits goes now; what is wrong with it is raised here."""
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []
         sql = _as_one(tuple(part for part, _ in waiting), tuple(len(values) for _, values in waiting))
         values = tuple(value for _, values in waiting for value in values)
-        await (connection or self.connection).exec_driver_sql(sql, values)
+        if isinstance(self._session, Line):
+            await self._session.write(sql, values)
+        else:
+            await self._session.exec_driver_sql(sql, values)
 
-    async def one(self, kind: type[StructT], statement: sa.Executable) -> StructT | None:
+    async def one(self, kind: type[StructT], statement: sa.Executable | Statement, **values: Any) -> StructT | None:
         """The first row as a struct, or None."""
-        row = (await self.execute(statement)).mappings().first()
-        return None if row is None else as_struct(kind, row)
+        found = await self._structs(kind, statement, values, only_first=True)
+        return found[0] if found else None
 
-    async def all(self, kind: type[StructT], statement: sa.Executable) -> list[StructT]:
+    async def all(self, kind: type[StructT], statement: sa.Executable | Statement, **values: Any) -> list[StructT]:
         """All rows as structs; columns are found once for all of them, not by name in each row."""
-        found = await self.execute(statement)
-        names = tuple(found.keys())
-        if len(set(names)) != len(names):
-            raise ValueError(f"two columns of one name: {names}")
-        places = [(name, names.index(name)) for name in kind.__struct_fields__]
-        return [kind(**{name: row[place] for name, place in places}) for row in found.all()]
+        return await self._structs(kind, statement, values)
+
+    async def _structs(
+        self,
+        kind: type[StructT],
+        statement: sa.Executable | Statement,
+        values: dict[str, Any],
+        *,
+        only_first: bool = False,
+    ) -> list[StructT]:
+        if not isinstance(self._session, Line):
+            found = await self.execute(statement, **values)
+            read = statements.struct_reader(kind, tuple(found.keys()))
+            return [read(row) for row in (found.fetchmany(1) if only_first else found.all())]
+        if self._waiting:
+            await self.send()
+        asked = _asked(statement, values)
+        rows = (await self._session.ask(asked)).rows
+        if not rows:
+            return []
+        read = asked.words.struct(kind, rows[0])
+        return [read(row) for row in (rows[:1] if only_first else rows)]
 
     async def rows(self, sql: str, *values: Any) -> Sequence[Sequence[Any]]:
         """All rows of the dialect's own SQL as the driver gives them: for whoever reads millions."""
         await self.send()
-        raw: Any = (await self.connection.get_raw_connection()).driver_connection
         try:
-            if self.dialect == "postgresql":
-                return await raw.fetch(sql, *values)  # type: ignore[no-any-return]
+            if isinstance(self._session, Line):
+                return await self._session.fetch(sql, values)
+            raw: Any = (await self._session.get_raw_connection()).driver_connection
             return await raw.execute_fetchall(sql, values)  # type: ignore[no-any-return]
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, sqlite3.Error) as error:
+        except (DBAPIError, sqlite3.Error) as error:
             raise Temporary("the database cannot be used right now", detail=str(error)) from error
 
-    async def scalar(self, statement: sa.Executable) -> Any:
+    async def scalar(self, statement: sa.Executable | Statement, **values: Any) -> Any:
         """The first column of the first row, or None."""
-        return (await self.execute(statement)).scalar()
+        if not isinstance(self._session, Line):
+            return (await self.execute(statement, **values)).scalar()
+        if self._waiting:
+            await self.send()
+        asked = _asked(statement, values)
+        rows = (await self._session.ask(asked)).rows
+        return asked.words.read(rows[0])[0] if rows else None
 
     def insert(self, table: sa.Table) -> Any:
         """The dialect's own insert, for `on_conflict_do_nothing` and `on_conflict_do_update`."""
@@ -162,6 +203,20 @@ class Tx:
         """With the commit, `amount` more of a fleet's counter, or one observation of `amount` in a histogram."""
         for series, more in series_of(tenant_id, metric, amount, labels):
             self.counts[series] = self.counts.get(series, 0) + more
+
+
+def _asked(
+    statement: sa.Executable | Statement, values: Mapping[str, Any], row: Mapping[str, Any] | None = None
+) -> Asked:
+    if isinstance(statement, Statement):
+        return statement.words.ask(values if row is None else row)
+    _refuse(values)
+    return statements.put(statement, row)
+
+
+def _refuse(values: Mapping[str, Any]) -> None:
+    if values:
+        raise TypeError("a statement that is built each time holds its values itself")
 
 
 _PLACE = re.compile(r"\$(\d+)")
@@ -200,6 +255,8 @@ class Database:
         self.dialect = "postgresql" if url.startswith(SCHEMES) else "sqlite"
         self.connector = Connector(url, silence, takes_writes=takes_writes) if self.dialect == "postgresql" else None
         self.engine = _engine(url, self.connector, max_connections)
+        # on PostgreSQL everything but migrations goes this way
+        self.lines = None if self.connector is None else Lines(self.connector, max_connections, self._said)
         self.on_wake: Callable[[frozenset[str]], None] = lambda _channels: None
         # who tells other processes after a commit (`wake.listening`); where nobody does, the commit itself tells them
         self.tell_others: Callable[[frozenset[str]], None] | None = None
@@ -209,27 +266,22 @@ class Database:
     @contextlib.asynccontextmanager
     async def begin(self, name: str) -> AsyncIterator[Tx]:
         """A writing transaction called `name`; commits at the end of the block, rolls back on any exception."""
-        async with contextlib.AsyncExitStack() as stack:
-            if self._writer is not None:
-                await stack.enter_async_context(self._writer)
-            with database_errors():
-                connection = await stack.enter_async_context(self.engine.connect())
-                tx = Tx(connection, self.dialect, may_wait=self.dialect == "postgresql")
-                try:
-                    yield tx
-                    if tx.counts:
-                        await _write_counts(tx)
-                    witness = WITNESS.get()
-                    if witness is not None:
-                        await witness(tx)
-                    within = frozenset(tx.wakes if self.tell_others is None else tx.wakes_within)
-                    if within and self.dialect == "postgresql":
-                        await _notify(tx, within)
-                    points.reach(f"commit.{name}.before")
-                    await tx.commit()
-                except BaseException:
-                    await connection.rollback()
-                    raise
+        async with self._writer or contextlib.nullcontext(), self._session(by_itself=False) as tx:
+            try:
+                yield tx
+                if tx.counts:
+                    await _write_counts(tx)
+                witness = WITNESS.get()
+                if witness is not None:
+                    await witness(tx)
+                within = frozenset(tx.wakes if self.tell_others is None else tx.wakes_within)
+                if within and self.dialect == "postgresql":
+                    await _notify(tx, within)
+                points.reach(f"commit.{name}.before")
+                await tx.commit()
+            except BaseException:
+                await tx.roll_back()
+                raise
         points.reach(f"commit.{name}.after")
         for act in tx.acts:
             act()
@@ -253,20 +305,38 @@ class Database:
         """A block for one statement that is a transaction called `name` by itself, where there are many writers
         (PostgreSQL).
         """
-        with database_errors():
-            async with self.engine.connect() as connection:
-                by_itself = await connection.execution_options(isolation_level="AUTOCOMMIT")
-                points.reach(f"commit.{name}.before")
-                yield Tx(by_itself, self.dialect)
+        async with self._session(by_itself=True) as tx:
+            points.reach(f"commit.{name}.before")
+            yield tx
         points.reach(f"commit.{name}.after")
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[Tx]:
         """A reading block: each statement sees what is committed; nothing may be written."""
+        async with self._session(by_itself=True) as tx:
+            yield tx
+
+    @contextlib.asynccontextmanager
+    async def _session(self, *, by_itself: bool) -> AsyncIterator[Tx]:
+        """A connection for the length of a block; with `by_itself` nothing is begun, each statement stands alone."""
         with database_errors():
-            async with self.engine.connect() as connection:
-                reader = await connection.execution_options(isolation_level="AUTOCOMMIT")
-                yield Tx(reader, self.dialect)
+            if self.lines is None:
+                async with self.engine.connect() as connection:
+                    if by_itself:
+                        connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
+                    yield Tx(connection, self.dialect)
+                return
+            line = await self.lines.take()
+            line.by_itself = by_itself
+            try:
+                yield Tx(line, self.dialect, may_wait=not by_itself)
+            finally:
+                self.lines.give(line)
+
+    def _said(self, sql: str, values: Sequence[Any], many: bool) -> None:
+        """Who listens to the engine's statements hears those of the lines too."""
+        for hear in self.engine.sync_engine.dispatch.before_cursor_execute:
+            hear(None, None, sql, values, None, many)
 
     @contextlib.asynccontextmanager
     async def migrating(self) -> AsyncIterator[AsyncConnection]:
@@ -284,11 +354,15 @@ class Database:
 
     def connections_in_use(self) -> int:
         """How many of the pool's connections are checked out at this moment."""
+        if self.lines is not None:
+            return self.lines.in_use
         pool = self.engine.pool
         return pool.checkedout() if isinstance(pool, sa.QueuePool) else 0
 
     async def close(self) -> None:
         """Give every connection back."""
+        if self.lines is not None:
+            await self.lines.close()
         await self.engine.dispose()
 
 
@@ -317,10 +391,6 @@ _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _PLAN_OUT_OF_DATE = "cached statement plan is invalid"  # the schema changed beneath us; asked again, it is planned anew
 
 
-def _state(error: BaseException | None) -> str:
-    return str(getattr(error, "sqlstate", "") or "")
-
-
 @contextlib.contextmanager
 def database_errors() -> Any:
     """A database that cannot be reached or is full is Temporary; anything else stays a bug."""
@@ -335,7 +405,7 @@ def database_errors() -> Any:
             raise Misconfigured(
                 "the database file is damaged: stop the server and restore it from a backup", detail=str(error)
             ) from error
-        if _state(error.orig).startswith(_PASSING) or _PLAN_OUT_OF_DATE in str(error.orig):
+        if state(error.orig).startswith(_PASSING) or _PLAN_OUT_OF_DATE in str(error.orig):
             raise Temporary("the database cannot do this right now", detail=str(error)) from error
         raise
     except (ConnectionError, TimeoutError) as error:
@@ -347,18 +417,12 @@ def database_errors() -> Any:
 
 def _engine(url: str, connector: Connector | None, max_connections: int) -> AsyncEngine:
     if connector is not None:
-        engine = create_async_engine(
+        return create_async_engine(
             _ASYNCPG,
             async_creator=connector.connect,
-            pool_size=max_connections,
-            max_overflow=0,
+            poolclass=sa.NullPool,  # for what is asked of the schema, and seldom
             json_deserializer=msgspec.json.decode,
-            pool_use_lifo=True,  # the one used last: it has its statements prepared, and needs no look
         )
-        sa.event.listen(engine.sync_engine, "checkin", _note_use)
-        sa.event.listen(engine.sync_engine, "checkout", _look_at)
-        sa.event.listen(engine.sync_engine, "handle_error", _leave_a_standby)
-        return engine
     if not url.startswith("sqlite:"):
         raise Misconfigured(
             "CERTCTL_DATABASE_URL must begin with postgres:// or sqlite:///", detail=url.partition(":")[0]
@@ -369,35 +433,6 @@ def _engine(url: str, connector: Connector | None, max_connections: int) -> Asyn
     sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     sa.event.listen(engine.sync_engine, "begin", _begin_immediate)
     return engine
-
-
-def _note_use(_connection: Any, record: Any) -> None:
-    record.info[_USED_AT] = time.monotonic()
-
-
-def _look_at(connection: Any, record: Any, _fairy: Any) -> None:
-    """A connection that broke while nobody used it is replaced, and all that are older with it.
-
-    Asking the server each time (SQLAlchemy's `pool_pre_ping`: three round trips) was half of what a page cost. One that
-    was used a moment ago, with nothing to read on its socket, is not asked.
-    """
-    used_at = record.info.get(_USED_AT)
-    if used_at is None:  # opened just now
-        return
-    opened = connection.driver_connection
-    if not opened.is_closed():
-        if time.monotonic() - used_at < _TRUSTED_SECONDS and is_quiet(opened):
-            return
-        with contextlib.suppress(connection.dbapi.Error):
-            connection.ping()
-            return
-    raise InvalidatePoolError
-
-
-def _leave_a_standby(context: sa.engine.ExceptionContext) -> None:
-    """A server that takes no writes any more is none of ours: connect anew, to the one that does."""
-    if _state(context.original_exception) == _READ_ONLY:
-        context.is_disconnect = True
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

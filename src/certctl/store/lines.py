@@ -27,6 +27,7 @@ _TRUSTED_SECONDS = 1.0
 _CLOSE_SECONDS = 2.0
 _WAIT_SECONDS = 30.0
 _COUNT = re.compile(r"(?:SELECT|UPDATE|DELETE|MERGE|INSERT \d+) (\d+)")
+_WRITES = re.compile(r"\s*(INSERT|UPDATE|DELETE)\b", re.IGNORECASE)
 
 Heard = Callable[[str, Sequence[Any], bool], None]
 
@@ -57,14 +58,24 @@ class Line:
             if words.begins:
                 await self._begin()
             if words.is_text:
-                prepared = await self.raw.prepare(asked.sql)
-                rows = await prepared.fetch(*asked.values)
-                names = tuple(column.name for column in prepared.get_attributes())
-                return Told(rows, _counted(prepared.get_statusmsg()), names)
+                return await self._ask_text(asked)
             if words.answers_rows:
                 rows = await self.raw.fetch(asked.sql, *asked.values)
                 return Told(rows, len(rows))
             return Told((), _counted(await self.raw.execute(asked.sql, *asked.values)))
+
+    async def _ask_text(self, asked: Asked) -> Told:
+        """Of plain text nobody but the server knows what it answers."""
+        if _WRITES.match(asked.sql) is not None and "RETURNING" not in asked.sql.upper():
+            return Told((), _counted(await self.raw.execute(asked.sql, *asked.values)))
+        if not asked.words.begins:
+            rows = await self.raw.fetch(asked.sql, *asked.values)
+            if rows:
+                return Told(rows, len(rows), tuple(rows[0].keys()))
+        prepared = await self.raw.prepare(asked.sql)
+        rows = await prepared.fetch(*asked.values) if asked.words.begins else []
+        names = tuple(column.name for column in prepared.get_attributes())
+        return Told(rows, _counted(prepared.get_statusmsg()) if asked.words.begins else 0, names)
 
     async def ask_many(self, words: Words, values: Sequence[Sequence[Any]]) -> Told:
         """Run a statement for each of these, in one go; how many it wrote is not told."""

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -34,6 +35,16 @@ _BEGINS = re.compile(
 )
 
 Reader = Callable[[Sequence[Any]], Any]
+
+
+def insert(table: sa.Table) -> postgresql.Insert:
+    """For a `Statement` with `on_conflict_do_nothing` or `on_conflict_do_update`, which SQLite's dialect reads too."""
+    return postgresql.insert(table)
+
+
+def valued(*names: str) -> dict[str, sa.BindParameter[Any]]:
+    """Columns whose values are given by name, for the `values` of an INSERT or the SET of an UPDATE."""
+    return {name: sa.bindparam(name) for name in names}
 
 
 class Statement:

@@ -10,7 +10,6 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-import asyncpg
 import sqlalchemy as sa
 from msgspec import Struct, structs
 
@@ -367,7 +366,7 @@ async def insert_imported(tx: Tx, scope: Scope, entries: Sequence[tuple[Certific
         await arrays.insert(tx, versions, [structs.asdict(version) for _, version in entries])
         await names.write(tx, found_by)
         await tx.send()  # a conflict is told here
-    except (sa.exc.IntegrityError, asyncpg.UniqueViolationError) as error:
+    except sa.exc.IntegrityError as error:
         what = f"the name {entries[0][0].name} is taken, or this certificate is in the inventory already"
         raise Conflict(what) from error
 

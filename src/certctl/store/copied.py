@@ -11,27 +11,13 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import asyncpg
 import msgspec
 import sqlalchemy as sa
 
-from certctl.core.errors import Temporary
 from certctl.store.schema.columns import UtcTime
 from certctl.store.tx import Tx
 
 _WORTH_IT = 20
-# as in `store.tx`: what passes by itself. Anything else is a bug
-_PASSING = (
-    OSError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    asyncpg.ReadOnlySQLTransactionError,
-)
 
 
 def is_worth_it(tx: Tx, count: int) -> bool:
@@ -40,18 +26,10 @@ def is_worth_it(tx: Tx, count: int) -> bool:
 
 
 async def insert(tx: Tx, table: sa.Table, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write rows, each with the values of `columns` in order. Raises asyncpg.UniqueViolationError where one breaks a
-    unique key of the table: then nothing of the transaction stands.
+    """Write rows, each with the values of `columns` in order. Raises IntegrityError where one breaks a unique key of
+    the table: then nothing of the transaction stands.
     """
-    await tx.send()
-    driver: Any = (await tx.connection.get_raw_connection()).driver_connection
-    if not driver.is_in_transaction():
-        await tx.execute(sa.select(sa.literal(1)))  # SQLAlchemy begins with the first statement that it runs itself
-    write = _writer(table, tuple(columns))
-    try:
-        await driver.copy_records_to_table(table.name, records=map(write, rows), columns=list(columns))
-    except _PASSING as error:
-        raise Temporary("the database cannot be used right now", detail=str(error)) from error
+    await tx.copy(table.name, columns, map(_writer(table, tuple(columns)), rows))
 
 
 @functools.cache

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import asyncpg
@@ -98,6 +98,12 @@ class Line:
         with self._asking(sql, values):
             await self._begin()
             await self.raw.execute(sql, *values)
+
+    async def copy(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Rows into a table by COPY."""
+        with self._asking(f"COPY {table}", ()):
+            await self._begin()
+            await self.raw.copy_records_to_table(table, records=rows, columns=list(columns))
 
     async def commit(self) -> None:
         """End what was begun. What has failed in it cannot be committed: that is raised, not taken for done."""

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -170,6 +170,13 @@ class Tx:
             return await raw.execute_fetchall(sql, values)  # type: ignore[no-any-return]
         except (DBAPIError, sqlite3.Error) as error:
             raise Temporary("the database cannot be used right now", detail=str(error)) from error
+
+    async def copy(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """New rows by COPY, of values as the driver takes them (PostgreSQL; see `store.copied`)."""
+        await self.send()
+        if not isinstance(self._session, Line):
+            raise TypeError("only PostgreSQL copies rows")
+        await self._session.copy(table, columns, rows)
 
     async def scalar(self, statement: sa.Executable | Statement, **values: Any) -> Any:
         """The first column of the first row, or None."""

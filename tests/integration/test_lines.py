@@ -291,4 +291,4 @@ async def test_a_line_that_was_long_idle_is_asked_first_and_goes_on(database, se
         async with database.read() as tx:
             pids.add(await tx.scalar(sa.text("SELECT pg_backend_pid()")))
     assert len(pids) == 1
-    assert sent == ["SELECT"] * 3, "one look each; the text itself is prepared"
+    assert sent == ["SELECT"] * 6, "one look each"

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import asyncpg
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.util import LRUCache
 
 from certctl.store.postgres import Connector, is_quiet
 from certctl.store.statements import DIALECT, DRIVER, Asked, Told, Words, begins
@@ -27,7 +28,8 @@ _TRUSTED_SECONDS = 1.0
 _CLOSE_SECONDS = 2.0
 _WAIT_SECONDS = 30.0
 _COUNT = re.compile(r"(?:SELECT|UPDATE|DELETE|MERGE|INSERT \d+) (\d+)")
-_WRITES = re.compile(r"\s*(INSERT|UPDATE|DELETE)\b", re.IGNORECASE)
+# the columns that a statement in plain words answers with
+_answered: LRUCache[str, tuple[str, ...]] = LRUCache(500)
 
 Heard = Callable[[str, Sequence[Any], bool], None]
 
@@ -54,28 +56,29 @@ class Line:
     async def ask(self, asked: Asked) -> Told:
         """Run a statement."""
         words = asked.words
+        if words.is_text:
+            return await self.say(asked.sql, asked.values)
         with self._asking(asked.sql, asked.values):
             if words.begins:
                 await self._begin()
-            if words.is_text:
-                return await self._ask_text(asked)
             if words.answers_rows:
                 rows = await self.raw.fetch(asked.sql, *asked.values)
                 return Told(rows, len(rows))
             return Told((), _counted(await self.raw.execute(asked.sql, *asked.values)))
 
-    async def _ask_text(self, asked: Asked) -> Told:
-        """Of plain text nobody but the server knows what it answers."""
-        if _WRITES.match(asked.sql) is not None and "RETURNING" not in asked.sql.upper():
-            return Told((), _counted(await self.raw.execute(asked.sql, *asked.values)))
-        if not asked.words.begins:
-            rows = await self.raw.fetch(asked.sql, *asked.values)
-            if rows:
-                return Told(rows, len(rows), tuple(rows[0].keys()))
-        prepared = await self.raw.prepare(asked.sql)
-        rows = await prepared.fetch(*asked.values) if asked.words.begins else []
-        names = tuple(column.name for column in prepared.get_attributes())
-        return Told(rows, _counted(prepared.get_statusmsg()) if asked.words.begins else 0, names)
+    async def say(self, sql: str, values: Sequence[Any]) -> Told:
+        """Run a statement in plain words; only the server knows what it answers, and is asked that once a process."""
+        with self._asking(sql, values):
+            if begins(sql):
+                await self._begin()
+            names = _answered.get(sql)
+            if names is None:
+                prepared = await self.raw.prepare(sql)
+                names = _answered[sql] = tuple(column.name for column in prepared.get_attributes())
+            if not names:
+                return Told((), _counted(await self.raw.execute(sql, *values)))
+            rows = await self.raw.fetch(sql, *values)
+            return Told(rows, len(rows), tuple(rows[0].keys()) if rows else names)
 
     async def ask_many(self, words: Words, values: Sequence[Sequence[Any]]) -> Told:
         """Run a statement for each of these, in one go; how many it wrote is not told."""

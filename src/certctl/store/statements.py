@@ -165,6 +165,11 @@ class Answer(IteratorResult[Any]):
         self.rowcount = count
 
 
+def answered(told: Told) -> Answer:
+    """What the driver answered to plain words."""
+    return Answer(SimpleResultMetaData(told.names), [tuple(row) for row in told.rows], told.count)
+
+
 def struct_reader(kind: type[StructT], names: Sequence[str]) -> Callable[[Sequence[Any]], StructT]:
     """How a row of these columns becomes a struct."""
     if len(set(names)) != len(names):

@@ -98,10 +98,12 @@ class Tx:
         if not self._may_wait:
             await self.send()
 
-    async def ask(self, sql: str, values: Sequence[Any]) -> sa.CursorResult[Any]:
+    async def ask(self, sql: str, values: Sequence[Any]) -> Answer:
         """Run one statement in PostgreSQL's own words ($1, $2, ...) behind all that waits; what comes back."""
         await self.send()
-        return await self.connection.exec_driver_sql(sql, tuple(values))
+        if not isinstance(self._session, Line):
+            raise TypeError("these are PostgreSQL's words")
+        return statements.answered(await self._session.say(sql, values))
 
     async def commit(self) -> None:
         """End it. Only `Database.begin` calls this."""
@@ -125,10 +127,9 @@ class Tx:
         waiting, self._waiting = self._waiting, []
         sql = _as_one(tuple(part for part, _ in waiting), tuple(len(values) for _, values in waiting))
         values = tuple(value for _, values in waiting for value in values)
-        if isinstance(self._session, Line):
-            await self._session.write(sql, values)
-        else:
-            await self._session.exec_driver_sql(sql, values)
+        if not isinstance(self._session, Line):
+            raise TypeError("these are PostgreSQL's words")
+        await self._session.write(sql, values)
 
     async def one(self, kind: type[StructT], statement: sa.Executable | Statement, **values: Any) -> StructT | None:
         """The first row as a struct, or None."""

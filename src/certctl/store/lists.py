@@ -7,7 +7,7 @@ A `Listing` declares one list as data (see `store.listings`); `read_list` runs i
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -177,10 +177,15 @@ async def _rows(tx: Tx, scope: Scope, listing: Listing[Any], asked: Asked) -> Se
 
     def walk(most: int) -> searches.Walk:
         without = msgspec.structs.replace(asked, q="", limit=most - 1)
-        rows = rows_wanted(scope, listing, without).subquery("walked")
-        column = listing.sorts[asked.sort]
-        order = _order(column, _tie(listing), descending=asked.descending, among=rows)
-        return searches.Walk(rows, rows.c[listing.key], order)
+        column, tie = listing.sorts[asked.sort], _tie(listing)
+        rows = rows_wanted(scope, listing, without, dict.fromkeys((tie, column))).subquery("walked")
+        order = _order(column, tie, descending=asked.descending, among=rows)
+
+        def whole(chosen: sa.Subquery) -> sa.Select[Any]:
+            found = sa.select(*_columns(listing)).join_from(listing.table, chosen, tie == chosen.c[tie.key])
+            return found.where(listing.in_scope(scope)).order_by(*_order(column, tie, descending=asked.descending))
+
+        return searches.Walk(rows, rows.c[listing.key], order, whole)
 
     return await searches.first(tx, scope, asked.q, walk, statement, asked.limit + 1)
 
@@ -191,10 +196,14 @@ def _records(listing: Listing[RecordT], rows: Sequence[Sequence[Any]]) -> list[R
     return [listing.kind(**dict(zip(names, row, strict=False)), **listing.blank) for row in rows]
 
 
-def rows_wanted(scope: Scope, listing: Listing[Any], asked: Asked) -> sa.Select[Any]:
-    """The one query of a page: its rows, and one more to tell whether there is another page."""
+def rows_wanted(
+    scope: Scope, listing: Listing[Any], asked: Asked, columns: Iterable[sa.ColumnElement[Any]] | None = None
+) -> sa.Select[Any]:
+    """The one query of a page: its rows, and one more to tell whether there is another page; all columns of a record,
+    unless some are named.
+    """
     column, tie = listing.sorts[asked.sort], _tie(listing)
-    statement = sa.select(*_columns(listing)).where(narrow(scope, listing, asked))
+    statement = sa.select(*(columns or _columns(listing))).where(narrow(scope, listing, asked))
     if asked.after is not None:
         statement = statement.where(_beyond(column, tie, asked.after, descending=asked.descending))
     statement = statement.order_by(*_order(column, tie, descending=asked.descending))
@@ -292,16 +301,16 @@ async def _count_found(tx: Tx, scope: Scope, listing: Listing[Any], asked: Asked
     """As `_count`, of a search: among `searches.SORTED` names. Of more there are at least those, and at least the
     page that has another behind it.
     """
-    more = await searches.rows_found(tx, scope, asked.q) > searches.SORTED
-    found = names.first_found(scope, asked.q, searches.SORTED)
+    sight = await searches.seen(tx, scope, asked.q)
     if scope == Scope.whole(scope.tenant_id) and not asked.filters and not asked.fixed:
-        some = sa.select(found.c.certificate_id).distinct()
+        counted = sight.certificates
     else:
+        found = names.first_found(scope, asked.q, searches.SORTED)
         where = narrow(scope, listing, msgspec.structs.replace(asked, q=""))
         some = sa.select(_tie(listing)).where(where, _tie(listing).in_(sa.select(found.c.certificate_id)))
-    counted = int(await tx.scalar(sa.select(sa.func.count()).select_from(some.subquery())))
-    least = max(counted, asked.limit + 1) if more and not asked.offset else counted
-    return Total(min(least, MOST_COUNTED), estimated=more or counted > MOST_COUNTED)
+        counted = int(await tx.scalar(sa.select(sa.func.count()).select_from(some.subquery())))
+    least = max(counted, asked.limit + 1) if sight.more and not asked.offset else counted
+    return Total(min(least, MOST_COUNTED), estimated=sight.more or counted > MOST_COUNTED)
 
 
 def equals(column: sa.Column[Any], description: str = "") -> Filter:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from certctl.core.catalogue import Profile, Team
 from certctl.core.scope import Reach, Scope
+from certctl.core.status import CertificateStatus
 from certctl.store import catalogue, labels, migrate, searches, stats
 from certctl.store.listings import CERTIFICATES, JOBS, VERSIONS
 from certctl.store.lists import Asked, Listing, Position, read_list, rows_wanted
@@ -231,6 +232,8 @@ async def test_tabs_count_no_further_than_they_say(inventory, kind):
         async with database.read() as tx:
             whole = await stats.by_status_up_to(tx, WHOLE, 10_000)
             theirs = await stats.by_status_up_to(tx, team, 10_000)
+            two = await stats.by_status_up_to(tx, WHOLE, 10_000, (CertificateStatus.FAILED, CertificateStatus.ARCHIVED))
+            none = await stats.by_status_up_to(tx, WHOLE, 10_000, ())
             large = [await stats.has_more_than(tx, WHOLE, number) for number in (COUNT - 1, COUNT)]
     finally:
         await database.close()
@@ -239,6 +242,8 @@ async def test_tabs_count_no_further_than_they_say(inventory, kind):
     assert (whole["Archived"].number, whole["Archived"].estimated) == (0, False)
     assert sum(total.number for total in theirs.values()) == COUNT // 20
     assert large == [True, False]
+    assert two == {name: whole[name] for name in ("Failed", "Archived")}
+    assert none == {}
 
 
 @pytest.mark.xdist_group("list-plans")

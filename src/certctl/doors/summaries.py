@@ -1,13 +1,15 @@
 """The summary's counts, computed at most once a second a process and scope, and never shown older than two.
 
 A dashboard open in a hundred browsers costs one computation: who comes in the second second has it counted anew and
-waits a moment for it, while the rest are shown what is known; they wait only where nothing is. Must never show one
-scope what another may see: the scope is the key. Bounded: the least lately used scope goes first.
+waits a moment for it, where the last count took no longer, while the rest are shown what is known; they wait only where
+nothing is. Must never show one scope what another may see: the scope is the key. Bounded: the least lately used scope
+goes first.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from datetime import timedelta
 
@@ -31,7 +33,8 @@ class Summaries:
     """One per process."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[Scope, Summary] = OrderedDict()
+        # and in how many seconds it was counted
+        self._known: OrderedDict[Scope, tuple[Summary, float]] = OrderedDict()
         self._locks: dict[Scope, asyncio.Lock] = {}
         # an event loop forgets a task that nobody holds
         self._counting: set[asyncio.Task[Summary]] = set()
@@ -48,6 +51,8 @@ class Summaries:
         counting = asyncio.create_task(self._count(ctx, scope))
         self._counting.add(counting)
         counting.add_done_callback(self._counted)
+        if self._known[scope][1] > PATIENCE_SECONDS:
+            return older  # waiting would be for nothing
         done, _ = await asyncio.wait({counting}, timeout=PATIENCE_SECONDS)
         return counting.result() if done else older
 
@@ -65,10 +70,10 @@ class Summaries:
                 known = self._find(scope, ctx, FRESH)
                 if known is not None:
                     return known
-                now = ctx.now()
+                now, began = ctx.now(), time.monotonic()
                 async with ctx.database.read() as tx:
                     made = await stats.summary(tx, scope, now)
-                self._keep(scope, made)
+                self._keep(scope, made, time.monotonic() - began)
                 return made
         finally:
             if not lock.locked():
@@ -77,13 +82,13 @@ class Summaries:
     def _find(self, scope: Scope, ctx: Context, oldest: timedelta) -> Summary | None:
         known = self._known.get(scope)
         # a clock that was set back must not keep a summary alive
-        if known is None or not timedelta(0) <= ctx.now() - known.as_of < oldest:
+        if known is None or not timedelta(0) <= ctx.now() - known[0].as_of < oldest:
             return None
         self._known.move_to_end(scope)
-        return known
+        return known[0]
 
-    def _keep(self, scope: Scope, made: Summary) -> None:
-        self._known[scope] = made
+    def _keep(self, scope: Scope, made: Summary, seconds: float) -> None:
+        self._known[scope] = made, seconds
         self._known.move_to_end(scope)
         while len(self._known) > _MOST_SCOPES:
             self._known.popitem(last=False)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -23,6 +24,7 @@ KEPT_FROM = 1000
 _MOST = 1024
 
 Question = tuple[Any, ...]
+KeyT = TypeVar("KeyT")
 
 
 class Totals:
@@ -48,6 +50,22 @@ class Totals:
         finally:
             if not lock.locked():
                 self._locks.pop(question, None)
+
+    async def of_each(
+        self,
+        scope: Scope,
+        listing: Listing[Any],
+        asked: Mapping[KeyT, Asked],
+        count: Callable[[Sequence[KeyT]], Awaitable[Mapping[KeyT, Total]]],
+    ) -> dict[KeyT, Total]:
+        """`of` for several questions: those that nobody remembers are counted together, which is for short ones only
+        when the long ones are remembered.
+        """
+        now = self._clock.now()
+        questions = {key: _question(scope, listing, each) for key, each in asked.items()}
+        known = {key: total for key, each in questions.items() if (total := self._find(each, now)) is not None}
+        others = await count([key for key in questions if key not in known])
+        return known | {key: self._keep(questions[key], total, now) for key, total in others.items()}
 
     def _find(self, question: Question, now: datetime) -> Total | None:
         known = self._kept.get(question)

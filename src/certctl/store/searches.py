@@ -110,7 +110,7 @@ async def seen(tx: Tx, scope: Scope, q: str) -> Sight:
             # counted by sorting them: numbers of 64 bits in place of texts in the order of some language
             certificate = sa.func.hashtextextended(certificate, 0)
         counted = sa.select(sa.func.count(), sa.func.count(certificate.distinct())).select_from(found)
-        rows, certificates = (await tx.execute(counted)).one()
-        known = Sight(int(rows), min(int(certificates), SORTED) if rows > SORTED else int(certificates))
+        rows, certificates = map(int, (await tx.execute(counted)).one())
+        known = Sight(rows, min(certificates, SORTED) if rows > SORTED else certificates)
         tx.first_seen[seen, scope.tenant_id, q] = known
     return known

@@ -16,9 +16,10 @@ from certctl.core.scope import Scope
 from certctl.core.status import CertificateStatus
 from certctl.core.target import AgentRecord, TargetRecord
 from certctl.doors.paging import read_list_query, read_query
+from certctl.doors.totals import Totals
 from certctl.store import labels, stats, truths
 from certctl.store.listings import CERTIFICATES
-from certctl.store.lists import MOST_COUNTED, Found, Remembers, Total, read_list
+from certctl.store.lists import MOST_COUNTED, Asked, Found, Total, read_list
 from certctl.store.stats import Summary
 from certctl.store.tx import Tx
 from certctl.web import bulk
@@ -98,13 +99,13 @@ async def show(request: WebRequest) -> Response[str]:
     )
     axis = around(now, 60, 120)
 
-    async def read(tx: Tx, totals: Remembers | None) -> tuple[Any, ...]:
+    async def read(tx: Tx, totals: Totals | None) -> tuple[Any, ...]:
         found = await read_list(tx, request.visible, CERTIFICATES, asked.asked, totals)
         return (
             found,
             await gather(tx, request.visible, found.data, now),
             await names_of(tx, request.visible, found.data),
-            await _views(request, tx, request.visible, given, now),
+            await _views(request, tx, totals, given, now),
             await _chips(tx, request.visible, given),
             await _choices(tx, request.visible),
         )
@@ -184,9 +185,9 @@ def _pager(given: Mapping[str, Sequence[str]], found: Found[Certificate], follow
 
 
 async def _views(
-    request: WebRequest, tx: Tx, scope: Scope, given: Mapping[str, Sequence[str]], now: datetime
+    request: WebRequest, tx: Tx, totals: Totals | None, given: Mapping[str, Sequence[str]], now: datetime
 ) -> list[View]:
-    counts = await stats.by_status_up_to(tx, scope, MOST_COUNTED)
+    counts = await _by_status(tx, request.visible, totals)
     kept = [each for each in CertificateStatus if each not in _ENDED]
     everything = await _whole_summary(request) if any(total.estimated for total in counts.values()) else None
     living = everything.total_certificates - everything.revoked_certificates if everything else None
@@ -207,6 +208,18 @@ async def _views(
     ]
 
 
+async def _by_status(tx: Tx, scope: Scope, totals: Totals | None) -> dict[CertificateStatus, Total]:
+    """How many read so; of the many it is remembered for a moment, as the list's own total is."""
+
+    async def count(among: Sequence[CertificateStatus]) -> dict[CertificateStatus, Total]:
+        return await stats.by_status_up_to(tx, scope, MOST_COUNTED, among)
+
+    if totals is None:
+        return await count(tuple(CertificateStatus))
+    asked = {status: Asked(filters={"status": (str(status),)}) for status in CertificateStatus}
+    return await totals.of_each(scope, CERTIFICATES, asked, count)
+
+
 async def _whole_summary(request: WebRequest) -> Summary | None:
     """What the navigation counts anyway, where it counts the same certificates."""
     if not request.may("stats.read") or request.seen_by("stats.read") != request.visible:
@@ -214,7 +227,7 @@ async def _whole_summary(request: WebRequest) -> Summary | None:
     return await request.door.summaries.of(request.ctx, request.visible)
 
 
-def _at_least(counts: Mapping[str, Total], *statuses: CertificateStatus) -> str:
+def _at_least(counts: Mapping[CertificateStatus, Total], *statuses: CertificateStatus) -> str:
     """How many read one of these; with a plus when one of them was not counted to its end."""
     asked = [counts[status] for status in statuses if status in counts]
     if any(total.estimated for total in asked):

@@ -226,6 +226,7 @@ PARTS = {
     "footprint": "footprint",
     "inventory": "inventory",
     "reissue": "reissue",
+    "rollout": "rollout",
     "seed": "seed",
     "acme": "acme_flows",
     "alerts": "alerts",

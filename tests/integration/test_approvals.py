@@ -451,3 +451,58 @@ async def test_a_gated_profile_is_not_left_nor_deleted_by_one(api):
     assert body["names"] == ["dns:mc-1.example"]
     like = await api.call("PUT", "/api/v1/certificates/mc-1", {"certificate_profile_id": "prof-like"}, key=asks)
     assert like.status_code == 200, like.text
+
+
+async def test_one_word_decides_all_that_a_batch_asked_for_and_each_is_judged_by_itself(api):
+    people = {"approvals_required": 2, "approvers": ["bob", "carol", "dora"]}
+    await api.made("/api/v1/profiles", {"id": "prof-two", "name": "two", "requires_approval": True} | people)
+    keys = {name: await person(api, name) for name in ("alice", "bob", "carol", "dora", "eve")}
+    ids = [f"mc-{number}" for number in range(3)]
+    for each in ids:
+        await waiting(api, keys["alice"], each)
+    asked = {"certificate_ids": ids, "force": True}
+    batch = await api.made("/api/v1/certificates/bulk-renew", asked, 200, key=keys["alice"])
+    jobs = {each["certificate_id"]: each["job_id"] for each in batch["enqueued_jobs"]}
+    path = f"/api/v1/batches/{batch['batch_id']}"
+    async with api.house.database.begin("test") as tx:
+        edited_one = sa.update(schema.certificates).where(schema.certificates.c.id == "mc-2")
+        await tx.execute(edited_one.values(validity_seconds=7200))
+
+    async def said(name: str, word: str = "approve", **more) -> dict:
+        return await api.made(f"{path}/{word}", {"note": "all of it"} | more, 200, key=keys[name])
+
+    async def status() -> list[str]:
+        return [(await api.get(f"/api/v1/jobs/{jobs[each]}"))["status"] for each in ids]
+
+    answer = await api.call("POST", f"{path}/approve", {}, key=keys["alice"])
+    assert (answer.status_code, "same person" in answer.text) == (403, True), answer.text
+    assert (await api.call("POST", "/api/v1/batches/batch-none/approve", {}, key=keys["bob"])).status_code == 404
+    stranger = await said("eve")
+    assert (stranger["approved"], stranger["given"], stranger["refused"], stranger["is_over"]) == (0, 0, 3, True)
+    assert any("eve is none of them" in reason for reason in stranger["reasons"])
+    assert await status() == ["AwaitingApproval"] * 3
+
+    first = await said("bob")
+    assert (first["approved"], first["given"], first["refused"]) == (0, 2, 1), "one was changed since it was judged"
+    again = await said("bob")
+    assert (again["approved"], again["given"], again["refused"]) == (0, 0, 1), "one person's yes counts once"
+    last = await said("carol")
+    assert (last["approved"], last["given"], last["refused"], last["is_over"]) == (2, 0, 1, True)
+    assert await status() == ["AwaitingCSR", "AwaitingCSR", "AwaitingApproval"]
+    behind = await said("dora", after=last["after"])
+    assert (behind["refused"], behind["is_over"]) == (0, True), "it goes on behind what was looked at"
+    no = await said("dora", "reject")
+    assert (no["rejected"], no["is_over"]) == (1, True)
+    assert (await status())[2] == "Cancelled"
+
+    of_people = [(row["subject_id"], row["details"]["person"]) for row in await api.events("request_approved")]
+    assert sorted(of_people) == [("mc-0", "carol"), ("mc-1", "carol")]
+    assert sorted(row["subject_id"] for row in await api.events("approval_given")) == ["mc-0", "mc-1"]
+    async with api.house.database.read() as tx:
+        steps = sa.select(schema.steps.c.status, schema.steps.c.agent_id).where(schema.steps.c.kind == "prepare")
+        ready = (await tx.execute(steps.where(schema.steps.c.job_id.in_(list(jobs.values()))))).all()
+        words = await tx.scalar(sa.select(sa.func.count()).select_from(schema.approval_words))
+        rows = await tx.execute(sa.select(schema.approvals).where(schema.approvals.c.job_id == jobs["mc-0"]))
+        row = rows.mappings().one()
+    assert [(one.status, bool(one.agent_id)) for one in ready] == [("ready", True)] * 2
+    assert (words, row["state"], row["given"], row["decision_note"]) == (4, "approved", 2, "all of it")

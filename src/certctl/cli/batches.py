@@ -12,7 +12,10 @@ from certctl.cli.connection import connect
 from certctl.cli.exits import StageFailed, TimedOut, UsageFault
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from certctl.client import Client
+    from certctl.client.models.approvals import BatchDecisionAnswer
     from certctl.client.models.batches import BatchView
 
 app = typer.Typer(no_args_is_help=True, help="Look at, wait for, halt and cancel bulk operations.")
@@ -25,10 +28,12 @@ AgentId = Annotated[str, typer.Option("--agent-id", "--agent", help="On this age
 IssuerId = Annotated[str, typer.Option("--issuer-id", "--issuer", help="Of this issuer.")]
 TeamId = Annotated[str, typer.Option("--team-id", "--team", help="Of this team.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]
+Note = Annotated[str, typer.Option("--note", help="Why, for the record.")]
 MaxFailures = Annotated[int | None, typer.Option(min=0, help="Halt when more than so many have failed.")]
 
 _LONGEST_WAIT_SECONDS = 30.0
 _COLUMNS = ("action", "status", "total", "done", "skipped", "failed", "requested_by", "created_at", "id")
+_COUNTED = ("approved", "rejected", "given", "refused")
 _ITEM_COLUMNS = ("seq", "certificate_id", "status", "reason")
 
 
@@ -118,6 +123,35 @@ def resume(batch: Which, max_failures: MaxFailures = None, json: options.Json = 
     """Go on with a batch that was halted, or halted by itself."""
     with connect() as client:
         records.print_record(client.resume_batch(batch, max_failures), json=json)
+
+
+@app.command()
+def approve(batch: Which, note: Note = "", yes: options.Yes = False, json: options.Json = False) -> None:
+    """Say yes to every request of a batch that waits for people; whoever asked for it may not."""
+    options.confirm(f"Approve all that batch {batch} asked for?", yes=yes)
+    with connect() as client:
+        _decide(lambda after: client.approve_batch(batch, note, after), json=json)
+
+
+@app.command()
+def reject(batch: Which, note: Note = "", yes: options.Yes = False, json: options.Json = False) -> None:
+    """Say no to every request of a batch that waits for people."""
+    options.confirm(f"Reject all that batch {batch} asked for?", yes=yes)
+    with connect() as client:
+        _decide(lambda after: client.reject_batch(batch, note, after), json=json)
+
+
+def _decide(say: Callable[[str], BatchDecisionAnswer], *, json: bool) -> None:
+    """Say it until it is over, and print what all of it came to."""
+    import msgspec
+
+    told = say("")
+    while not told.is_over:
+        more = say(told.after)
+        counts = {name: getattr(told, name) + getattr(more, name) for name in _COUNTED}
+        reasons = list(dict.fromkeys([*told.reasons, *more.reasons]))
+        told = msgspec.structs.replace(more, reasons=reasons, **counts)
+    records.print_record(told, json=json)
 
 
 def bulk_renew(

@@ -79,6 +79,18 @@ def approve(approval_id: str, note: str = "", decision_hash: str = "") -> Call[a
     return Call(method="POST", path=at("approvals", approval_id, "approve"), answer=approvals.DecisionAnswer, body=body)
 
 
+def approve_batch(batch_id: str, note: str = "", after: str = "") -> Call[approvals.BatchDecisionAnswer]:
+    """Say yes to every request of a batch that waits for people; again, `after` the answer's, while it is not over."""
+    body, answer = approvals.BatchDecisionBody(note=note, after=after), approvals.BatchDecisionAnswer
+    return Call(method="POST", path=at("batches", batch_id, "approve"), answer=answer, body=body)
+
+
+def reject_batch(batch_id: str, note: str = "", after: str = "") -> Call[approvals.BatchDecisionAnswer]:
+    """Say no to every request of a batch that waits for people; again, `after` the answer's, while it is not over."""
+    body, answer = approvals.BatchDecisionBody(note=note, after=after), approvals.BatchDecisionAnswer
+    return Call(method="POST", path=at("batches", batch_id, "reject"), answer=answer, body=body)
+
+
 def reject(approval_id: str, note: str = "", decision_hash: str = "") -> Call[approvals.DecisionAnswer]:
     """Say no."""
     body = approvals.DecisionBody(note=note, decision_hash=decision_hash)

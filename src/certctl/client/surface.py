@@ -213,6 +213,8 @@ class Surface:
     cancel_batch = Sent(acts.cancel_batch)
     halt_batch = Sent(acts.halt_batch)
     resume_batch = Sent(acts.resume_batch)
+    approve_batch = Sent(acts.approve_batch)
+    reject_batch = Sent(acts.reject_batch)
 
     list_approvals = Sent(acts.APPROVALS.list)
     get_approval = Sent(acts.APPROVALS.get)

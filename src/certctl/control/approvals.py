@@ -7,24 +7,34 @@ The rules of what an approval covers are the stage's (`lifecycle.approve`); here
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import datetime
+
+import msgspec
 
 from certctl import ledger
 from certctl.control import breakglass, profile_edits
+from certctl.control.batches import scope_key
 from certctl.core.acme import AcmeAccount
 from certctl.core.actor import Actor
 from certctl.core.approval import PROFILE_EDIT, Approval, Holder
 from certctl.core.catalogue import ApiKey
-from certctl.core.errors import NotAllowed
+from certctl.core.errors import CertctlError, NotAllowed, Temporary
 from certctl.core.events import EventType
 from certctl.core.scope import Scope
+from certctl.core.status import ApprovalState
 from certctl.lifecycle import approve
 from certctl.lifecycle.context import Context
-from certctl.store import acme, approvals, audit_pruning, catalogue, views
+from certctl.store import acme, approvals, audit_pruning, batches, catalogue, views
 from certctl.store.tx import Tx
+from certctl.telemetry.logging import get_logger
+
+log = get_logger(__name__)
 
 BOOTSTRAP = "bootstrap"
 _LONGEST_DESCENT = 1000
+_TOGETHER = 250
 
 
 async def decide(ctx: Context, scope: Scope, actor: Actor, job_id: str, decision: approve.Decision) -> Approval:
@@ -48,6 +58,87 @@ async def decide_approval(
     async with ctx.database.read() as tx:
         by = await _another(tx, ctx, actor, found.requested_by, found.created_at)
     return await profile_edits.decide(ctx, scope, actor, found, decision, by)
+
+
+class BatchWord(msgspec.Struct, kw_only=True):
+    """What one person's word on what a batch asked for has come to. `after` is the last job that was looked at;
+    `is_over` when none waits behind it.
+    """
+
+    approved: int = 0
+    rejected: int = 0
+    given: int = 0
+    reasons: Counter[str]
+    after: str
+    is_over: bool = False
+
+
+async def decide_batch(
+    ctx: Context,
+    scope: Scope,
+    actor: Actor,
+    batch_id: str,
+    decision: approve.Decision,
+    after: str,
+    may_go_on: Callable[[], bool],
+) -> BatchWord:
+    """One word on every request of a batch that waits for people, by 250 in a commit, while `may_go_on`; the same word
+    again, `after` the last job of the answer, goes on with what is left.
+
+    Whoever asked for the batch decides none of it: NotAllowed. NotFound outside the scope. A request that may not be
+    approved (its profile was edited since, a rule forbids it now, others decide about it) waits on, and says why.
+    """
+    said = BatchWord(reasons=Counter(), after=after)
+    async with ctx.database.read() as tx:
+        batch = await batches.batch(tx, scope, batch_id, key=scope_key(scope), requested_by=actor.id)
+        by = await _another(tx, ctx, actor, batch.requested_by, batch.created_at)
+    while may_go_on():
+        async with ctx.database.read() as tx:
+            found = await approvals.waiting_in_batch(tx, ctx.scope, batch_id, by.person, said.after, _TOGETHER)
+            if not found:
+                said.is_over = True
+                break
+            # whoever had a hand in the asker's key by then counts too: what lies between is in one of the two
+            by = await _another(tx, ctx, actor, batch.requested_by, max(at for _, at in found))
+        ids = [job_id for job_id, _ in found]
+        await _decide_these(ctx, scope, actor, ids, decision, by, said)
+        said.after = ids[-1]
+    return said
+
+
+async def _decide_these(
+    ctx: Context,
+    scope: Scope,
+    actor: Actor,
+    job_ids: Sequence[str],
+    decision: approve.Decision,
+    by: Holder,
+    said: BatchWord,
+) -> None:
+    """Yes to all of them in one commit; a no, and what cannot be written together, is said of each by itself."""
+    if decision.approved:
+        try:
+            tally = await approve.approve_all(ctx, scope, actor, job_ids, decision, by)
+        except Temporary:
+            raise
+        except CertctlError as error:
+            log.info("approved_one_by_one", jobs=len(job_ids), error=error.message)
+        else:
+            said.approved += tally.approved
+            said.given += tally.given
+            said.reasons.update(tally.refused)
+            return
+    for job_id in job_ids:
+        try:
+            decided = await approve.decide(ctx, scope, actor, job_id, decision, by)
+        except Temporary:
+            raise
+        except CertctlError as error:
+            said.reasons[error.message] += 1
+            continue
+        said.approved += decided.state == ApprovalState.APPROVED
+        said.rejected += decided.state == ApprovalState.REJECTED
+        said.given += decided.state == ApprovalState.PENDING
 
 
 async def _another(tx: Tx, ctx: Context, actor: Actor, requested_by: str, at: datetime) -> Holder:

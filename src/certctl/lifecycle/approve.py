@@ -7,7 +7,7 @@ waits for `decide`; `lapse` ends what waits too long. Waiting never turns into i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -26,7 +26,7 @@ from certctl.lifecycle import compliance, facts, handoff, settle, standing, verd
 from certctl.lifecycle.context import Context
 from certctl.policy.issuance import judge_request
 from certctl.policy.rules.judge import Found, Rule
-from certctl.store import approvals, catalogue, certificates, jobs
+from certctl.store import approvals, catalogue, certificates, jobs, many_jobs, standings
 from certctl.store.tx import Tx
 
 
@@ -106,7 +106,7 @@ async def decide(ctx: Context, scope: Scope, actor: Actor, job_id: str, decision
         job = (await jobs.jobs_by_id(tx, scope, [job_id])).get(job_id)
         if job is None:
             raise NotFound(f"no job {job_id}")
-        await certificates.certificate(tx, scope, job.certificate_id, lock=True)
+        certificate = await certificates.certificate(tx, scope, job.certificate_id, lock=True)
         job = (await jobs.jobs_by_id(tx, scope, [job_id]))[job_id]
         if job.status != JobStatus.AWAITING_APPROVAL:
             raise Conflict(f"job {job_id} is {job.status} and waits for nobody's approval")
@@ -120,7 +120,7 @@ async def decide(ctx: Context, scope: Scope, actor: Actor, job_id: str, decision
             if approval is None:
                 raise AssertionError("an approval just written is there")
         profile = await catalogue.get(tx, ctx.scope, Profile, approval.profile_id)
-        await _check_unchanged(tx, ctx, job, approval, decision, profile)
+        await _check_unchanged(tx, ctx, job, certificate, approval, decision, profile)
         state = await say(tx, ctx, approval, actor, by, decision, profile)
         if state == ApprovalState.APPROVED:
             await _go_on(tx, ctx, job)
@@ -151,30 +151,12 @@ async def say(
     Conflict when it was decided, or this person said yes before. NotAllowed for whom the profile does not name, and
     where one human was shown the values of two of the keys that say yes.
     """
-    if profile.approvers and by.person not in profile.approvers:
-        raise NotAllowed(f"profile {profile.id} names who decides, and {by.person} is none of them")
+    _check_named(profile, by)
     now = ctx.now()
     state = ApprovalState.REJECTED
     if decision.approved:
-        for earlier in await approvals.words(tx, ctx.scope, approval.id):
-            if earlier.person == by.person:
-                raise Conflict(f"{by.person} has approved this before: it takes another person")
-            shared = by.known_to & set(earlier.known_to)
-            if shared:
-                raise NotAllowed(
-                    f"{', '.join(sorted(shared))} was shown a key of both {earlier.person} and {by.person}: "
-                    "who holds a key that another made rotates it first, and then decides"
-                )
-        word = Word(
-            tenant_id=ctx.scope.tenant_id,
-            approval_id=approval.id,
-            person=by.person,
-            actor=actor.id,
-            known_to=sorted(by.known_to),
-            note=decision.note,
-            created_at=now,
-        )
-        await approvals.add_word(tx, ctx.scope, approval, word)
+        _check_another(await approvals.words(tx, ctx.scope, approval.id), by)
+        await approvals.add_word(tx, ctx.scope, approval, _word(ctx, approval, actor, by, decision))
         approval = msgspec.structs.replace(approval, given=approval.given + 1)
         if approval.given < approval.required:
             return ApprovalState.PENDING
@@ -183,12 +165,149 @@ async def say(
     return state
 
 
+def _check_named(profile: Profile, by: Holder) -> None:
+    if profile.approvers and by.person not in profile.approvers:
+        raise NotAllowed(f"profile {profile.id} names who decides, and {by.person} is none of them")
+
+
+def _check_another(said: Sequence[Word], by: Holder) -> None:
+    """Whoever says yes has not said so before, and shares no key with those who did."""
+    for earlier in said:
+        if earlier.person == by.person:
+            raise Conflict(f"{by.person} has approved this before: it takes another person")
+        shared = by.known_to & set(earlier.known_to)
+        if shared:
+            raise NotAllowed(
+                f"{', '.join(sorted(shared))} was shown a key of both {earlier.person} and {by.person}: "
+                "who holds a key that another made rotates it first, and then decides"
+            )
+
+
+def _word(ctx: Context, approval: Approval, actor: Actor, by: Holder, decision: Decision) -> Word:
+    return Word(
+        tenant_id=ctx.scope.tenant_id,
+        approval_id=approval.id,
+        person=by.person,
+        actor=actor.id,
+        known_to=sorted(by.known_to),
+        note=decision.note,
+        created_at=ctx.now(),
+    )
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """What one person's yes to many requests came to: how many went on, how many wait for others too, and why each of
+    the rest may not be approved.
+    """
+
+    approved: int = 0
+    given: int = 0
+    refused: tuple[str, ...] = ()
+
+
+async def approve_all(
+    ctx: Context, scope: Scope, actor: Actor, job_ids: Sequence[str], decision: Decision, by: Holder
+) -> Tally:
+    """`decide`, a yes, on many jobs that wait, in one commit of a few statements: each is judged as alone, and has its
+    event. What may not be approved waits on; what waits no more, or lies outside the scope, is passed over.
+    """
+    async with ctx.database.begin("approve.decide") as tx:
+        named = {job.certificate_id for job in (await jobs.jobs_by_id(tx, ctx.scope, job_ids)).values()}
+        held = await standings.locked(tx, scope, sorted(named))
+        # behind the locks: as `decide` reads them
+        found = (await jobs.jobs_by_id(tx, ctx.scope, job_ids)).values()
+        waiting = [job for job in found if job.status == JobStatus.AWAITING_APPROVAL and job.certificate_id in held]
+        asked = await approvals.of_jobs(tx, ctx.scope, [job.id for job in waiting])
+        said = await approvals.words_of(tx, ctx.scope, [one.id for one in asked.values()])
+        agreed: list[tuple[Job, Approval]] = []
+        refused: list[str] = []
+        for job in waiting:
+            try:
+                approval = asked.get(job.id)
+                agreed.append((job, await _may_say_yes(tx, ctx, job, held, approval, said, decision, by)))
+            except (Conflict, NotAllowed, PolicyDenied) as error:
+                refused.append(error.message)
+        await _say_yes(tx, ctx, actor, agreed, held, decision, by)
+    went_on = sum(_is_last(approval) for _, approval in agreed)
+    return Tally(approved=went_on, given=len(agreed) - went_on, refused=tuple(refused))
+
+
+async def _may_say_yes(
+    tx: Tx,
+    ctx: Context,
+    job: Job,
+    held: Mapping[str, Certificate],
+    approval: Approval | None,
+    said: Mapping[str, Sequence[Word]],
+    decision: Decision,
+    by: Holder,
+) -> Approval:
+    if approval is None or approval.state != ApprovalState.PENDING:
+        raise Conflict(f"job {job.id} is decided by itself")
+    profile = await catalogue.as_first_seen(tx, ctx.scope, Profile, approval.profile_id)
+    await _check_unchanged(tx, ctx, job, held[job.certificate_id], approval, decision, profile)
+    _check_named(profile, by)
+    _check_another(said.get(approval.id, ()), by)
+    return approval
+
+
+def _is_last(approval: Approval) -> bool:
+    return approval.given + 1 >= approval.required
+
+
+async def _say_yes(
+    tx: Tx,
+    ctx: Context,
+    actor: Actor,
+    agreed: Sequence[tuple[Job, Approval]],
+    held: Mapping[str, Certificate],
+    decision: Decision,
+    by: Holder,
+) -> None:
+    """Count each yes; those that it was the last for go on."""
+    if not agreed:
+        return
+    now = ctx.now()
+    await approvals.add_words(tx, ctx.scope, [_word(ctx, one, actor, by, decision) for _, one in agreed])
+    asked = [one for _, one in agreed]
+    await approvals.count_yes(tx, ctx.scope, asked, _is_last, now, decided_by=actor.id, note=decision.note)
+    done = [job for job, one in agreed if _is_last(one)]
+    for by_client, status in ((True, JobStatus.RUNNING), (False, JobStatus.AWAITING_CSR)):
+        these = [job for job in done if (job.holder_id == CLIENT_HOLDER) == by_client]
+        await many_jobs.move_live(tx, ctx.scope, status, these, {job.id: job.body for job in these}, now)
+    await verdicts.hand_to_holders(tx, ctx, done)
+    told = [
+        verdicts.event(
+            _SAID[ApprovalState.APPROVED if _is_last(one) else ApprovalState.PENDING],
+            job,
+            actor,
+            {
+                "job_id": job.id,
+                "approval_id": one.id,
+                "decision_hash": one.decision_hash,
+                "note": decision.note,
+                "person": by.person,
+            },
+        )
+        for job, one in agreed
+    ]
+    await append(tx, ctx.scope, now, *told)
+    moved = [held[each] for each in dict.fromkeys(job.certificate_id for job in done)]
+    await standing.write_all(tx, ctx, await standing.load_all(tx, ctx, moved) if moved else [])
+
+
 def _because(note: str) -> str:
     return f": {note}" if note else ""
 
 
 async def _check_unchanged(
-    tx: Tx, ctx: Context, job: Job, approval: Approval, decision: Decision, profile: Profile
+    tx: Tx,
+    ctx: Context,
+    job: Job,
+    certificate: Certificate,
+    approval: Approval,
+    decision: Decision,
+    profile: Profile,
 ) -> None:
     """An approval covers what was judged and shown, and nothing that has changed since."""
     if decision.decision_hash and decision.decision_hash != approval.decision_hash:
@@ -199,7 +318,6 @@ async def _check_unchanged(
     if facts.hash_of(body, profile_version=profile.version) != approval.decision_hash:
         message = f"profile {body.profile_id} was changed after this was judged; reject it and let it be asked anew"
         raise Conflict(message)
-    certificate = await certificates.certificate(tx, ctx.scope, job.certificate_id)
     asked_now = handoff.as_it_would_be_asked(body, certificate, profile)
     if facts.hash_of(asked_now, profile_version=profile.version) != approval.decision_hash:
         message = f"certificate {certificate.id} was changed after this was judged; reject it and let it be asked anew"

@@ -117,10 +117,7 @@ async def _go_on(tx: Tx, ctx: Context, found: Sequence[Allowed], told: Sequence[
     others = [one for one in found if not one.waits_for_people]
     asked = [approval_of(ctx, one.job, one.body, one.profile) for one in people]
     await approvals.insert_all(tx, ctx.scope, asked)
-    by_client = [one.job.id for one in others if one.job.holder_id == CLIENT_HOLDER]
-    await handoff.next_steps(tx, ctx, by_client, StepKind.PREPARE)
-    by_agent = [one.job for one in others if one.job.holder_id != CLIENT_HOLDER]
-    await many_jobs.begin_steps(tx, ctx.scope, by_agent, StepKind.PREPARE, now)
+    await hand_to_holders(tx, ctx, [one.job for one in others])
     events = [
         event(EventType.APPROVAL_REQUESTED, one.job, ctx.actor, _decision(one) | {"approval_id": approval.id})
         for one, approval in zip(people, asked, strict=True)
@@ -128,6 +125,14 @@ async def _go_on(tx: Tx, ctx: Context, found: Sequence[Allowed], told: Sequence[
     events += [event(EventType.REQUEST_APPROVED, one.job, ctx.actor, _decision(one)) for one in others]
     await append(tx, ctx.scope, now, *told, *events)
     await notify_all(tx, ctx.scope, now, [_notice(one) for one in people])
+
+
+async def hand_to_holders(tx: Tx, ctx: Context, approved: Sequence[Job]) -> None:
+    """The next step of jobs that are approved: each key holder makes its key and its CSR."""
+    by_client = [job.id for job in approved if job.holder_id == CLIENT_HOLDER]
+    await handoff.next_steps(tx, ctx, by_client, StepKind.PREPARE)
+    by_agent = [job for job in approved if job.holder_id != CLIENT_HOLDER]
+    await many_jobs.begin_steps(tx, ctx.scope, by_agent, StepKind.PREPARE, ctx.now())
 
 
 def _decision(one: Allowed) -> dict[str, Any]:

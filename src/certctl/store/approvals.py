@@ -6,7 +6,7 @@ was never decided reads expired.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import msgspec
@@ -19,6 +19,7 @@ from certctl.core.scope import Scope
 from certctl.core.status import ApprovalState, JobStatus
 from certctl.store import arrays, catalogue
 from certctl.store.certificates import in_scope
+from certctl.store.lists import any_of
 from certctl.store.schema import approval_words, approvals, certificates, jobs, profiles
 from certctl.store.tx import Tx
 
@@ -41,6 +42,74 @@ async def of_job(tx: Tx, scope: Scope, job_id: str) -> Approval | None:
     return await tx.one(
         Approval, sa.select(approvals).where(approvals.c.tenant_id == scope.tenant_id, approvals.c.job_id == job_id)
     )
+
+
+async def of_jobs(tx: Tx, scope: Scope, job_ids: Sequence[str]) -> dict[str, Approval]:
+    """`of_job` for many, by job."""
+    if not job_ids:
+        return {}
+    mine = (approvals.c.tenant_id == scope.tenant_id, any_of(approvals.c.job_id, list(job_ids)))
+    return {one.job_id: one for one in await tx.all(Approval, sa.select(approvals).where(*mine))}
+
+
+async def waiting_in_batch(
+    tx: Tx, scope: Scope, batch_id: str, person: str, after: str, limit: int
+) -> list[tuple[str, datetime]]:
+    """The next jobs of a batch, behind `after` by their ids, that wait for somebody's word and not for one that this
+    person has given; and when each was written.
+    """
+    j, a, w = jobs.c, approvals.c, approval_words.c
+    said = (
+        sa.select(w.approval_id)
+        .join(approvals, sa.and_(a.tenant_id == w.tenant_id, a.id == w.approval_id))
+        .where(w.tenant_id == j.tenant_id, a.job_id == j.id, w.person == person)
+        .exists()
+    )
+    mine = (j.tenant_id == scope.tenant_id, j.parent_id == batch_id, j.id > after)
+    waits = j.status == JobStatus.AWAITING_APPROVAL
+    rows = await tx.execute(sa.select(j.id, j.created_at).where(*mine, waits, ~said).order_by(j.id).limit(limit))
+    return [(row.id, row.created_at) for row in rows]
+
+
+async def count_yes(
+    tx: Tx,
+    scope: Scope,
+    asked: Sequence[Approval],
+    is_last: Callable[[Approval], bool],
+    now: datetime,
+    *,
+    decided_by: str,
+    note: str,
+) -> None:
+    """One yes more for each; approved where it is the last. Conflict, for all, when one is not as it was read."""
+    rows = [
+        {
+            "row_id": one.id,
+            "was_given": one.given,
+            "given": one.given + 1,
+            "state": ApprovalState.APPROVED if is_last(one) else ApprovalState.PENDING,
+            "decided_by": decided_by if is_last(one) else "",
+            "decided_at": now if is_last(one) else None,
+            "decision_note": note if is_last(one) else "",
+        }
+        for one in asked
+    ]
+    counted = await arrays.update(
+        tx,
+        approvals,
+        rows,
+        match={"row_id": "id", "was_given": "given"},
+        alike={"updated_at": now},
+        where={"tenant_id": scope.tenant_id, "state": ApprovalState.PENDING},
+    )
+    if counted != len(asked):
+        raise Conflict("somebody else decided at this moment; look at it again")
+
+
+async def add_words(tx: Tx, scope: Scope, said: Sequence[Word]) -> None:
+    """Write who has said yes; the caller counts them (`count_yes`)."""
+    del scope
+    await arrays.insert(tx, approval_words, [msgspec.structs.asdict(one) for one in said])
 
 
 async def decide(
@@ -86,6 +155,19 @@ async def words(tx: Tx, scope: Scope, approval_id: str) -> list[Word]:
     return await tx.all(
         Word, sa.select(approval_words).where(mine).order_by(approval_words.c.created_at, approval_words.c.person)
     )
+
+
+async def words_of(tx: Tx, scope: Scope, approval_ids: Sequence[str]) -> dict[str, list[Word]]:
+    """`words` for many, by approval."""
+    found: dict[str, list[Word]] = {}
+    if approval_ids:
+        mine = (
+            approval_words.c.tenant_id == scope.tenant_id,
+            any_of(approval_words.c.approval_id, list(approval_ids)),
+        )
+        for one in await tx.all(Word, sa.select(approval_words).where(*mine)):
+            found.setdefault(one.approval_id, []).append(one)
+    return found
 
 
 async def approval(tx: Tx, scope: Scope, approval_id: str) -> Approval:

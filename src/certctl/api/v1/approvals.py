@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from litestar import get, post
@@ -11,7 +12,15 @@ from certctl.api.guard import needs
 from certctl.api.lists import answer_list, listed
 from certctl.api.request import ApiRequest
 from certctl.api.shown import shown
-from certctl.client.models.approvals import ApprovalView, DecisionAnswer, DecisionBody, RejectBody, WordView
+from certctl.client.models.approvals import (
+    ApprovalView,
+    BatchDecisionAnswer,
+    BatchDecisionBody,
+    DecisionAnswer,
+    DecisionBody,
+    RejectBody,
+    WordView,
+)
 from certctl.client.models.page import PageOf, StatusAnswer
 from certctl.control import approvals as control
 from certctl.core.approval import PROFILE_EDIT, Approval, Word
@@ -20,6 +29,10 @@ from certctl.doors.driving import drive
 from certctl.lifecycle.approve import Decision
 from certctl.store import approvals as store
 from certctl.store.act_listings import APPROVALS
+
+# so long one call goes on; what is left is for the next one
+_BATCH_SECONDS = 10.0
+_MOST_REASONS = 20
 
 
 @get("/approvals", opt=needs("approval.read") | listed(APPROVALS), summary="List approvals")
@@ -97,4 +110,65 @@ async def reject_job(
     return StatusAnswer(status="job_rejected", job_id=job_id)
 
 
-HANDLERS = (list_approvals, show_approval, approve, reject, approve_job, reject_job)
+@post(
+    "/batches/{batch_id:str}/approve",
+    status_code=200,
+    opt=needs("approval.approve"),
+    summary="Approve what a batch asks for",
+)
+async def approve_batch(
+    request: ApiRequest, batch_id: FromPath[str], data: JSONBody[BatchDecisionBody | None] = None
+) -> BatchDecisionAnswer:
+    """One yes to every request of a batch that waits for people, each judged and told as by itself. Never by who asked
+    for the batch. While `is_over` is false there are more: say it again with `after`.
+    """
+    return await _decide_batch(request, batch_id, data, approved=True)
+
+
+@post(
+    "/batches/{batch_id:str}/reject",
+    status_code=200,
+    opt=needs("approval.reject"),
+    summary="Reject what a batch asks for",
+)
+async def reject_batch(
+    request: ApiRequest, batch_id: FromPath[str], data: JSONBody[BatchDecisionBody | None] = None
+) -> BatchDecisionAnswer:
+    """One no to every request of a batch that waits for people. While `is_over` is false there are more: say it again
+    with `after`.
+    """
+    return await _decide_batch(request, batch_id, data, approved=False)
+
+
+async def _decide_batch(
+    request: ApiRequest, batch_id: str, data: BatchDecisionBody | None, *, approved: bool
+) -> BatchDecisionAnswer:
+    clock, draining = asyncio.get_running_loop(), request.door.draining
+    deadline = clock.time() + _BATCH_SECONDS
+    body, acting = data or BatchDecisionBody(), (request.ctx, request.visible, request.actor)
+    decision = Decision(approved=approved, note=body.note)
+    said = await control.decide_batch(
+        *acting, batch_id, decision, body.after, lambda: clock.time() < deadline and not draining.is_set()
+    )
+    return BatchDecisionAnswer(
+        batch_id=batch_id,
+        approved=said.approved,
+        rejected=said.rejected,
+        given=said.given,
+        refused=said.reasons.total(),
+        is_over=said.is_over,
+        after=said.after,
+        reasons=[reason for reason, _ in said.reasons.most_common(_MOST_REASONS)],
+    )
+
+
+HANDLERS = (
+    list_approvals,
+    show_approval,
+    approve,
+    reject,
+    approve_job,
+    reject_job,
+    approve_batch,
+    reject_batch,
+)

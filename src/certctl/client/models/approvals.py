@@ -52,6 +52,13 @@ class DecisionBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
     decision_hash: Text = ""
 
 
+class BatchDecisionBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why; `after` is that of the answer before, to go on behind it."""
+
+    note: LongText = ""
+    after: Text = ""
+
+
 class RejectBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why a job is rejected."""
 
@@ -64,3 +71,19 @@ class DecisionAnswer(Struct, frozen=True, kw_only=True):
     id: str
     decided_by: str
     action: str
+
+
+class BatchDecisionAnswer(Struct, frozen=True, kw_only=True):
+    """What one word on all requests of a batch came to. `given` wait for other people too; `refused` may not be
+    approved (`reasons`, the most frequent first) and wait on; with `is_over` false there are more: say it again with
+    `after`.
+    """
+
+    batch_id: str
+    approved: int
+    rejected: int
+    given: int
+    refused: int
+    is_over: bool
+    after: str = ""
+    reasons: list[str] = []

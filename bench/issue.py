@@ -2,10 +2,11 @@
 
 A server with its worker and real TLS; each client sends a request with its CSR over a connection that it keeps, and has
 its certificate when the answer is there: `Active`, with a current version. It is judged at the end that each request
-came to exactly one order, one version and one event of each kind. Beside it, in the same run: what one core signs
+came to exactly one order, one version and one event of each kind. Then as many by few calls (`bulk-issue`), judged
+alike. Beside it, in the same run: what one core signs
 (openssl) and what the database commits of single rows. Clients and database share the machine with the server.
 
-Usage: bench/run.py issue [--only DATABASE] [--count N] [--clients N ...] [--processes N] [--keep]
+Usage: bench/run.py issue [--only DATABASE] [--count N] [--clients N ...] [--batch N] [--processes N] [--keep]
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from peers.fleet import Fleet, fleet
 from peers.postgres import postgres
 
 _RAW_ROWS = 2_000
+_CALLS_AT_ONCE = 4
 _WARM = 40
 # what each issuance leaves exactly once
 _ONCE = (
@@ -84,6 +86,32 @@ async def _one_by_one(town: Fleet, bodies: list[bytes], clients: int) -> dict[st
     )
 
 
+async def _in_batches(town: Fleet, stem: str, count: int, size: int) -> dict[str, float]:
+    """The same, `size` in one call, some calls at a time."""
+    key = generate_private_key(KeyAlgorithm.ECDSA_P256)
+    names = [f"{stem}{number}.bench.example" for number in range(count)]
+    items = [{"common_name": name, "csr_pem": csr_pem(build_csr(key, name, parse_names([name])))} for name in names]
+    bodies = [json.dumps({"certificates": items[start : start + size]}).encode() for start in range(0, count, size)]
+    context = ssl.create_default_context(cafile=str(town.ca_path))
+    waiting, took = iter(bodies), []
+
+    async def client() -> None:
+        reader, writer = await asyncio.open_connection("localhost", town.api_port, ssl=context, limit=1 << 24)
+        for body in waiting:
+            started = time.perf_counter()
+            status, told = await post(reader, writer, "/api/v1/certificates/bulk-issue", town.key, body)
+            said = json.loads(told)
+            if status != 200 or said["total_issued"] != said["total"]:
+                raise RuntimeError(f"{status}: {told[:1000]!r}")
+            took.append(time.perf_counter() - started)
+        writer.close()
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(_CALLS_AT_ONCE)))
+    elapsed = time.perf_counter() - begun
+    return {"size": size, "issued": count, "per_second": round(count / elapsed, 1)} | milliseconds(took)
+
+
 async def _judge(database: Database, before: list[int], count: int) -> None:
     found = await _counts(database)
     for sql, then, now in zip(_ONCE, before, found, strict=True):
@@ -118,7 +146,7 @@ class Processor:
 
 
 async def _issue(
-    town: Fleet, url: str, count: int, clients: list[int], postgres_pid: int | None = None
+    town: Fleet, url: str, count: int, clients: list[int], batch: int, postgres_pid: int | None = None
 ) -> dict[str, Any]:
     database = Database(url)
     try:
@@ -130,13 +158,23 @@ async def _issue(
             bodies, spent = _requests(f"c{number}-", count), Processor(town, postgres_pid)
             figures["one_by_one"].append(await _one_by_one(town, bodies, number) | spent.each(count))
         await _judge(database, before, count * len(clients))
+        if batch:
+            before, spent = await _counts(database), Processor(town, postgres_pid)
+            figures["batches"] = await _in_batches(town, "b", count, batch) | spent.each(count)
+            await _judge(database, before, count)
         return figures | {"each_exactly_once": True}
     finally:
         await database.close()
 
 
 def _measure(
-    folder: Path, url: str | None, count: int, clients: list[int], processes: int, postgres_pid: int | None = None
+    folder: Path,
+    url: str | None,
+    count: int,
+    clients: list[int],
+    batch: int,
+    processes: int,
+    postgres_pid: int | None = None,
 ) -> dict[str, Any]:
     folder.mkdir(parents=True)
     more = {"CERTCTL_SERVER_PROCESSES": str(processes)} if url else {}
@@ -146,7 +184,7 @@ def _measure(
         town.start_server()
         town.bootstrap()
         where = url or f"sqlite:///{town.server_dir}/certctl.db"
-        return uvloop.run(_issue(town, where, count, clients, postgres_pid))
+        return uvloop.run(_issue(town, where, count, clients, batch, postgres_pid))
 
 
 def signatures() -> float:
@@ -161,6 +199,7 @@ def main(given: list[str] | None = None) -> int:
     parser = arguments(__doc__)
     parser.add_argument("--count", type=int, default=3_000)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--batch", type=int, default=500, help="so many in one call besides; 0: none")
     parser.add_argument("--processes", type=int, default=2)
     asked = parser.parse_args(given)
     figures: dict[str, Any] = {"load_before": load(), "openssl_ecdsa_p256_signs_per_second": signatures()}
@@ -168,10 +207,12 @@ def main(given: list[str] | None = None) -> int:
         if asked.only != "sqlite":
             with postgres() as server:
                 url = server.new_database()
-                sizes = (asked.count, asked.clients, asked.processes, server.process.pid)
+                sizes = (asked.count, asked.clients, asked.batch, asked.processes, server.process.pid)
                 figures["postgresql"] = _measure(Path(folder) / "pg", url, *sizes)
         if asked.only != "postgresql":
-            figures["sqlite"] = _measure(Path(folder) / "sqlite", None, asked.count, asked.clients, asked.processes)
+            figures["sqlite"] = _measure(
+                Path(folder) / "sqlite", None, asked.count, asked.clients, asked.batch, asked.processes
+            )
     tell("issue", figures, keep=asked.keep)
     return 0
 

@@ -316,6 +316,15 @@ def test_certificates_from_elsewhere(certctl, tmp_path):
     request.write_text(own_csr("a.example"))
     assert "status" in json.loads(certctl("certs", "submit-csr", certificate_id, str(request), "--json"))
     assert certctl("certs", "reissue", "nowhere", code=3)
+    many = [tmp_path / f"many{number}.csr" for number in range(2)]
+    for number, path in enumerate(many):
+        path.write_text(own_csr(f"many{number}.example"))
+    certctl("certs", "bulk-issue", *map(str, many), "--out", str(tmp_path / "out"), "--tag", "from=cli")
+    issued = x509.load_pem_x509_certificates((tmp_path / "out" / "many1.pem").read_bytes())
+    assert issued[0].subject.rfc4514_string() == "CN=many1.example"
+    issued[0].verify_directly_issued_by(issued[1])
+    assert "already exists" in certctl("certs", "bulk-issue", *map(str, many), code=1)
+    assert "no CSR" in certctl("certs", "bulk-issue", str(key), code=2)
     tried = certctl("policies", "try", "--set", "type=RequiredMetadata", "--set", 'config={"required_keys":["cost"]}')
     assert "violations" in tried
 

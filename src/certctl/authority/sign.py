@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -121,14 +122,19 @@ def draft_leaf(ca: IssuingCA, template: LeafTemplate, addresses: PkiAddresses, c
         tbs_der = write_tbs(builder, ca.signature_algorithm)
     except (Malformed, ValueError) as error:
         raise Rejected(f"the certificate cannot be written: {error}") from error
-    lint(make_twin(tbs_der, ca.signature_algorithm), ca, template.rules)
+    _lint(tbs_der, ca, template.rules)
     return Draft(serial_number, tbs_der, not_before, not_after)
 
 
 def approve_tbs(tbs_der: bytes, ca: IssuingCA, rules: LintRules) -> LintedTbs:
     """Lint the stored TBS against what was approved. Raises TrustError; returns the one-use right to sign it."""
-    lint(make_twin(tbs_der, ca.signature_algorithm), ca, rules)
+    _lint(tbs_der, ca, rules)
     return LintedTbs(tbs_der, ca.ca_certificate_id, _MINT)
+
+
+@lru_cache(maxsize=256)  # a verdict is of bytes, CA and rules alone: drafted a moment ago, it is the same now
+def _lint(tbs_der: bytes, ca: IssuingCA, rules: LintRules) -> None:
+    lint(make_twin(tbs_der, ca.signature_algorithm), ca, rules)
 
 
 async def sign_tbs(token: LintedTbs, ca: IssuingCA, signer: Signer) -> bytes:

@@ -35,7 +35,7 @@ def import_files(
     """Take certificates into the inventory, a file each with its chain. Fails when one could not be read."""
     from certctl.client.models.imports import ImportBody
 
-    tags = _pairs(tag)
+    tags = pairs(tag)
     items = [_item(path, owner, team, environment, tags) for path in files]
     failed, answers = 0, []
     with connect() as client:
@@ -154,8 +154,9 @@ def _tell(answer: StatusAnswer, *, json: bool) -> None:
     )
 
 
-def _pairs(given: list[str] | None) -> dict[str, str]:
-    pairs = [text.partition("=") for text in given or []]
-    if any(not name or not sign for name, sign, _ in pairs):
+def pairs(given: list[str] | None) -> dict[str, str]:
+    """Of `--tag name=value`."""
+    found = [text.partition("=") for text in given or []]
+    if any(not name or not sign for name, sign, _ in found):
         raise UsageFault("--tag takes name=value")
-    return {name: value for name, _, value in pairs}
+    return {name: value for name, _, value in found}

@@ -26,6 +26,7 @@ from certctl.cli import (
     forecast,
     health,
     hierarchy,
+    issuing,
     jobs,
     keys,
     notifications,
@@ -71,6 +72,7 @@ app.command("forecast")(forecast.forecast)
 app.command("settings")(people.settings)
 certs.app.command("import")(adopting.import_files)
 certs.app.command("claim")(adopting.claim)
+certs.app.command("bulk-issue")(issuing.bulk_issue)
 certs.app.command("reissue")(adopting.reissue)
 certs.app.command("submit-csr")(adopting.submit_csr)
 certs.app.command("update", help="Change a certificate's record: what is not given stays.")(

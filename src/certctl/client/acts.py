@@ -13,6 +13,7 @@ from certctl.client.models import (
     certificates,
     health,
     imports,
+    issuances,
     jobs,
     metrics,
     notifications,
@@ -149,6 +150,12 @@ def get_health() -> Call[system.Health]:
 def import_certificates(body: imports.ImportBody) -> Call[imports.ImportAnswer]:
     """Take certificates from elsewhere into the inventory."""
     return Call(method="POST", path=f"{API}/certificates/import", answer=imports.ImportAnswer, body=body)
+
+
+def bulk_issue(body: issuances.BulkIssueBody) -> Call[issuances.BulkIssueAnswer]:
+    """Issue a certificate for each of many CSRs."""
+    path = f"{API}/certificates/bulk-issue"
+    return Call(method="POST", path=path, answer=issuances.BulkIssueAnswer, body=body, patience_seconds=30)
 
 
 def claim_certificate(certificate_id: str, body: imports.ClaimBody) -> Call[certificates.CertificateView]:

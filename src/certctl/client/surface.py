@@ -227,6 +227,7 @@ class Surface:
     roll_back = Sent(acts.roll_back)
     export_pkcs12 = Sent(acts.export_pkcs12)
     import_certificates = Sent(acts.import_certificates)
+    bulk_issue = Sent(acts.bulk_issue)
     claim_certificate = Sent(acts.claim_certificate)
     reissue_certificate = Sent(acts.reissue_certificate)
     get_health = Sent(acts.get_health)

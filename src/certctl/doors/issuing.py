@@ -76,6 +76,28 @@ class Issuing:
             await asyncio.wait({written.finishing}, timeout=BUDGET.total_seconds())
         return written.found
 
+    async def ask_all(self, scope: Scope, actor: Actor, wanted: Sequence[NewCertificate]) -> list[Found | Temporary]:
+        """`ask` for many of one caller, in order: what refuses one is told in its place. The commits are the call's."""
+        found: list[Found | Temporary] = []
+        begun: list[asyncio.Task[None]] = []
+        for start in range(0, len(wanted), together.MOST_AT_ONCE):
+            part = wanted[start : start + together.MOST_AT_ONCE]
+            wishes = [Wish(scope=scope, actor=actor, wanted=one, traceparent=tracing.traceparent()) for one in part]
+            try:
+                some = await together.intend(self._ctx, wishes)
+            except Temporary as error:
+                found += [error] * len(part)
+                continue
+            found += some
+            finishing = self._finish([one for one in some if isinstance(one, Member)])
+            if finishing is not None:
+                begun.append(finishing)
+            if len(begun) > 1:  # while one is signed the next is judged
+                await asyncio.wait({begun[-2]}, timeout=_PATIENCE_SECONDS)
+        if begun:
+            await asyncio.wait(begun, timeout=BUDGET.total_seconds())
+        return found
+
     async def _go(self) -> None:
         while self._waiting:
             group = self._waiting[: together.MOST_AT_ONCE]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -78,7 +78,7 @@ class CertificateFacts(Struct, frozen=True, kw_only=True):
         return self.subject_der == self.issuer_der
 
 
-@lru_cache(maxsize=64)  # a CA's is asked for with each signature, a leaf by each who judges it
+@lru_cache(maxsize=512)  # a CA's is asked for with each signature, a leaf by each who judges it
 def load_certificate(certificate_der: bytes) -> x509.Certificate:
     """Parse a certificate and its extensions, DER. Raises Malformed."""
     try:
@@ -92,7 +92,7 @@ def load_certificate(certificate_der: bytes) -> x509.Certificate:
     return certificate
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def read_certificate(certificate_der: bytes) -> CertificateFacts:
     """The facts of a certificate, DER. Raises Malformed."""
     return read_anew(certificate_der)
@@ -109,14 +109,17 @@ def read_anew(certificate_der: bytes) -> CertificateFacts:
 
 def extension_of(certificate: x509.Certificate, kind: type[ExtensionT]) -> ExtensionT | None:
     """The value of one extension, or None when it is absent."""
-    try:
-        return certificate.extensions.get_extension_for_class(kind).value
-    except x509.ExtensionNotFound:
-        return None
+    return _of(_said(certificate), kind)
+
+
+@lru_cache(maxsize=512)  # dozens of rules ask each certificate, and the library looks through its list each time
+def _said(certificate: x509.Certificate) -> Mapping[type[Any], Any]:
+    """What a certificate's extensions say, by their kinds."""
+    return {type(extension.value): extension.value for extension in certificate.extensions}
 
 
 def _facts(certificate: x509.Certificate, certificate_der: bytes) -> CertificateFacts:
-    said = {type(extension.value): extension.value for extension in certificate.extensions}
+    said = _said(certificate)
     names, other_names = _names(said)
     issuer_der, subject_der, spki = _parts(certificate_der)
     spki_der, key = _key(certificate, spki)

@@ -75,10 +75,15 @@ def csr_pem(csr_der: bytes) -> str:
 
 def read_csr(data: bytes | str) -> CsrFacts:
     """Read one CSR, PEM or DER; verifies signature, key and form of names. Raises Malformed with every violation."""
+    return _read_text(data) if isinstance(data, str) else _read(_der_of(data))
+
+
+@lru_cache(maxsize=256)
+def _read_text(data: str) -> CsrFacts:
     return _read(_der_of(data))
 
 
-@lru_cache(maxsize=64)  # one request's is read by each who judges it; what is wrong is read again
+@lru_cache(maxsize=256)  # one request's is read by each who judges it; what is wrong is read again
 def _read(csr_der: bytes) -> CsrFacts:
     try:
         request = x509.load_der_x509_csr(csr_der)

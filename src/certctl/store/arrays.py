@@ -8,11 +8,11 @@ they are.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
@@ -194,7 +194,7 @@ def _readers(table: sa.Table, names: tuple[str, ...]) -> tuple[Callable[[Any], l
 
 def _reader(kind: Any) -> Callable[[Any], list[Any]]:
     if isinstance(kind, sa.JSON):
-        return lambda values: [None if value is None else json.dumps(value) for value in values]
+        return lambda values: [None if value is None else msgspec.json.encode(value).decode() for value in values]
     return _times if isinstance(kind, UtcTime) else list
 
 

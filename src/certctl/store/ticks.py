@@ -12,7 +12,34 @@ import sqlalchemy as sa
 
 from certctl.core.scope import Scope
 from certctl.store.schema import ticks
+from certctl.store.statements import Statement, insert, valued
 from certctl.store.tx import Tx
+
+_C = ticks.c
+_DUE = sa.or_(_C.next_run_at <= sa.bindparam("now"), _C.lease_until <= sa.bindparam("now"))
+_AT_REST = Statement(
+    sa.select(_C.name).where(
+        _C.tenant_id == sa.bindparam("tenant_id"),
+        _C.next_run_at > sa.bindparam("now"),
+        sa.or_(_C.lease_until.is_(None), _C.lease_until > sa.bindparam("now")),
+    )
+)
+_TAKEN = ("lease_owner", "lease_until", "last_run_at", "next_run_at")
+_NEW = insert(ticks).values(valued("tenant_id", "name", *_TAKEN) | {"fence": 1})
+_TAKE = Statement(
+    _NEW.on_conflict_do_update(
+        index_elements=["tenant_id", "name"],
+        set_={name: _NEW.excluded[name] for name in _TAKEN} | {"fence": _C.fence + 1},
+        where=_DUE,
+    ).returning(_C.fence)
+)
+
+
+async def at_rest(tx: Tx, scope: Scope, now: datetime) -> set[str]:
+    """The names of the ticks that need nobody: not due, and whoever runs one holds its lease. A look that locks
+    nothing; what it leaves out is due, or has never run.
+    """
+    return set((await tx.execute(_AT_REST, tenant_id=scope.tenant_id, now=now)).scalars())
 
 
 async def take(
@@ -21,24 +48,17 @@ async def take(
     """Take the tick called `name` if it is due, or if its last taker let its lease lapse; the next one is due `every`
     later. The fence when it is ours to run, else None.
     """
-    await tx.execute(
-        tx.insert(ticks).values(tenant_id=scope.tenant_id, name=name, next_run_at=now).on_conflict_do_nothing()
+    fence = await tx.scalar(
+        _TAKE,
+        tenant_id=scope.tenant_id,
+        name=name,
+        now=now,
+        lease_owner=owner,
+        lease_until=now + lease if lease else None,
+        last_run_at=now,
+        next_run_at=now + every,
     )
-    due = sa.or_(ticks.c.next_run_at <= now, ticks.c.lease_until <= now)
-    taken = await tx.execute(
-        sa.update(ticks)
-        .where(ticks.c.tenant_id == scope.tenant_id, ticks.c.name == name, due)
-        .values(
-            lease_owner=owner,
-            lease_until=now + lease if lease else None,
-            last_run_at=now,
-            next_run_at=now + every,
-            fence=ticks.c.fence + 1,
-        )
-        .returning(ticks.c.fence)
-    )
-    row = taken.first()
-    return None if row is None else int(row[0])
+    return None if fence is None else int(fence)
 
 
 async def keep(tx: Tx, scope: Scope, name: str, fence: int, until: datetime) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -111,7 +111,9 @@ class Schedule:
     """Runs the ticks of one tenant until told to stop."""
 
     def __init__(self, ctx: Context, every: Sequence[Tick], looked: Callable[[], None] = lambda: None) -> None:
-        """`looked` hears of each time that the database let a tick be taken, or said that another has it."""
+        """`looked` hears of each time that the database let a tick be taken, or said that none is due: a database that
+        is read but not written lets none be taken, so that they stay due.
+        """
         self._ctx = ctx
         self._ticks = every
         self._looked = looked
@@ -122,23 +124,42 @@ class Schedule:
         self._stop.set()
 
     async def run(self) -> None:
-        """Each tick in a task of its own: a slow one delays no other."""
+        """One look for all of them; each that is due runs in a task of its own: a slow one delays no other."""
+        pause = min([_LOOK_SECONDS, *(tick.every.total_seconds() / 2 for tick in self._ticks)])
+        running: set[str] = set()
         async with asyncio.TaskGroup() as group:
-            for tick in self._ticks:
-                group.create_task(self._keep(tick), name=f"tick-{tick.name}")
+            while not self._stop.is_set():
+                for tick in await self._due(running):
+                    running.add(tick.name)
+                    task = group.create_task(self._try(tick), name=f"tick-{tick.name}")
+                    task.add_done_callback(lambda _, name=tick.name: running.discard(name))  # type: ignore[misc]
+                await self._rest(pause)
 
-    async def _keep(self, tick: Tick) -> None:
-        pause = min(_LOOK_SECONDS, tick.every.total_seconds() / 2)
-        while not self._stop.is_set():
-            try:
-                fence = await self._take(tick)
-                if fence is not None:
-                    await self._run(tick, fence)
-            except CertctlError as error:
-                log.warning("tick_failed", tick=tick.name, error=error.message, detail=error.detail)
-            except Exception:
-                log.exception("tick_failed", tick=tick.name)
-            await self._rest(pause)
+    async def _due(self, running: Collection[str]) -> list[Tick]:
+        """Those that may be taken and do not run here. When the database does not answer, none."""
+        try:
+            async with self._ctx.database.read() as tx:
+                at_rest = await ticks.at_rest(tx, self._ctx.scope, self._ctx.now())
+        except CertctlError as error:
+            log.warning("ticks_not_looked_at", error=error.message, detail=error.detail)
+            return []
+        except Exception:
+            log.exception("ticks_not_looked_at")
+            return []
+        due = [tick for tick in self._ticks if tick.name not in at_rest and tick.name not in running]
+        if not due:
+            self._looked()
+        return due
+
+    async def _try(self, tick: Tick) -> None:
+        try:
+            fence = await self._take(tick)
+            if fence is not None:
+                await self._run(tick, fence)
+        except CertctlError as error:
+            log.warning("tick_failed", tick=tick.name, error=error.message, detail=error.detail)
+        except Exception:
+            log.exception("tick_failed", tick=tick.name)
 
     async def _take(self, tick: Tick) -> int | None:
         ctx, lease = self._ctx, self._lease_of(tick)

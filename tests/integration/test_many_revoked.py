@@ -20,7 +20,7 @@ from cryptography.x509 import ocsp
 
 from certctl.control import batches as control_batches
 from certctl.core.actor import SYSTEM
-from certctl.core.errors import Malformed
+from certctl.core.errors import Malformed, StaleFence
 from certctl.core.scope import Scope
 from certctl.core.status import CertificateStatus, VersionStatus
 from certctl.doors import batches as door
@@ -31,6 +31,7 @@ from certctl.protocols.pki import PkiApp, answers
 from certctl.protocols.pki.answers import KeptAnswers, KeptStatuses, RevocationWatch
 from certctl.protocols.pki.facts import LifecycleFacts
 from certctl.store import authority, crl, schema
+from certctl.store.tx import WITNESS
 from integration.api_house import open_api
 
 MANY = 2_600
@@ -387,3 +388,73 @@ async def test_each_answer_during_a_mass_revocation_is_true_of_its_moment(api, m
     assert asked[True] + asked[False] > 0
     assert serials_of((await facts.crl(ca_id)).der) == seeded(range(count)) == await committed()
     assert len(await api.events("certificate_revoked")) == count
+
+
+async def test_who_revokes_at_the_same_time_goes_in_one_commit(api, monkeypatch):
+    """Each by their own hand: actor, request and Idempotency-Key are the caller's. What cannot go so is told by itself,
+    and takes nobody along: unknown, already revoked, twice at once, with work under way.
+    """
+    ctx, ca_id = api.house.ctx, await ca_of(api)
+    await seed(api, ca_id, 30, status=VersionStatus.CURRENT)
+    commits, held = [], asyncio.Event()
+    commit = revoke._commit_together
+
+    async def slow_at_first(ctx, scope, reason, wishes):
+        commits.append(set(wishes))
+        if len(commits) == 1:
+            await held.wait()
+        return await commit(ctx, scope, reason, wishes)
+
+    monkeypatch.setattr(revoke, "_commit_together", slow_at_first)
+
+    def call(number, **more):
+        path = f"/api/v1/certificates/mc-{number}/revoke"
+        return asyncio.ensure_future(api.call("POST", path, {"reason": "superseded"}, **more))
+
+    first = call(0)
+    async with asyncio.timeout(60):
+        while not commits:
+            await asyncio.sleep(0.01)
+    keyed = call(20, headers={"Idempotency-Key": "twenty"})
+    others = [call(number) for number in range(1, 20)]
+    again = call(5)
+    unknown = call("none")
+    gone = call(21)
+    queue = revoke._together_of(ctx)
+    async with asyncio.timeout(60):
+        while len(queue._waiting) < 23:
+            await asyncio.sleep(0.01)
+    gone.cancel()
+    held.set()
+    answers = await asyncio.gather(first, keyed, *others, again)
+    assert [answer.status_code for answer in answers] == [200] * 22, [answer.text for answer in answers]
+    assert (await unknown).status_code == 404
+    told = await api.events("certificate_revoked")
+    assert sorted(event["subject_id"] for event in told) == sorted(f"mc-{number}" for number in range(22))
+    assert len({event["request_id"] for event in told}) == 22, "each has the request of its caller"
+    assert {event["actor"] for event in told} == {"admin"}
+    assert commits[:2] == [{"mc-0"}, {f"mc-{number}" for number in [*range(1, 22), "none"]}]
+    replayed = await call(20, headers={"Idempotency-Key": "twenty"})
+    assert replayed.headers["idempotency-replayed"] == "true"
+    assert replayed.json() == answers[1].json()
+    assert serials_of((await LifecycleFacts(ctx).crl(ca_id)).der) == seeded(range(22))
+
+
+async def test_a_commit_of_many_that_fails_leaves_each_to_go_alone(api, monkeypatch):
+    """One whose Idempotency-Key has passed on is refused; nothing of it is written, and the others are revoked."""
+    ctx, ca_id = api.house.ctx, await ca_of(api)
+    await seed(api, ca_id, 6, status=VersionStatus.CURRENT)
+
+    async def lost(_tx) -> None:
+        raise StaleFence("its Idempotency-Key has passed on")
+
+    async def one(number: int) -> object:
+        if number == 3:
+            WITNESS.set(lost)
+        return await revoke.trigger(ctx, ctx.scope, SYSTEM, f"mc-{number}", reason="superseded")
+
+    found = await asyncio.gather(*(one(number) for number in range(6)), return_exceptions=True)
+    assert [isinstance(job, StaleFence) for job in found] == [number == 3 for number in range(6)]
+    assert serials_of((await LifecycleFacts(ctx).crl(ca_id)).der) == seeded({0, 1, 2, 4, 5})
+    with pytest.raises(Malformed):
+        await revoke.trigger(ctx, ctx.scope, SYSTEM, "mc-3", reason="because")

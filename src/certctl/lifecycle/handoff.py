@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -374,8 +374,12 @@ async def revocation(tx: Tx, ctx: Context, certificate: Certificate, *, actor: A
     return job
 
 
-async def revoked(tx: Tx, ctx: Context, certificate_ids: Sequence[str], *, actor: Actor, reason: str) -> dict[str, Job]:
-    """Write the jobs of revocations of which nobody has to be told: complete as the facts are, by certificate."""
+async def revoked(
+    tx: Tx, ctx: Context, by: Mapping[str, Actor], *, reason: str, traceparents: Mapping[str, str]
+) -> dict[str, Job]:
+    """Write the jobs of revocations of which nobody has to be told: complete as the facts are, by certificate; each by
+    whom and of which trace, or else of the one that is open here.
+    """
     now = ctx.now()
     made = {
         certificate_id: _job(
@@ -390,8 +394,9 @@ async def revoked(tx: Tx, ctx: Context, certificate_ids: Sequence[str], *, actor
             status=JobStatus.COMPLETED,
             started_at=now,
             completed_at=now,
+            traceparent=traceparents.get(certificate_id) or tracing.traceparent(),
         )
-        for certificate_id in certificate_ids
+        for certificate_id, actor in by.items()
     }
     await jobs.insert_ended(tx, ctx.scope, list(made.values()))
     return made

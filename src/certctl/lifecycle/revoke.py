@@ -7,10 +7,15 @@ there is nobody to tell: what it signed is revoked whole, by the hundred, in one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from weakref import WeakKeyDictionary
+
+import structlog
+from msgspec import Struct
 
 from certctl.connectors.base.issuer import Revocation, Revokes, RevokesHere
 from certctl.core.actor import Actor, ActorType
@@ -29,8 +34,22 @@ from certctl.pki.fingerprints import serial_int
 from certctl.policy.revocation import parse_reason
 from certctl.store import catalogue, certificates, jobs, revocations
 from certctl.store.revocations import OwnVersion
-from certctl.store.tx import Tx
+from certctl.store.tx import WITNESS, Tx
 from certctl.telemetry import points, tracing
+
+log = structlog.get_logger(__name__)
+
+# as many as one statement of facts takes without making the others wait long
+_MOST_TOGETHER = 100
+
+
+class Wish(Struct, frozen=True):
+    """One certificate that somebody wants revoked, in which trace, and what is to be asked before it is committed."""
+
+    certificate_id: str
+    actor: Actor
+    traceparent: str = ""
+    witness: Callable[[Tx], Awaitable[None]] | None = None
 
 
 async def trigger(
@@ -45,7 +64,14 @@ async def trigger(
 ) -> Job:
     """Revoke now; revoking again adds nothing. Raises Malformed for an unknown reason, Conflict when nothing is
     left to revoke.
+
+    Those who revoke at the same time what our own CA has signed go in one commit; whoever cannot goes alone.
     """
+    if not replace and not version_id:
+        wish = Wish(certificate_id, actor, tracing.traceparent(), WITNESS.get())
+        job = await _together_of(ctx).revoke(ctx, scope, str(parse_reason(reason or "unspecified")), wish)
+        if job is not None:
+            return job
     async with ctx.database.begin("revoke") as tx:
         return await trigger_in(
             tx, ctx, scope, actor, certificate_id, reason=reason, version_id=version_id, replace=replace
@@ -99,6 +125,80 @@ async def trigger_in(
     return job
 
 
+class _Together:
+    """The callers of one process that revoke at the same time. Who comes first is not kept waiting; who comes while a
+    commit is out goes with the next, together with all who have the same rights and give the same reason.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[tuple[Any, ...], Context, Wish, asyncio.Future[Job | None]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def revoke(self, ctx: Context, scope: Scope, reason: str, wish: Wish) -> Job | None:
+        """Its job, or None when nothing was written: then its caller has to go alone, and is told what is wrong."""
+        answer: asyncio.Future[Job | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(((ctx.scope, scope, reason), ctx, wish, answer))
+        if self._task is None or self._task.done():
+            # nobody's request in particular: it carries no request id, and no witness but those of the wishes
+            self._task = asyncio.create_task(self._go(), name="revoke-together", context=contextvars.Context())
+        return await asyncio.shield(answer)  # whoever goes away takes nobody's answer along
+
+    async def _go(self) -> None:
+        try:
+            while self._waiting:
+                await self._commit_next()
+        finally:
+            # the server ends: whoever waits still is told by their own way
+            for _, _, _, answer in self._waiting:
+                _tell(answer, None)
+
+    async def _commit_next(self) -> None:
+        key, ctx, _, _ = self._waiting[0]
+        chosen: dict[str, tuple[Wish, asyncio.Future[Job | None]]] = {}
+        left = []
+        for waits in self._waiting:
+            its_key, _, wish, answer = waits
+            if its_key == key and wish.certificate_id not in chosen and len(chosen) < _MOST_TOGETHER:
+                chosen[wish.certificate_id] = (wish, answer)
+            else:
+                left.append(waits)
+        self._waiting = left
+        written: Mapping[str, Job] = {}
+        try:
+            _, scope, reason = key
+            written = await _commit_together(ctx, scope, reason, {name: one for name, (one, _) in chosen.items()})
+        except Exception as error:
+            # each goes alone, and meets it if it is theirs
+            log.info("not_revoked_together", certificates=len(chosen), error=str(error))
+        finally:
+            for certificate_id, (_, answer) in chosen.items():
+                _tell(answer, written.get(certificate_id))
+
+
+def _tell(answer: asyncio.Future[Job | None], job: Job | None) -> None:
+    if not answer.done():
+        answer.set_result(job)
+
+
+async def _commit_together(ctx: Context, scope: Scope, reason: str, wishes: Mapping[str, Wish]) -> dict[str, Job]:
+    async with ctx.database.begin("revoke") as tx:
+        written = await _revoke_own(tx, ctx, scope, reason, wishes)
+        for certificate_id in written:
+            witness = wishes[certificate_id].witness
+            if witness is not None:
+                tx.subjects = [("certificate", certificate_id)]
+                await witness(tx)
+        return written
+
+
+# by database: what revokes is one queue a process
+_TOGETHER: WeakKeyDictionary[Any, _Together] = WeakKeyDictionary()
+
+
+def _together_of(ctx: Context) -> _Together:
+    return _TOGETHER.setdefault(ctx.database, _Together())
+
+
 async def trigger_own(
     tx: Tx, ctx: Context, scope: Scope, actor: Actor, certificate_ids: Sequence[str], reason: str
 ) -> dict[str, Job]:
@@ -107,20 +207,30 @@ async def trigger_own(
 
     Of the others nothing is written, and nothing is told: `trigger_in` does, one by one.
     """
-    parsed = str(parse_reason(reason or "unspecified"))
-    now = ctx.now()
-    found = await revocations.lock_revocable(tx, scope, certificate_ids)
+    return await _revoke_own(tx, ctx, scope, str(parse_reason(reason or "unspecified")), _by(actor, certificate_ids))
+
+
+def _by(actor: Actor, certificate_ids: Sequence[str]) -> dict[str, Wish]:
+    return {certificate_id: Wish(certificate_id, actor) for certificate_id in certificate_ids}
+
+
+async def _revoke_own(tx: Tx, ctx: Context, scope: Scope, reason: str, wishes: Mapping[str, Wish]) -> dict[str, Job]:
+    """`trigger_own`, each certificate by who wishes it."""
+    now, ids = ctx.now(), list(wishes)
+    found = await revocations.lock_revocable(tx, scope, ids)
     chosen = await revocations.own_versions(tx, ctx.scope, [one.id for one in found], now)
     kinds = {version.issuer_type: version.issuer_id for of_it in chosen.values() for version in of_it}
     ours = {kind for kind, issuer_id in kinds.items() if await _revokes_here(tx, ctx, kind, issuer_id)}
     revoked = {one.id: one for one in found if one.id in chosen and {v.issuer_type for v in chosen[one.id]} <= ours}
     if not revoked:
         return {}
-    facts = [_fact(ctx, one.id, version, actor, parsed, now) for one in revoked.values() for version in chosen[one.id]]
+    by = {certificate_id: wishes[certificate_id].actor for certificate_id in revoked}
+    facts = [_fact(ctx, one, version, by[one], reason, now) for one in revoked for version in chosen[one]]
     await revocations.mark_all_revoked(tx, ctx.scope, facts)
-    await append(tx, ctx.scope, now, *(_told(fact, actor) for fact in facts))
+    await append(tx, ctx.scope, now, *(_told(fact, by[fact.certificate_id]) for fact in facts))
     await notify_all(tx, ctx.scope, now, [_notice(revoked[fact.certificate_id].name, fact) for fact in facts])
-    return await handoff.revoked(tx, ctx, list(revoked), actor=actor, reason=parsed)
+    traces = {certificate_id: wishes[certificate_id].traceparent for certificate_id in revoked}
+    return await handoff.revoked(tx, ctx, by, reason=reason, traceparents=traces)
 
 
 # by who opens issuers and their kind: no other issuer of that kind says otherwise

@@ -6,8 +6,10 @@ SQLite, which is asked within the process, one each.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from msgspec import Struct, structs
@@ -18,6 +20,8 @@ from certctl.core.status import CERTIFICATE, LIVE_JOB, CertificateStatus, JobTyp
 from certctl.store import arrays
 from certctl.store.certificates import in_scope
 from certctl.store.schema import certificates, issuers, jobs, revocations, versions
+from certctl.store.statements import Statement
+from certctl.store.statuses import is_one_of
 from certctl.store.tx import Tx
 from certctl.store.wake import REVOKED_CHANNEL
 
@@ -53,34 +57,36 @@ class OwnVersion(Struct, frozen=True, kw_only=True):
     serial_number: str
 
 
-async def lock_revocable(tx: Tx, scope: Scope, ids: Sequence[str]) -> list[Revocable]:
-    """Lock those of these certificates, in the order of their ids, that a scope may see and that may be revoked."""
+@functools.lru_cache(maxsize=256)
+def _revocable(scope: Scope) -> Statement:
     c = certificates.c
-    return await tx.all(
-        Revocable,
+    return Statement(
         sa.select(c.id, c.name)
         .where(
-            in_scope(scope), c.id.in_(tuple(ids)), c.status.in_(tuple(before(CERTIFICATE, CertificateStatus.REVOKED)))
+            in_scope(scope),
+            c.id.in_(sa.bindparam("ids", expanding=True)),
+            is_one_of(c.status, before(CERTIFICATE, CertificateStatus.REVOKED)),
         )
         .order_by(c.id)
-        .with_for_update(),
+        .with_for_update()
     )
 
 
-async def own_versions(tx: Tx, scope: Scope, ids: Sequence[str], now: datetime) -> dict[str, list[OwnVersion]]:
-    """What is to be revoked of each of these certificates, all of which our own CA has signed.
+async def lock_revocable(tx: Tx, scope: Scope, ids: Sequence[str]) -> list[Revocable]:
+    """Lock those of these certificates, in the order of their ids, that a scope may see and that may be revoked."""
+    return await tx.all(Revocable, _revocable(scope), ids=tuple(ids))
 
-    Left out are those of which anything is signed by somebody else, imported or current although it has ended, those
-    with nothing to revoke, and those for which a job is under way that would issue or deploy.
-    """
+
+def _own_versions() -> Statement:
     v, j = versions.c, jobs.c
+    ids: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
     under_way = sa.select(j.certificate_id).where(
-        j.tenant_id == scope.tenant_id,
-        j.certificate_id.in_(tuple(ids)),
-        j.status.in_(tuple(LIVE_JOB)),
-        j.type.in_((JobType.ISSUANCE, JobType.RENEWAL, JobType.DEPLOYMENT)),
+        j.tenant_id == sa.bindparam("tenant_id"),
+        j.certificate_id.in_(ids),
+        is_one_of(j.status, LIVE_JOB),
+        is_one_of(j.type, (JobType.ISSUANCE, JobType.RENEWAL, JobType.DEPLOYMENT)),
     )
-    rows = await tx.execute(
+    return Statement(
         sa.select(
             v.certificate_id,
             v.id,
@@ -94,12 +100,26 @@ async def own_versions(tx: Tx, scope: Scope, ids: Sequence[str], now: datetime) 
         )
         .join(issuers, sa.and_(issuers.c.tenant_id == v.tenant_id, issuers.c.id == v.issuer_id), isouter=True)
         .where(
-            v.tenant_id == scope.tenant_id,
-            v.certificate_id.in_(tuple(ids)),
+            v.tenant_id == sa.bindparam("tenant_id"),
+            v.certificate_id.in_(ids),
             v.status != VersionStatus.REVOKED,
             v.certificate_id.not_in(under_way),
         )
     )
+
+
+_OWN_VERSIONS = _own_versions()
+
+
+async def own_versions(tx: Tx, scope: Scope, ids: Sequence[str], now: datetime) -> dict[str, list[OwnVersion]]:
+    """What is to be revoked of each of these certificates, all of which our own CA has signed.
+
+    Left out are those of which anything is signed by somebody else, imported or current although it has ended, those
+    with nothing to revoke, and those for which a job is under way that would issue or deploy.
+    """
+    if not ids:
+        return {}
+    rows = await tx.execute(_OWN_VERSIONS, tenant_id=scope.tenant_id, ids=tuple(ids))
     found: dict[str, list[OwnVersion]] = {}
     others: set[str] = set()
     for row in rows:

@@ -261,11 +261,13 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--tick", action="store_true", help="the renewal tick too, in a copy of the seed")
     parser.add_argument("--most-due", type=int, default=1_000_000, help="look at so many in the tick at most")
-    parser.add_argument("--into", type=Path, help="where the seed of the one size lies, when not at its usual place")
+    parser.add_argument("--into", type=Path, help="where the seed of one size lies, or of several each in DIR/N")
     wanted = parser.parse_args(given)
     figures: dict[str, Any] = {"database": "postgresql", "began": datetime.now(UTC).isoformat(timespec="seconds")}
-    for count in [int(each) for each in wanted.sizes.split(",")]:
-        directory = (wanted.into or seed.usual(count)).resolve()
+    sizes = [int(each) for each in wanted.sizes.split(",")]
+    for count in sizes:
+        kept_in = seed.usual(count) if wanted.into is None else wanted.into / str(count)
+        directory = (wanted.into if wanted.into and len(sizes) == 1 else kept_in).resolve()
         if not (directory / kept.FACTS).exists():
             seed.make(directory, count, 20261126)
         figures[str(count)] = measure(directory, wanted.rounds, tick=wanted.tick, most_due=wanted.most_due)

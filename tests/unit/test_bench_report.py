@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 
+import aims
 import charts
 import paper
 
@@ -81,3 +82,28 @@ def test_names_at_the_ends_of_lines_never_lie_on_one_another():
         if (each.text or "").startswith("line ")
     )
     assert all(after - before >= 13.9 for before, after in zip(heights, heights[1:], strict=False))
+
+
+def test_each_aim_is_told_met_or_not_by_its_figure_and_what_is_missing_is_said_to_be_so():
+    told = {row[0]: row[1:] for row in aims.rows({})}
+    assert len(told) == len(aims.AIMS)
+    assert all(row[1].startswith("not measured yet") and row[2] == "" for row in told.values())
+    inventory = {"1000": {}, "500000": {"get": {"p95_ms": 49.9}, "list": {"p95_ms": 50.1}}}
+    inventory["500000"]["renewal_tick"] = {"due": 16_000, "seconds": 9.0}
+    imports = {"postgresql": {"new": {"per_second": 5001}, "known": {"per_second": 4999}}}
+    bulk = {
+        "postgresql": [
+            {"already_revoked": 9, "one_by_one": {"per_second": 7}, "in_bulk": {"revoked": 50_000, "seconds": 61}}
+        ]
+    }
+    told = {
+        row[0]: row[1:]
+        for row in aims.rows({"inventory": (inventory, True), "imports": (imports, False), "revoke": (bulk, False)})
+    }
+    assert told["one certificate, of 1,000,000, p95"] == ["under 50 ms", "49.9 ms (at 500,000)", "met"]
+    assert told["list, first page, of 1,000,000, p95"][2] == "**not met, on a busy machine**"
+    tick = told["renewal tick at 1,000,000: 32,000 due found and enqueued"]
+    assert tick == ["under 20 s", "18.0 s (reckoned from 16,000)", "met"]
+    assert told["bulk import, deduplicated by SHA-256, new certificates"][2] == "met"
+    assert told["the same certificates brought again"][2] == "**not met**"
+    assert told["100,000 revoked in bulk"] == ["under 120 s", "122 s (reckoned from 50,000)", "**not met**"]

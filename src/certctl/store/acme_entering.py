@@ -28,6 +28,7 @@ from certctl.store.schema import acme_challenges as challenges
 from certctl.store.schema import acme_external_keys as external_keys
 from certctl.store.schema import acme_orders as orders
 from certctl.store.schema import acme_spent_nonces as spent_nonces
+from certctl.store.statements import Statement
 from certctl.store.tx import Database, Tx
 
 RecordT = TypeVar("RecordT", bound=Struct)
@@ -78,8 +79,8 @@ async def enter(
     """
     if database.dialect != "postgresql":
         return await _one_by_one(database, scope, nonce, account_id, profile_id, subject)
-    asked = {"tenant": scope.tenant_id, "account": account_id, "profile": profile_id}
-    asked |= {"spent_nonce": nonce[0], "until": nonce[1]}  # type: ignore[dict-item]
+    asked: dict[str, Any] = {"tenant": scope.tenant_id, "account": account_id, "profile": profile_id}
+    asked |= {"spent_nonce": nonce[0], "until": nonce[1]}
     given = {"order": subject.order_id, "authorization": subject.authorization_id, "version": subject.version_id}
     parts = tuple(name for name, value in given.items() if value)
     asked |= {f"about_{name}": given[name] for name in parts}
@@ -87,7 +88,7 @@ async def enter(
         parts = ("ordering", *parts)
         asked |= dict(zip(("usual_issuer", "usual_policy"), subject.orders_by, strict=True))
     async with database.alone("acme.enter") as tx:
-        row = (await tx.execute(_entering(parts), [asked])).one()
+        row = (await tx.execute(_entering(parts), **asked)).one()
     return _read(row, parts)
 
 
@@ -129,7 +130,7 @@ def _records(kind: type[RecordT], rows: list[dict[str, Any]] | None) -> tuple[Re
 
 
 @lru_cache(maxsize=16)
-def _entering(parts: tuple[str, ...]) -> sa.Select[Any]:
+def _entering(parts: tuple[str, ...]) -> Statement:
     tenant: sa.BindParameter[str] = sa.bindparam("tenant")
     spent = (
         postgresql.insert(spent_nonces)
@@ -149,7 +150,7 @@ def _entering(parts: tuple[str, ...]) -> sa.Select[Any]:
         source, more, listed = _PARTS[part](source, tenant)
         columns += more
         lists += listed
-    return sa.select(one.c.spent, *columns, *lists).select_from(source)
+    return Statement(sa.select(one.c.spent, *columns, *lists).select_from(source))
 
 
 _Part = tuple[sa.FromClause, list[sa.Label[Any]], list[sa.ColumnElement[Any]]]

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 import httpx
 import pytest
 
+from certctl.connectors.issuers.acme.dry_run import Remembering
+from certctl.control import ca_proofs, issuers
+from certctl.core.actor import SYSTEM
+from certctl.core.names import parse_names
 from integration.test_web import Visitor
 from peers.bind import ZONE, Bind, bind
 from peers.pebble import Pebble, pebble
@@ -60,6 +67,7 @@ async def test_the_same_names_go_the_whole_way_where_nobody_trusts_it(tmp_path, 
         assert "Pebble" in said["certificate"] and "thrown away" in said["certificate"]
         assert (ca.count(ISSUED), trials.count(ISSUED)) == (0, 1), "the CA itself was asked for nothing"
         assert left_at(names, f"_acme-challenge.dry.{ZONE}") == []
+        assert await house.rows("ca_proofs") == []
 
         # nothing is kept: no certificate, no order, nothing against a limit; an account of its own there
         for table in ("managed_certificates", "certificate_versions", "orders", "jobs", "ca_orders", "ca_asks"):
@@ -90,11 +98,27 @@ async def test_the_same_names_go_the_whole_way_where_nobody_trusts_it(tmp_path, 
         assert [one["outcome"] for one in told["steps"]] == ["done", "done", "done", "failed", "done"], told
         assert told["steps"][-1]["step"] == "cleanup"
         assert left_at(names, f"_acme-challenge.unseen.{ZONE}") == []
+        await _one_that_is_killed(house, names, "iss-acme")
         assert "It did not go through" in (await tried(visitor, "iss-unseen", f"blocked.{ZONE}")).text
         await visitor.http.aclose()
         told = await dry_run(house, f"blocked.{ZONE}")
         assert (told["steps"][-1]["step"], told["steps"][-1]["outcome"]) == ("order", "failed")
         assert "rejectedIdentifier" in told["steps"][-1]["message"]
+
+
+async def _one_that_is_killed(house: CaHouse, names: Bind, issuer_id: str) -> None:
+    """Its process dies with what it put still standing: a tick takes it away, once no dry run can be under way any more."""
+    where, ctx = f"_acme-challenge.killed.{ZONE}", house.api.house.ctx
+    died = mock.AsyncMock(side_effect=asyncio.CancelledError)
+    wanted, limit = parse_names([f"killed.{ZONE}"]), timedelta(minutes=1)
+    with mock.patch.object(Remembering, "is_visible", died), pytest.raises(asyncio.CancelledError):
+        await issuers.dry_run(ctx, ctx.scope, SYSTEM, issuer_id, wanted, limit)
+    assert len(left_at(names, where)) == 1
+    assert await ca_proofs.sweep(ctx) == 0, "it may be under way"
+    assert len(left_at(names, where)) == 1
+    house.api.clock.moment += timedelta(minutes=11)
+    assert await ca_proofs.sweep(ctx) == 1
+    assert (left_at(names, where), await house.rows("ca_proofs")) == ([], [])
 
 
 async def test_where_there_is_no_place_for_trials_it_says_so(tmp_path, names, ca):

@@ -22,6 +22,8 @@ from certctl.telemetry.logging import get_logger
 log = get_logger(__name__)
 
 _AT_ONCE = 200
+# a dry run takes five minutes at most, and one more to take away what it put
+_LONGEST_DRY_RUN = timedelta(minutes=10)
 # a zone that takes no update for so long has another owner by now
 _TRIED_FOR = timedelta(days=7)
 
@@ -62,7 +64,7 @@ async def drop(ctx: Context, order_id: str) -> None:
 async def sweep(ctx: Context) -> int:
     """Take away what stands for orders that have ended; of how many orders. What cannot be is tried again later."""
     async with ctx.database.read() as tx:
-        found = await proofs.left(tx, ctx.scope, _AT_ONCE)
+        found = await proofs.left(tx, ctx.scope, _AT_ONCE, ctx.now() - _LONGEST_DRY_RUN)
         wanted = tuple({each.issuer_id for each in found})
         known = await catalogue.many(tx, ctx.scope, IssuerRecord, wanted)
     swept = 0

@@ -12,6 +12,8 @@ from typing import Any
 
 from msgspec import Struct
 
+# what a dry run at another CA puts to prove names is kept under an id that begins so
+DRY_RUN = "dry-run"
 TRUST_AUTHENTICATED, CHALLENGE = "trust_authenticated", "challenge"
 HTTP_01, DNS_01, TLS_ALPN_01 = "http-01", "dns-01", "tls-alpn-01"
 CHALLENGE_TYPES = (HTTP_01, DNS_01, TLS_ALPN_01)

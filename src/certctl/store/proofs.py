@@ -8,6 +8,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from msgspec import Struct
 
+from certctl.core.acme import DRY_RUN
 from certctl.core.scope import Scope
 from certctl.core.status import LIVE_JOB, OrderStatus
 from certctl.store.schema import ca_proofs, jobs, orders
@@ -50,13 +51,16 @@ async def drop(tx: Tx, scope: Scope, order_id: str) -> None:
     await tx.execute(sa.delete(ca_proofs).where(c.tenant_id == scope.tenant_id, c.order_id == order_id))
 
 
-async def left(tx: Tx, scope: Scope, limit: int) -> list[ProofRecord]:
-    """What stands for orders that have ended, or whose job has: the oldest first."""
+async def left(tx: Tx, scope: Scope, limit: int, began_before: datetime) -> list[ProofRecord]:
+    """What stands for orders that have ended, or whose job has, and for dry runs that began so long ago that none is
+    under way: the oldest first.
+    """
     c, ended = ca_proofs.c, (OrderStatus.RECORDED, OrderStatus.REJECTED)
     alive = (
         sa.exists()
         .where(orders.c.tenant_id == scope.tenant_id, orders.c.id == c.order_id, orders.c.status.not_in(ended))
         .where(jobs.c.tenant_id == scope.tenant_id, jobs.c.id == orders.c.job_id, jobs.c.status.in_(tuple(LIVE_JOB)))
     )
-    chosen = sa.select(ca_proofs).where(c.tenant_id == scope.tenant_id, ~alive)
+    playing = sa.and_(c.order_id.startswith(f"{DRY_RUN}-"), c.created_at >= began_before)
+    chosen = sa.select(ca_proofs).where(c.tenant_id == scope.tenant_id, ~alive, ~playing)
     return await tx.all(ProofRecord, chosen.order_by(c.created_at, c.token).limit(limit))

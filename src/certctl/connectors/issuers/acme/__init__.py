@@ -133,7 +133,7 @@ class AcmeIssuer:
         url = self.trial_place()
         config = msgspec.structs.replace(self._config, directory_url=url, staging_directory_url="")
         trial = AcmeIssuer(config, self._accounts, self._solver, self._precheck, self._policy, self._clients)
-        steps = await play(trial._talk, config, self._solver, self._precheck, names, now, limit)
+        steps = await play(trial._talk, config, self._solver, self._accounts, self._precheck, names, now, limit)
         return DryRun(directory_url=url, passed=all(one.outcome == "done" for one in steps), steps=tuple(steps))
 
     def trial_place(self) -> str:

@@ -14,12 +14,14 @@ from typing import Any
 
 import msgspec
 
-from certctl.connectors.base.issuer import DryRunStep, Issued, LeafRules, Order, Precheck, Prospect
+from certctl.connectors.base.issuer import AccountBook, DryRunStep, Issued, LeafRules, Order, Precheck, Prospect
 from certctl.connectors.base.solver import Proof, Solver
 from certctl.connectors.issuers.acme.client import AcmeClient
 from certctl.connectors.issuers.acme.config import AcmeConfig
 from certctl.connectors.issuers.acme.ordering import OrderForgotten, advance, identifiers_of
+from certctl.core.acme import DRY_RUN
 from certctl.core.errors import CertctlError, ConnectorError, TrustError
+from certctl.core.ids import new_id
 from certctl.core.names import Name
 from certctl.pki.algorithms import KeyAlgorithm
 from certctl.pki.certs import read_certificate
@@ -54,16 +56,21 @@ class Steps:
 
 
 class Remembering:
-    """A solver that knows what it has put and not yet taken away."""
+    """A solver that knows what it has put and not yet taken away. It is written down before it is put, for whoever
+    comes after a process that died in between (`control.ca_proofs`).
+    """
 
-    def __init__(self, solver: Solver) -> None:
+    def __init__(self, solver: Solver, accounts: AccountBook) -> None:
         self._solver = solver
+        self._accounts = accounts
+        self._run = new_id(DRY_RUN)
         self.challenge_type = solver.challenge_type
         self.put: dict[tuple[str, str], Proof] = {}
 
     async def present(self, proof: Proof) -> None:
         """Remembered first: a try that breaks off may have put it."""
         self.put[proof.name, proof.token] = proof
+        await self._accounts.put_proofs(self._run, [proof])
         await self._solver.present(proof)
 
     async def is_visible(self, proof: Proof) -> bool:
@@ -73,20 +80,22 @@ class Remembering:
     async def cleanup(self, proof: Proof) -> None:
         """Taken away, and so forgotten."""
         await self._solver.cleanup(proof)
-        self.put.pop((proof.name, proof.token), None)
+        if self.put.pop((proof.name, proof.token), None) is not None and not self.put:
+            await self._accounts.drop_proofs(self._run)
 
 
 async def play(
     talk: Callable[[], AbstractAsyncContextManager[AcmeClient]],
     config: AcmeConfig,
     solver: Solver,
+    accounts: AccountBook,
     precheck: Precheck | None,
     names: Sequence[Name],
     now: datetime,
     limit: timedelta,
 ) -> list[DryRunStep]:
     """Go the whole way, or as far as it leads; `config` is of the directory for trials. Raises no ConnectorError."""
-    steps, remembering = Steps("account"), Remembering(solver)
+    steps, remembering = Steps("account"), Remembering(solver, accounts)
     try:
         async with asyncio.timeout(limit.total_seconds()), talk() as client:
             steps.done(f"{config.directory_url} knows our account {client.account_url}", "precheck")

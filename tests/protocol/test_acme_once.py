@@ -155,7 +155,7 @@ async def _before(one: Replica, second: Client) -> None:
     """It dies as it commits: what was not committed did not happen, and the order is as it was."""
     async with speaking(one, second) as first:
         order = (await first.order("before.example")).json()
-        one.arm_file.write_text("kill commit.acme.finalize.before\n")
+        one.arm_file.write_text("kill commit.together.intent.before\n")
         with pytest.raises(httpx.HTTPError):
             await first.post(order["finalize"], {"csr": csr_for(["before.example"])})
         one.process.wait(60)
@@ -180,7 +180,7 @@ async def _after(one: Replica, first: Client, second: Client) -> None:
 
     pairs = [(name, order["finalize"]) for name, order in zip(names, orders, strict=True)]
     # it dies with a job that is ready to be issued, and with a certificate that is signed and not stored
-    deaths = ("commit.acme.finalize.after", "commit.issue.record.before")
+    deaths = ("commit.together.intent.after", "commit.together.record.before")
     for point, pair in zip(deaths, pairs, strict=False):
         one.arm_file.write_text(f"kill {point}\n")
         # what is to die is first alone with an order, so that it is it that commits one; where that takes longer than a

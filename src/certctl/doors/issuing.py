@@ -21,7 +21,7 @@ from certctl.core.scope import Scope
 from certctl.lifecycle import together
 from certctl.lifecycle.context import Context
 from certctl.lifecycle.request import NewCertificate
-from certctl.lifecycle.together import Found, Member, Wish
+from certctl.lifecycle.together import Beside, Found, Member, Wish
 from certctl.store.tx import WITNESS
 from certctl.telemetry import tracing
 from certctl.telemetry.logging import get_logger
@@ -52,9 +52,16 @@ class Issuing:
         # what goes on when its callers have their answers: kept here, or nobody would hold on to it
         self._finishing: set[asyncio.Task[None]] = set()
 
-    async def ask(self, scope: Scope, actor: Actor, wanted: NewCertificate) -> Member | None:
+    async def ask(
+        self,
+        scope: Scope,
+        actor: Actor,
+        wanted: NewCertificate,
+        beside: Beside | None = None,
+        budget: timedelta | None = None,
+    ) -> Member | None:
         """Have a certificate issued together with whoever else asks: a member whose version is there, or is still under
-        way when the time that a caller waits is over. None: nothing was written, and it has to go alone.
+        way when `budget` (or else the usual one) is over. None: nothing was written, and it has to go alone.
 
         Raises what refuses it, and Temporary.
         """
@@ -62,7 +69,14 @@ class Issuing:
             return None
         if len(self._waiting) >= MOST_WAITING:
             raise Temporary("more ask than can be answered; come back later")
-        wish = Wish(scope=scope, actor=actor, wanted=wanted, traceparent=tracing.traceparent(), witness=WITNESS.get())
+        wish = Wish(
+            scope=scope,
+            actor=actor,
+            wanted=wanted,
+            traceparent=tracing.traceparent(),
+            witness=WITNESS.get(),
+            beside=beside,
+        )
         answer: asyncio.Future[_Written] = asyncio.get_running_loop().create_future()
         self._waiting.append((wish, answer))
         if self._task is None or self._task.done():
@@ -73,7 +87,7 @@ class Issuing:
         if isinstance(written.found, CallerError):
             raise written.found
         if written.found is not None and written.finishing is not None:
-            await asyncio.wait({written.finishing}, timeout=BUDGET.total_seconds())
+            await asyncio.wait({written.finishing}, timeout=(BUDGET if budget is None else budget).total_seconds())
         return written.found
 
     async def ask_all(self, scope: Scope, actor: Actor, wanted: Sequence[NewCertificate]) -> list[Found | Temporary]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import structlog
 from msgspec import Struct, structs
@@ -40,6 +41,27 @@ MOST_AT_ONCE = 50
 Witness = Callable[[Tx], Awaitable[None]]
 
 
+class Beside(Protocol):
+    """What a door writes of its own with a wish, by the commits of its group (an order of ACME)."""
+
+    @property
+    def key(self) -> str:
+        """Its id, by which `hold` knows it."""
+        ...
+
+    async def hold(self, tx: Tx, scope: Scope, keys: Sequence[str]) -> set[str]:
+        """Lock all of its kind that are in the group: the keys of those that may still go."""
+        ...
+
+    async def intended(self, tx: Tx, certificate_id: str, job_id: str) -> Event:
+        """Write that the wish has its job; what is told of it. Nothing is asked: it waits for what else is written."""
+        ...
+
+    async def issued(self, tx: Tx, version: Version) -> Event:
+        """Write that the wish has its version, alike."""
+        ...
+
+
 class Wish(Struct, frozen=True, kw_only=True):
     """One certificate that a client asks for with its CSR: who asks, what they may see, and what guards their call.
 
@@ -51,6 +73,7 @@ class Wish(Struct, frozen=True, kw_only=True):
     wanted: request.NewCertificate
     traceparent: str = ""
     witness: Witness | None = None
+    beside: Beside | None = None
 
 
 class Member(Struct):
@@ -93,7 +116,7 @@ async def intend(ctx: Context, wishes: Sequence[Wish]) -> list[Found]:
     going = [member for member in members if member.asked is not None and member.asked.error is None]
     if going:
         try:
-            await _write_intents(own, going)
+            going = await _write_intents(own, going)
         except Temporary:
             raise
         except Exception as error:
@@ -163,27 +186,57 @@ async def _opened(ctx: Context, found: IssuerRecord) -> Issuer | None:
     return issuer if isinstance(issuer, DraftsIntent) else None
 
 
-async def _write_intents(ctx: Context, going: Sequence[Member]) -> None:
-    intended: list[issuances.Intended] = []
-    told: list[Event] = []
-    for member in going:
-        one, made = member.order, member.made
-        if made.decided is None:
-            raise AssertionError("only what is decided is written together")
-        one.record = issue.intended(ctx, one)
-        intended.append(
-            issuances.Intended(member.certificate, made.job, handoff.live_key(made), member.steps, one.record)
-        )
-        told += (*made.ask.first, handoff.asked_event(made), *straight.events_of(ctx.actor, made.job, made.decided))
-        told.append(issue.intended_event(ctx, one.record, made.job))
+async def _write_intents(ctx: Context, ready: Sequence[Member]) -> list[Member]:
+    """Write them; returns those that are written: what a door holds beside one may have been taken meanwhile."""
     with issuances.conflicts():
         async with ctx.database.begin("together.intent") as tx:
-            await issuances.intend(tx, ctx.scope, intended)
+            going = await _held_beside(tx, ctx, ready)
+            told: list[Event] = []
+            for member in going:
+                told += _told_of_intent(ctx, member)
+                if member.wish.beside is not None:
+                    told.append(await member.wish.beside.intended(tx, member.certificate.id, member.made.job.id))
+            await issuances.intend(tx, ctx.scope, [_intended(member) for member in going])
             await append(tx, ctx.scope, ctx.now(), *told)
             for member in going:
                 if member.wish.witness is not None:
                     tx.subjects = [("certificate", member.certificate.id)]
                     await member.wish.witness(tx)
+    return going
+
+
+async def _held_beside(tx: Tx, ctx: Context, ready: Sequence[Member]) -> list[Member]:
+    kinds: dict[type[Beside], list[Beside]] = {}
+    for member in ready:
+        if member.wish.beside is not None:
+            kinds.setdefault(type(member.wish.beside), []).append(member.wish.beside)
+    held = {kind: await each[0].hold(tx, ctx.scope, [one.key for one in each]) for kind, each in kinds.items()}
+    going: list[Member] = []
+    for member in ready:
+        beside = member.wish.beside
+        if beside is not None:
+            if beside.key not in held[type(beside)]:
+                continue
+            held[type(beside)].remove(beside.key)  # of two that hold the same, the first goes
+        going.append(member)
+    return going
+
+
+def _told_of_intent(ctx: Context, member: Member) -> list[Event]:
+    one, made = member.order, member.made
+    if made.decided is None:
+        raise AssertionError("only what is decided is written together")
+    one.record = issue.intended(ctx, one)
+    decided = straight.events_of(ctx.actor, made.job, made.decided)
+    asked = (*made.ask.first, handoff.asked_event(made), *decided)
+    return [*asked, issue.intended_event(ctx, one.record, made.job)]
+
+
+def _intended(member: Member) -> issuances.Intended:
+    made, record_ = member.made, member.order.record
+    if record_ is None:
+        raise AssertionError("what is written has its intent")
+    return issuances.Intended(member.certificate, made.job, handoff.live_key(made), member.steps, record_)
 
 
 async def finish(ctx: Context, members: Sequence[Member]) -> None:
@@ -261,6 +314,8 @@ async def _record_right(ctx: Context, right: Sequence[tuple[Member, Version]]) -
             done = record.done_step(ctx, one.job, now)
             ended.append(issuances.Issued(one.step, done, one.job, one.record, version, first.columns))
             told.append(record.issued_event(ctx, one.job, version))
+            if member.wish.beside is not None:
+                told.append(await member.wish.beside.issued(tx, version))
             notices += first.notices
             stands.append((member, first.certificate, version))
             if one.known is not None:

@@ -159,6 +159,20 @@ _MACHINE_OF: dict[type[msgspec.Struct], str] = {
 }
 
 
+async def hold_ready(tx: Tx, scope: Scope, order_ids: Sequence[str]) -> set[str]:
+    """Those of these orders that are ready, locked in one order, whoever asks."""
+    mine = sa.and_(_of(orders, scope), arrays.among(tx, orders.c.id, order_ids))
+    ready = sa.select(orders.c.id).where(mine, orders.c.status == OrderState.READY).order_by(orders.c.id)
+    return set((await tx.execute(ready.with_for_update())).scalars())
+
+
+async def put(tx: Tx, scope: Scope, order_id: str, **values: Any) -> None:
+    """Write into an order that is the caller's to move: locked by `hold_ready`, or with its job. It waits for what else
+    is written.
+    """
+    await arrays.change(tx, orders, [_tenant(scope) | {"id": order_id} | values])
+
+
 async def cancel_orders(tx: Tx, scope: Scope, account_id: str, error: dict[str, Any], now: datetime) -> None:
     """End what an account has begun and not yet finalized (RFC 8555 7.3.6)."""
     open_ = (OrderState.PENDING, OrderState.READY)

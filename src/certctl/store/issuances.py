@@ -13,7 +13,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from msgspec import Struct, structs
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from certctl.core.certificate import Certificate, OrderRecord, Version
 from certctl.core.errors import Conflict
@@ -68,8 +67,10 @@ async def taken(tx: Tx, scope: Scope, wanted: Sequence[Certificate]) -> tuple[se
     ids, labels = [one.id for one in wanted], [one.name for one in wanted]
     mine = c.tenant_id == scope.tenant_id
     found = sa.union_all(
-        sa.select(sa.literal("id").label("what"), c.id.label("value")).where(mine, _among(tx, c.id, ids)),
-        sa.select(sa.literal("name").label("what"), c.name.label("value")).where(mine, _among(tx, c.name, labels)),
+        sa.select(sa.literal("id").label("what"), c.id.label("value")).where(mine, arrays.among(tx, c.id, ids)),
+        sa.select(sa.literal("name").label("what"), c.name.label("value")).where(
+            mine, arrays.among(tx, c.name, labels)
+        ),
     )
     rows = (await tx.execute(found)).all()
     return {row.value for row in rows if row.what == "id"}, {row.value for row in rows if row.what == "name"}
@@ -100,7 +101,7 @@ async def held(tx: Tx, scope: Scope, leased: Sequence[Step]) -> dict[str, Certif
         .join(steps, sa.and_(steps.c.tenant_id == jobs.c.tenant_id, steps.c.job_id == jobs.c.id))
         .where(
             c.tenant_id == scope.tenant_id,
-            _among(tx, steps.c.id, list(fences)),
+            arrays.among(tx, steps.c.id, list(fences)),
             steps.c.status == StepStatus.LEASED,
             jobs.c.status == JobStatus.RUNNING,
         )
@@ -126,7 +127,7 @@ async def not_bare(tx: Tx, scope: Scope, certificate_ids: Sequence[str], job_ids
             [
                 is_one_of(jobs.c.type, (JobType.ISSUANCE, JobType.RENEWAL)),
                 is_one_of(jobs.c.status, LIVE_JOB),
-                sa.not_(_among(tx, jobs.c.id, job_ids)),
+                sa.not_(arrays.among(tx, jobs.c.id, job_ids)),
             ],
         ),
     )
@@ -134,7 +135,9 @@ async def not_bare(tx: Tx, scope: Scope, certificate_ids: Sequence[str], job_ids
         sa.exists().where(table.c.tenant_id == scope.tenant_id, table.c.certificate_id == c.id, *more)
         for table, more in beside
     ]
-    found = sa.select(c.id).where(c.tenant_id == scope.tenant_id, _among(tx, c.id, certificate_ids), sa.or_(*looks))
+    found = sa.select(c.id).where(
+        c.tenant_id == scope.tenant_id, arrays.among(tx, c.id, certificate_ids), sa.or_(*looks)
+    )
     return set((await tx.execute(found)).scalars())
 
 
@@ -171,10 +174,3 @@ async def issued(tx: Tx, scope: Scope, now: datetime, made: Sequence[Issued]) ->
     rows = [one.columns | {"tenant_id": tenant, "id": one.job.certificate_id} for one in made]
     await arrays.change(tx, certificates, rows, computed=(("row_version", "row_version + 1"),))
     tx.count(tenant, metrics.JOB_COMPLETED, len(made))
-
-
-def _among(tx: Tx, column: sa.ColumnElement[Any], values: Sequence[str]) -> sa.ColumnElement[bool]:
-    """Whether a column holds one of these: one statement however many there are."""
-    if tx.dialect == "postgresql":
-        return column == sa.any_(sa.cast(sa.literal(list(values), ARRAY(sa.Text)), ARRAY(sa.Text)))
-    return column.in_(tuple(values))

@@ -59,7 +59,7 @@ _POSTS: dict[tuple[str, ...], tuple[Route, bool | None, About]] = {
     ("account", "*", "orders"): (accounts.list_orders, False, nothing),
     ("new-order",): (orders.create, False, orders.about_new),
     ("order", "*"): (orders.show, False, orders.about),
-    ("order", "*", "finalize"): (finalizing.finalize, False, orders.about),
+    ("order", "*", "finalize"): (finalizing.finalize, False, finalizing.about),
     ("authz", "*"): (authorizations.show_or_give_up, False, authorizations.about),
     ("challenge", "*"): (authorizations.respond, False, nothing),
     ("cert", "*"): (certificates.download, False, certificates.about),

@@ -1,5 +1,8 @@
 """Finalize (RFC 8555 7.4): the CSR is judged, the request is written once, the flow is driven for a while.
 
+A first certificate is issued together with what others finalize at the same time (`lifecycle.together`): its order
+moves with its job, and with its version. Whatever is not plainly that goes alone.
+
 The order's row is locked from the look at its status to the write of its job, and the job's idempotency key is the
 order's: of many finalizes, on whichever replicas, one writes a job and the others find the order no longer ready. A
 process that dies leaves either nothing or an order that is being processed, whose steps another worker runs.
@@ -10,6 +13,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -23,20 +28,23 @@ from certctl.core.acme import (
     OrderState,
 )
 from certctl.core.catalogue import Profile
+from certctl.core.certificate import Version
 from certctl.core.errors import CertctlError, Malformed, PolicyDenied
-from certctl.core.events import EventType
+from certctl.core.events import Event, EventType
 from certctl.core.names import Name, parse_name
+from certctl.core.scope import Scope
 from certctl.lifecycle import flow, request
 from certctl.lifecycle.context import Context
-from certctl.lifecycle.request import DEFAULT_ISSUER
+from certctl.lifecycle.request import DEFAULT_ISSUER, DEFAULT_POLICY, NewCertificate
 from certctl.pki.csr import CsrFacts, csr_pem, read_csr
 from certctl.pki.keys import spki_der
 from certctl.protocols.acme import naming, offers
 from certctl.protocols.acme.entering import Asked
 from certctl.protocols.acme.exchange import Reply
-from certctl.protocols.acme.orders import external_key, note, own_order, shown, trusts, wish_of
+from certctl.protocols.acme.orders import external_key, note, own_order, shown, trusts, vouching, wish_of
 from certctl.protocols.acme.settling import fail, settled
 from certctl.store import acme, views
+from certctl.store.acme_entering import Subject
 from certctl.store.tx import Tx
 from certctl.telemetry.logging import get_logger
 from certctl.wire import acme as wire
@@ -51,18 +59,99 @@ BUDGET = timedelta(seconds=2)
 _DRIVING: set[asyncio.Task[None]] = set()
 
 
+def about(order_id: str) -> Subject:
+    """What is read with whoever finalizes an order: who vouches for its account now, too."""
+    return Subject(order_id=order_id, orders_by=(DEFAULT_ISSUER, DEFAULT_POLICY))
+
+
 async def finalize(asked: Asked, order_id: str) -> Reply:
     """Finalize an order; the reply shows what has come of it within two seconds."""
     ctx = flow.driving(asked.house.state.ctx)
     order = await settled(ctx, await own_order(asked, order_id), asked.actor)
     _check_ready(order)
-    order, proofs = await _submit(asked, ctx, order, _read(asked, order))
+    csr = _read(asked, order)
+    went = await _together(asked, order, csr)
+    if went is not None:
+        return await shown(asked, went, asked.found.proofs if asked.found is not None else None)
+    order, proofs = await _submit(asked, ctx, order, csr)
     driving = asyncio.create_task(_drive(ctx, order.job_id), name=f"acme-drive-{order.job_id}")
     _DRIVING.add(driving)
     driving.add_done_callback(_DRIVING.discard)
     # a CA that takes its time is not cut off: the order reads `processing`, and its answer is stored when it comes
     await asyncio.wait({driving}, timeout=BUDGET.total_seconds())
     return await shown(asked, order, proofs)
+
+
+class _Order:
+    """An order that goes with others: `processing` with its job, `valid` with its version. `now` is how it stands."""
+
+    def __init__(self, asked: Asked, order: AcmeOrder, csr: CsrFacts) -> None:
+        self._asked = asked
+        self._csr = csr
+        self.now = order
+
+    @property
+    def key(self) -> str:
+        return self.now.id
+
+    async def hold(self, tx: Tx, scope: Scope, keys: Sequence[str]) -> set[str]:
+        return await acme.hold_ready(tx, scope, keys)
+
+    async def intended(self, tx: Tx, certificate_id: str, job_id: str) -> Event:
+        details = {"certificate_id": certificate_id, "job_id": job_id}
+        await self._move(tx, OrderState.PROCESSING, **details)
+        return self._event(EventType.ACME_ORDER_PROCESSING, details | {"spki_sha256": self._csr.spki_sha256})
+
+    async def issued(self, tx: Tx, version: Version) -> Event:
+        await self._move(tx, OrderState.VALID, version_id=version.id)
+        details = {"certificate_id": version.certificate_id, "version_id": version.id, "job_id": version.job_id}
+        return self._event(EventType.ACME_ORDER_FINALIZED, details)
+
+    async def _move(self, tx: Tx, status: OrderState, **values: str) -> None:
+        ctx = self._asked.house.state.ctx
+        kept: dict[str, Any] = values | {"status": status, "updated_at": ctx.now()}
+        await acme.put(tx, ctx.scope, self.now.id, **kept)
+        tx.after_commit(partial(setattr, self, "now", msgspec.structs.replace(self.now, **kept)))
+
+    def _event(self, kind: EventType, details: dict[str, str]) -> Event:
+        actor = self._asked.actor
+        return Event(type=kind, subject_type="acme_order", subject_id=self.now.id, actor=actor, details=details)
+
+
+async def _together(asked: Asked, order: AcmeOrder, csr: CsrFacts) -> AcmeOrder | None:
+    """Issue a first certificate together with what others finalize; the order as it stands then, None where it has to
+    go alone: nothing was written.
+    """
+    ctx, found = asked.house.state.ctx, asked.found
+    if found is None:
+        return None
+    async with ctx.database.read() as tx:
+        if await _unauthorized(tx, asked, order, found.proofs) is not None:
+            return None  # alone it is ended, behind the lock on its row
+        external = vouching(asked, asked.mine, found.key)
+        profile = await offers.chosen(tx, asked, order.profile or None)
+        if await _next_version(tx, asked, profile, order):
+            return None
+    going = _Order(asked, order, csr)
+    try:
+        wish = _wish(asked, profile, order, external, csr)
+        member = await asked.house.state.issuing.ask(ctx.scope, asked.actor, wish, going, BUDGET)
+    except PolicyDenied as denied:
+        raise _refusal(denied) from denied
+    return going.now if member is not None else None
+
+
+def _wish(
+    asked: Asked, profile: Profile, order: AcmeOrder, external: ExternalKey | None, csr: CsrFacts
+) -> NewCertificate:
+    names = [naming.parse(name) for name in order.names]
+    certificate_id = f"mc-acme-{order.id.removeprefix('acme-ord-')}"
+    return wish_of(asked, profile, names, external, certificate_id, csr_pem(csr.csr_der))
+
+
+def _refusal(denied: PolicyDenied) -> AcmeRefusal:
+    faults = [Subproblem(ProblemType.BAD_CSR, each.message) for each in denied.violations]
+    return AcmeRefusal(ProblemType.BAD_CSR, denied.message, subproblems=faults if len(faults) > 1 else [])
 
 
 async def _drive(ctx: Context, job_id: str) -> None:
@@ -154,25 +243,21 @@ async def _write(
     tx: Tx, asked: Asked, ctx: Context, order: AcmeOrder, csr: CsrFacts, external: ExternalKey | None
 ) -> AcmeOrder:
     """The request itself: the next version of what this account has for these names, else a new certificate."""
-    names = [naming.parse(name) for name in order.names]
-    pem = csr_pem(csr.csr_der)
     profile = await offers.chosen(tx, asked, order.profile or None)
-    wish = wish_of(asked, profile, names, external, f"mc-acme-{order.id.removeprefix('acme-ord-')}", pem)
+    wish = _wish(asked, profile, order, external, csr)
     try:
         await request.judge(tx, ctx, ctx.scope, asked.actor, wish)
         certificate_id, job_id = await _next_version(tx, asked, profile, order), ""
         if certificate_id:
             job = await request.next_version_in(
-                tx, ctx, ctx.scope, asked.actor, certificate_id, pem, f"acme/{order.id}"
+                tx, ctx, ctx.scope, asked.actor, certificate_id, wish.csr_pem, f"acme/{order.id}"
             )
             job_id = job.id if job is not None else ""
         if not job_id:
             made, written = await request.create_in(tx, ctx, ctx.scope, asked.actor, wish)
             certificate_id, job_id = made.id, written[0].id
     except PolicyDenied as denied:
-        faults = [Subproblem(ProblemType.BAD_CSR, each.message) for each in denied.violations]
-        more = faults if len(faults) > 1 else []
-        raise AcmeRefusal(ProblemType.BAD_CSR, denied.message, subproblems=more) from denied
+        raise _refusal(denied) from denied
     kept = {"certificate_id": certificate_id, "job_id": job_id, "updated_at": ctx.now()}
     await acme.move(tx, ctx.scope, AcmeOrder, order.id, OrderState.PROCESSING, **kept)
     details = {"certificate_id": certificate_id, "job_id": job_id, "spki_sha256": csr.spki_sha256}

@@ -108,7 +108,7 @@ def _go_by_what_was_found(tx: Tx, asked: Asked) -> ExternalKey | None:
     for each in found.names:
         catalogue.saw(tx, ctx.scope, each, each.id)
     compliance.saw(tx, ctx, found.rules)
-    return _vouching(asked, asked.mine, found.key)
+    return vouching(asked, asked.mine, found.key)
 
 
 async def external_key(tx: Tx, asked: Asked, account: AcmeAccount) -> ExternalKey | None:
@@ -118,10 +118,11 @@ async def external_key(tx: Tx, asked: Asked, account: AcmeAccount) -> ExternalKe
     """
     scope = asked.house.state.ctx.scope
     key = await acme.external_key(tx, scope, account.external_key_id) if account.external_key_id else None
-    return _vouching(asked, account, key)
+    return vouching(asked, account, key)
 
 
-def _vouching(asked: Asked, account: AcmeAccount, key: ExternalKey | None) -> ExternalKey | None:
+def vouching(asked: Asked, account: AcmeAccount, key: ExternalKey | None) -> ExternalKey | None:
+    """What vouches for the account, by the key that was just read for it."""
     if not account.external_key_id:
         if binding_is_required(asked.house, asked.profile.acme_auth_mode):
             raise AcmeRefusal(ProblemType.EXTERNAL_ACCOUNT_REQUIRED, "nobody has vouched for this account")

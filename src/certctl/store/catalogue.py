@@ -7,7 +7,7 @@ A record's type names its table. Uniqueness violations are Conflict, a miss is N
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -21,6 +21,7 @@ from certctl.core.revision import Expected, changed_meanwhile
 from certctl.core.scope import Scope
 from certctl.core.target import AgentRecord, TargetRecord
 from certctl.store import certificates, schema, together
+from certctl.store.statements import Statement
 from certctl.store.tx import Tx
 
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
@@ -100,10 +101,21 @@ def _agents_in_scope(scope: Scope) -> sa.Select[Any]:
     )
 
 
+@cache
+def _by_id(kind: type[msgspec.Struct]) -> Statement:
+    table = TABLES[kind][0]
+    return Statement(
+        sa.select(table).where(table.c.tenant_id == sa.bindparam("tenant_id"), table.c.id == sa.bindparam("record_id"))
+    )
+
+
 async def get(tx: Tx, scope: Scope, kind: type[RecordT], record_id: str, *, expected: Expected = None) -> RecordT:
     """One record; NotFound when it is not there or not in scope, PreconditionFailed when it is not as `expected`."""
     table, word = TABLES[kind]
-    found = await tx.one(kind, sa.select(table).where(in_scope(kind, scope), table.c.id == record_id))
+    if scope.is_whole:
+        found = await tx.one(kind, _by_id(kind), tenant_id=scope.tenant_id, record_id=record_id)
+    else:
+        found = await tx.one(kind, sa.select(table).where(in_scope(kind, scope), table.c.id == record_id))
     if found is None:
         raise NotFound(f"no {word} {record_id}")
     if expected is not None and getattr(found, "row_version", 0) not in expected:

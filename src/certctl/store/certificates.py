@@ -43,6 +43,7 @@ from certctl.store.schema import (
     revocations,
     versions,
 )
+from certctl.store.statements import Statement
 from certctl.store.statuses import is_one_of
 from certctl.store.tx import Tx
 from certctl.store.wake import REVOKED_CHANNEL
@@ -91,10 +92,22 @@ async def map_targets(tx: Tx, scope: Scope, certificate_id: str, target_ids: Seq
         await tx.execute(sa.insert(mapping), rows)
 
 
+_BY_ID = Statement(
+    sa.select(certificates).where(
+        certificates.c.tenant_id == sa.bindparam("tenant_id"), certificates.c.id == sa.bindparam("certificate_id")
+    )
+)
+_BY_ID_LOCKED = Statement(_BY_ID.clause.with_for_update())
+
+
 async def certificate(tx: Tx, scope: Scope, certificate_id: str, *, lock: bool = False) -> Certificate:
     """One certificate, locked for the transaction when asked; NotFound outside the scope."""
-    statement = sa.select(certificates).where(in_scope(scope), certificates.c.id == certificate_id)
-    found = await tx.one(Certificate, statement.with_for_update() if lock else statement)
+    if scope.is_whole:
+        kept = _BY_ID_LOCKED if lock else _BY_ID
+        found = await tx.one(Certificate, kept, tenant_id=scope.tenant_id, certificate_id=certificate_id)
+    else:
+        built = sa.select(certificates).where(in_scope(scope), certificates.c.id == certificate_id)
+        found = await tx.one(Certificate, built.with_for_update() if lock else built)
     if found is None:
         raise NotFound(f"no certificate {certificate_id}")
     return found

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from certctl.core.scope import Scope
 from certctl.store.schema import idempotency_keys as table
+from certctl.store.statements import Statement, insert, valued
 from certctl.store.tx import Tx
 
 
@@ -39,6 +40,33 @@ class KeyRecord(Struct, frozen=True, kw_only=True):
         return f"certctl/idempotency_keys/{self.caller}/{self.key}"
 
 
+# whose it is, and that nobody else has it meanwhile
+_FENCED = sa.and_(
+    table.c.tenant_id == sa.bindparam("of_tenant"),
+    table.c.caller == sa.bindparam("of_caller"),
+    table.c.key == sa.bindparam("of_key"),
+    table.c.token == sa.bindparam("of_token"),
+    table.c.phase != "answered",
+)
+_UNNAMED = sa.and_(table.c.subject_id == "", sa.bindparam("named_id", type_=sa.Text) != "")
+_CLAIM = Statement(insert(table).values(valued(*KeyRecord.__struct_fields__)).on_conflict_do_nothing())
+_ACT = Statement(
+    sa.update(table)
+    .where(_FENCED)
+    .values(
+        phase="acted",
+        lease_until=sa.bindparam("until"),
+        subject_type=sa.case((_UNNAMED, sa.bindparam("named_type", type_=sa.Text)), else_=table.c.subject_type),
+        subject_id=sa.case((_UNNAMED, sa.bindparam("named_id", type_=sa.Text)), else_=table.c.subject_id),
+    )
+)
+_ANSWER = Statement(sa.update(table).where(_FENCED).values(phase="answered", answer=sa.bindparam("sealed")))
+
+
+def _fence(scope: Scope, held: KeyRecord) -> dict[str, Any]:
+    return {"of_tenant": scope.tenant_id, "of_caller": held.caller, "of_key": held.key, "of_token": held.token}
+
+
 async def claim(tx: Tx, scope: Scope, wanted: KeyRecord) -> KeyRecord | None:
     """Claim a key; None when it is ours now, else the row that stands there.
 
@@ -47,7 +75,7 @@ async def claim(tx: Tx, scope: Scope, wanted: KeyRecord) -> KeyRecord | None:
     """
     row = {name: getattr(wanted, name) for name in wanted.__struct_fields__}
     while True:
-        inserted = await tx.execute(tx.insert(table).values(row).on_conflict_do_nothing())
+        inserted = await tx.execute(_CLAIM, **row)
         if inserted.rowcount == 1 or await _take_over(tx, scope, wanted, row):
             return None
         standing = await tx.one(KeyRecord, sa.select(table).where(_is(scope, wanted.caller, wanted.key)))
@@ -71,18 +99,13 @@ async def _take_over(tx: Tx, scope: Scope, wanted: KeyRecord, row: dict[str, Any
 
 async def act(tx: Tx, scope: Scope, held: KeyRecord, until: datetime, subject: tuple[str, str]) -> bool:
     """Note, in the transaction of a write, that the request has written; False when the claim is lost."""
-    kept: dict[str, Any] = {"phase": "acted", "lease_until": until}
-    unnamed = table.c.subject_id == ""
-    if subject[1]:
-        kept["subject_type"] = sa.case((unnamed, subject[0]), else_=table.c.subject_type)
-        kept["subject_id"] = sa.case((unnamed, subject[1]), else_=table.c.subject_id)
-    acted = await tx.execute(sa.update(table).where(_held(scope, held)).values(kept))
+    acted = await tx.execute(_ACT, until=until, named_type=subject[0], named_id=subject[1], **_fence(scope, held))
     return acted.rowcount == 1
 
 
 async def answer(tx: Tx, scope: Scope, held: KeyRecord, sealed: bytes) -> bool:
     """Keep the answer; False when the claim is lost."""
-    kept = await tx.execute(sa.update(table).where(_held(scope, held)).values(phase="answered", answer=sealed))
+    kept = await tx.execute(_ANSWER, sealed=sealed, **_fence(scope, held))
     return kept.rowcount == 1
 
 

@@ -25,11 +25,13 @@ from certctl.store import online
 from certctl.store.migrations.floor import FLOOR_ROW, raise_floor
 from certctl.store.online import OnlineIndex
 from certctl.store.schema import installation
+from certctl.store.statements import Statement
 from certctl.store.tx import Database, database_errors
 from certctl.telemetry import points
 
 _ADVISORY_LOCK = 0x63657274  # "cert"
 _LOCK_TIMEOUT = "15s"
+_VERSIONS = "alembic_version"
 
 
 def _config(connection: sa.Connection | None) -> Config:
@@ -60,18 +62,34 @@ class Standing(Struct, frozen=True):
     floor: str = ""
 
 
+# asked at every look at readiness: by a connection of the pool, whether or not the tables are there
+_TABLES = {
+    "postgresql": f"SELECT to_regclass('{_VERSIONS}') IS NOT NULL, to_regclass('{installation.name}') IS NOT NULL",
+    "sqlite": "SELECT "
+    + ", ".join(
+        f"EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '{name}')"
+        for name in (_VERSIONS, installation.name)
+    ),
+}
+_REVISION = Statement(sa.select(sa.column("version_num")).select_from(sa.table(_VERSIONS)))
+_FLOOR = Statement(sa.select(installation.c.value).where(*FLOOR_ROW))
+
+
 async def standing(database: Database) -> Standing:
     """The database's revision and floor."""
-    with database_errors():
-        async with database.engine.connect() as connection:
-            return await connection.run_sync(_standing)
+    async with database.read() as tx:
+        ((is_versioned, is_installed),) = await tx.rows(_TABLES[tx.dialect])
+        revision = await tx.scalar(_REVISION) if is_versioned else None
+        floor = await tx.scalar(_FLOOR) if revision is not None and is_installed else None
+    return Standing(revision, floor.decode() if floor else "")
 
 
 def _standing(connection: sa.Connection) -> Standing:
+    """`standing` by the connection that migrates."""
     revision = MigrationContext.configure(connection).get_current_revision()
     if revision is None or not sa.inspect(connection).has_table(installation.name):
         return Standing(revision)
-    found = connection.scalar(sa.select(installation.c.value).where(*FLOOR_ROW))
+    found = connection.scalar(_FLOOR.clause)
     return Standing(revision, found.decode() if found else "")
 
 

@@ -16,6 +16,7 @@ from certctl.core.status import VersionStatus
 from certctl.store import certificates as certificate_rows
 from certctl.store import schema
 from certctl.store.schema import policy_rules, policy_violations
+from certctl.store.statements import Statement
 from certctl.store.tx import Tx
 
 
@@ -29,17 +30,19 @@ class Signed(Struct, frozen=True, kw_only=True):
 
 async def in_force(tx: Tx, scope: Scope) -> list[PolicyRule]:
     """Enabled rules, by name: the order in which violations are told."""
-    return await tx.all(
-        PolicyRule,
-        sa.select(policy_rules)
-        .where(chosen_in_force(scope.tenant_id))
-        .order_by(policy_rules.c.name, policy_rules.c.id),
-    )
+    return await tx.all(PolicyRule, _IN_FORCE, tenant_id=scope.tenant_id)
 
 
 def chosen_in_force(tenant_id: str | sa.BindParameter[str]) -> sa.ColumnElement[bool]:
     """Which rules are in force."""
     return sa.and_(policy_rules.c.tenant_id == tenant_id, policy_rules.c.enabled.is_(sa.true()))
+
+
+_IN_FORCE = Statement(
+    sa.select(policy_rules)
+    .where(chosen_in_force(sa.bindparam("tenant_id")))
+    .order_by(policy_rules.c.name, policy_rules.c.id)
+)
 
 
 async def due(tx: Tx, scope: Scope, before: datetime) -> PolicyRule | None:

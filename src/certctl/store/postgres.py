@@ -28,6 +28,8 @@ SCHEMES = ("postgres://", "postgresql://")
 _PORT = 5432
 _CONNECT_SECONDS = 5.0
 _COMMAND_SECONDS = 60.0
+# prepared, by each connection: more than a busy server asks within the driver's five minutes of keeping one
+_STATEMENTS_KEPT = 250
 _URL = re.compile(
     r"postgres(?:ql)?://(?:(?P<user>[^:@/]*)(?::(?P<password>[^@]*))?@)?(?P<hosts>[^/?]*)(?:/(?P<name>[^?]*))?(?:\?(?P<query>.*))?",
     re.DOTALL,
@@ -114,6 +116,7 @@ class Connector:
             "password": self._where.password,
             "database": self._where.name,
             "timeout": self._where.connect_seconds,
+            "statement_cache_size": _STATEMENTS_KEPT,
             # whoever writes is no use to a standby, which would refuse every write
             "target_session_attrs": self._where.options.get(
                 "target_session_attrs", "read-write" if takes_writes else "any"

@@ -6,7 +6,6 @@ SQLite, which is asked within the process, one each.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -57,13 +56,12 @@ class OwnVersion(Struct, frozen=True, kw_only=True):
     serial_number: str
 
 
-@functools.lru_cache(maxsize=256)
-def _revocable(scope: Scope) -> Statement:
+def _revocable(seen: sa.ColumnElement[bool]) -> sa.Select[tuple[str, str]]:
     c = certificates.c
-    return Statement(
+    return (
         sa.select(c.id, c.name)
         .where(
-            in_scope(scope),
+            seen,
             c.id.in_(sa.bindparam("ids", expanding=True)),
             is_one_of(c.status, before(CERTIFICATE, CertificateStatus.REVOKED)),
         )
@@ -72,9 +70,14 @@ def _revocable(scope: Scope) -> Statement:
     )
 
 
+_REVOCABLE = Statement(_revocable(certificates.c.tenant_id == sa.bindparam("tenant_id")))
+
+
 async def lock_revocable(tx: Tx, scope: Scope, ids: Sequence[str]) -> list[Revocable]:
     """Lock those of these certificates, in the order of their ids, that a scope may see and that may be revoked."""
-    return await tx.all(Revocable, _revocable(scope), ids=tuple(ids))
+    if scope.is_whole:
+        return await tx.all(Revocable, _REVOCABLE, tenant_id=scope.tenant_id, ids=tuple(ids))
+    return await tx.all(Revocable, Statement(_revocable(in_scope(scope))), ids=tuple(ids))
 
 
 def _own_versions() -> Statement:

@@ -335,6 +335,25 @@ async def test_many_are_previewed_then_done_and_nothing_else(api, visitor):
     assert (done["total"], done["done"], done.get("dry_run", False)) == (2, 2, False)
     assert (await api.get(f"/api/v1/certificates/{ids[0]}"))["revocation_reason"] == "keyCompromise"
     assert (await api.get(f"/api/v1/certificates/{ids[2]}"))["revocation_reason"] == "superseded"
+    waves = {"wave_size": "2", "wave_pause_seconds": "600", "max_failures": "5"}
+    renewal = {"action": "renew", "id": ids, "once": "1" * 32}
+    assert "So many at a time" in (await visitor.send("/bulk", renewal)).text
+    for odd in ({"wave_size": "two"}, {"max_failures": "-1"}, {"wave_pause_seconds": "9" * 30}):
+        assert (await visitor.send("/bulk/preview", renewal | waves | odd)).status_code == 400, odd
+    previewed = await visitor.send("/bulk/preview", renewal | waves)
+    tried = await api.get(f"/api/v1{previewed.headers['location']}")
+    assert (tried["wave_size"], tried["wave_pause_seconds"], tried["dry_run"]) == (2, 600, True)
+    assert "2 at a time, 600 s of rest between" in (await visitor.get(previewed.headers["location"])).text
+    target = await api.target(await api.agent(), "t-waves")
+    hosted = {"id": "mc-waves", "common_name": "waves.example", "target_ids": [target]}
+    await api.made("/api/v1/certificates", hosted)
+    (job,) = (await api.get("/api/v1/jobs?certificate_id=mc-waves"))["data"]
+    await api.made(f"/api/v1/jobs/{job['id']}/cancel", {}, 200)
+    previewed = await visitor.send("/bulk/preview", renewal | waves | {"id": ["mc-waves"], "once": "2" * 32})
+    begun = await visitor.send(f"{previewed.headers['location']}/begin", {"once": "3" * 32})
+    going = await api.get(f"/api/v1{begun.headers['location'].partition('?')[0]}")
+    assert (going["wave_size"], going["wave_pause_seconds"], going["max_failures"]) == (2, 600, 5)
+    assert (going["done"], going.get("dry_run", False)) == (1, False)
     # what was done cannot be begun again, and an empty choice is never all
     assert (
         await visitor.send(f"{begun.headers['location'].partition('?')[0]}/begin", {"once": "7" * 32})

@@ -36,7 +36,7 @@ async def gate(tx: Tx, scope: Scope, batch: Batch, item: BatchItem, now: datetim
     if batch.max_failures is None:
         return Gate()
     come = await batches.progress(tx, scope, batch.id)
-    jobs = sum(of_type.get(str(JobStatus.FAILED), 0) for of_type in come.values())
+    jobs = batch.jobs_failed_gone + sum(of_type.get(str(JobStatus.FAILED), 0) for of_type in come.values())
     if batch.failed + jobs <= batch.max_failures:
         return Gate()
     return Gate(halt=f"more than {batch.max_failures} failed: {batch.failed} items, {jobs} of the jobs they began")

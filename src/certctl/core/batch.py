@@ -69,6 +69,8 @@ class Batch(Struct, frozen=True, kw_only=True):
     # so many items at a time, and how long it rests between them; 0: all at once
     wave_size: int = 0
     wave_pause_seconds: int = 0
+    # of the jobs that it began, how many failed and are deleted since
+    jobs_failed_gone: int = 0
 
     def wave_of(self, seq: int) -> int:
         """Which wave the item of this number belongs to, from 0 on."""

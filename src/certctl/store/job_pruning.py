@@ -6,6 +6,7 @@ is current, jobs whose parent or child has not ended, and whatever a running bat
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -53,11 +54,37 @@ async def prune(tx: Tx, scope: Scope, before: datetime, after: Place | None, lim
     doomed = [row.id for row in seen if row.id not in needed]
     gone, lost = 0, 0
     if doomed:
+        await _keep_failures(tx, scope, doomed)
         of_them = sa.and_(steps.c.tenant_id == scope.tenant_id, any_of(steps.c.job_id, doomed))
         lost = (await tx.execute(sa.delete(steps).where(of_them))).rowcount
         gone = (await tx.execute(sa.delete(jobs).where(old, any_of(c.id, doomed)))).rowcount
     last = Place(seen[-1].completed_at, seen[-1].id) if len(seen) == limit else None
     return Part(int(gone), int(lost), last)
+
+
+async def _keep_failures(tx: Tx, scope: Scope, doomed: Sequence[str]) -> None:
+    """What failed of the jobs that a batch began, and of those that these began, stays counted with the batch: one that
+    is halted may be resumed later than its jobs are kept. A job that nobody can find from its batch any more, since the
+    one that began it goes, is counted now.
+    """
+    began, begun = jobs.alias("began"), jobs.alias("begun")
+    above = sa.and_(batches.c.tenant_id == began.c.tenant_id, batches.c.id == began.c.parent_id)
+    beneath = sa.and_(begun.c.tenant_id == began.c.tenant_id, begun.c.parent_id == began.c.id)
+    own = sa.select(began.c.id, batches.c.id.label("batch_id")).join(batches, above)
+    of_own = sa.select(begun.c.id, batches.c.id.label("batch_id")).join(began, beneath).join(batches, above)
+    looks = (
+        own.where(began.c.status == JobStatus.FAILED, any_of(began.c.id, doomed)),
+        of_own.where(begun.c.status == JobStatus.FAILED, any_of(begun.c.id, doomed)),
+        of_own.where(begun.c.status == JobStatus.FAILED, any_of(began.c.id, doomed)),
+    )
+    failed: dict[str, str] = {}
+    for look in looks:
+        found = await tx.execute(look.where(began.c.tenant_id == scope.tenant_id))
+        failed |= {row.id: row.batch_id for row in found}
+    for batch_id, number in sorted(Counter(failed.values()).items()):
+        mine = (batches.c.tenant_id == scope.tenant_id, batches.c.id == batch_id)
+        more = batches.c.jobs_failed_gone + number
+        await tx.execute(sa.update(batches).where(*mine).values(jobs_failed_gone=more))
 
 
 async def _needed(tx: Tx, scope: Scope, seen: Sequence[sa.Row[Any]]) -> set[str]:

@@ -6,12 +6,14 @@ The preview is a real dry run of the API's batches; what is begun then acts on e
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
 
+from certctl.client.models.batches import Failures, WavePause, WaveSize
 from certctl.control import batches as control
 from certctl.control import halting
 from certctl.core.batch import Batch, BatchItem, Selection
@@ -27,6 +29,7 @@ from certctl.store.lists import Slice
 from certctl.store.tx import Tx
 from certctl.web import acting, tables
 from certctl.web.acts import act, going
+from certctl.web.configure import wording
 from certctl.web.guard import SIGNED_IN, needs
 from certctl.web.marks import Mark
 from certctl.web.pages import render
@@ -43,6 +46,7 @@ _NEEDS = {
 # what a selection by filter can say of what the list's filters say
 FILTERS = ("profile_id", "owner_id", "agent_id", "issuer_id", "team_id", "status", "environment", "source")
 _ROWS = 500
+_WAVES = ("wave_size", "wave_pause_seconds", "max_failures")
 
 
 def offered(request: WebRequest) -> list[tuple[str, str]]:
@@ -104,6 +108,8 @@ async def _form(
         owners=owners,
         teams=[("", _("As it is")), *teams],
         reasons=acting.reasons(),
+        waves=[(name, *wording.labels()[name]) for name in _WAVES] if action == BatchAction.RENEW else [],
+        fields=fields,
         fault=fault,
     )
 
@@ -127,6 +133,13 @@ async def preview(request: WebRequest) -> Response[str]:
     fields = await request.checked()
     action, chosen = _action(fields), _chosen(fields)
     wanted: dict[str, Any] = {"force": False}
+    waves = Waves()
+    if action == BatchAction.RENEW:
+        try:
+            waves = _waves(fields)
+        except msgspec.ValidationError:
+            return await _form(request, action, fields, chosen, _("Waves are whole numbers, and not enormous ones."))
+        wanted |= {"max_failures": waves.max_failures}
     if action == BatchAction.REVOKE:
         wanted = {"reason": fields.get("reason")}
         if not wanted["reason"]:
@@ -137,14 +150,28 @@ async def preview(request: WebRequest) -> Response[str]:
             return await _form(request, action, fields, chosen, _("Choose to whom they go."))
 
     async def doing(_fields: Fields) -> str:
-        batch = await _begin(request, action, chosen, wanted, dry_run=True)
+        batch = await _begin(request, action, chosen, wanted, waves, dry_run=True)
         return going(f"{PATH}/{batch.id}")
 
     return await act(request, doing)
 
 
+class Waves(msgspec.Struct, frozen=True):
+    """How a renewal goes, as the API takes it."""
+
+    wave_size: WaveSize = 0
+    wave_pause_seconds: WavePause = 0
+    max_failures: Failures | None = None
+
+
+def _waves(fields: Fields) -> Waves:
+    """What the form says of them; msgspec.ValidationError for what is no such number."""
+    said = {name: fields.get(name) for name in _WAVES if fields.get(name)}
+    return msgspec.convert(said, Waves, strict=False)
+
+
 async def _begin(
-    request: WebRequest, action: BatchAction, chosen: Selection, wanted: dict[str, Any], *, dry_run: bool
+    request: WebRequest, action: BatchAction, chosen: Selection, wanted: dict[str, Any], waves: Waves, *, dry_run: bool
 ) -> Batch:
     caller, permission = request.caller, _NEEDS[action]
     scope = caller.reach(permission)
@@ -158,7 +185,11 @@ async def _begin(
         wanted=wanted,
         key_id=caller.key_id,
         dry_run=dry_run,
+        # a preview looks at all, whatever fails
+        max_failures=None if dry_run else waves.max_failures,
         lease_owner=request.ctx.owner,
+        wave_size=waves.wave_size,
+        wave_pause=timedelta(seconds=waves.wave_pause_seconds),
     )
     batch = await control.create(request.ctx, scope, caller.actor, wish)
     await door.run(request.ctx, batch, door.TURN, request.door.draining.is_set)
@@ -175,7 +206,8 @@ async def begin(request: WebRequest, batch_id: FromPath[str]) -> Response[str]:
             raise Malformed("only a preview that has ended can be begun")
         ids = await _doable(request, dry)
         chosen = Selection(certificate_ids=tuple(ids))
-        batch = await _begin(request, BatchAction(dry.action), chosen, dry.wanted, dry_run=False)
+        waves = Waves(dry.wave_size, dry.wave_pause_seconds, dry.wanted.get("max_failures"))
+        batch = await _begin(request, BatchAction(dry.action), chosen, dry.wanted, waves, dry_run=False)
         return going(f"{PATH}/{batch.id}", "batch")
 
     return await act(request, doing)

@@ -149,6 +149,8 @@ batches = c.table(
     # so many items at a time, and how long it rests between them; 0: all at once
     c.count("wave_size"),
     c.count("wave_pause_seconds"),
+    # of the jobs that it began, how many failed and are deleted since
+    c.count("jobs_failed_gone"),
     Index(None, "tenant_id", "created_at", "id"),
     Index(
         "ix_batches_running",

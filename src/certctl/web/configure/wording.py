@@ -20,6 +20,7 @@ def labels() -> dict[str, Label]:
         **_of_acme(),
         **_of_challenges(),
         **_of_times(),
+        **_of_waves(),
     }
 
 
@@ -209,6 +210,17 @@ def _of_times() -> dict[str, Label]:
         "ends_at": (_("Ends"), _("Such as 2027-01-06T00:00:00Z")),
         "algorithm": (_("Algorithm"), ""),
         "min_size": (_("Least size"), _("Bits")),
+    }
+
+
+def _of_waves() -> dict[str, Label]:
+    return {
+        "wave_size": (_("So many at a time"), _("Empty: all of them, one after the other")),
+        "wave_pause_seconds": (_("Rest between two waves"), _("Seconds; as long as a deployment takes, at least")),
+        "max_failures": (
+            _("Halt when more than so many have failed"),
+            _("With waves their jobs and deployments count too; empty: it goes on whatever fails"),
+        ),
     }
 
 

@@ -74,7 +74,9 @@ LONGEST_POLL_SECONDS = 60.0
 # of the wait that it asked for, each agent gets a share of its own, at least this much: those that came at the same
 # moment (a restart, a storm) would else come together again and again
 LEAST_OF_A_POLL = 0.8
-_MOST_ITEMS = 4
+_MOST_ITEMS = 16
+# an agent of the reference product works one thing after another, and its leases are long
+_MOST_ITEMS_BY_KEY = 4
 _DRIVE = timedelta(seconds=1.5)
 _SOON_SECONDS = 5.0
 
@@ -197,7 +199,7 @@ async def _work(call: Call) -> Answer:
     query = parse_qs(call.scope.get("query_string", b"").decode("latin-1"))
     boot_id = query.get("boot_id", [""])[0][:64]
     if call.key_owner and not boot_id:
-        jobs = await flow.work_for_key(call.state.ctx, agent, call.key_boot_id, _MOST_ITEMS)
+        jobs = await flow.work_for_key(call.state.ctx, agent, call.key_boot_id, _MOST_ITEMS_BY_KEY)
         await enrolment.seen(call.state.ctx, call.beats, agent, call.key_boot_id)
         return 200, ReferenceWork(jobs=jobs, count=len(jobs))
     items = await _wait_for_work(call, agent, boot_id, _seconds(query.get("wait", ["0"])[0]))
@@ -245,7 +247,8 @@ async def _wait_for_work(call: Call, agent: AgentRecord, boot_id: str, seconds: 
 async def _csr(call: Call) -> Answer:
     agent = await call.agent("agent.job.poll")
     report = await call.body(CsrReport)
-    ctx = call.state.ctx
+    # the issue step is leased to this call with the commit that takes the CSR: no worker is woken for it
+    ctx = flow.driving(call.state.ctx)
     job = await prepare.accept_csr(ctx, agent, call.actor, report, key_owner=call.key_owner)
     try:
         await flow.drive(ctx, job.id, _DRIVE)

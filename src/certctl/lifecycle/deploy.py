@@ -6,6 +6,7 @@ A crash half way is settled by the host's own journal, then the step is handed o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import msgspec
@@ -33,7 +34,7 @@ from certctl.core.target import AgentRecord, Deployment
 from certctl.ledger import append
 from certctl.lifecycle import counts, handoff, material, reference, settle
 from certctl.lifecycle.context import Context
-from certctl.store import certificates, deployments, jobs
+from certctl.store import certificates, deployments, jobs, many_jobs
 from certctl.store.tx import Tx
 from certctl.wire.agent import StatusReport, WorkItem
 
@@ -82,13 +83,27 @@ async def rollback(ctx: Context, scope: Scope, actor: Actor, certificate_id: str
     return written
 
 
-async def item(tx: Tx, ctx: Context, step: Step, job: Job, lease: timedelta) -> WorkItem:
-    """What an agent needs to deploy; taking it marks the deployment as applying."""
-    deployment = await _deployment(tx, ctx, job)
-    if deployment.status == DeploymentStatus.PENDING:
-        await deployments.move_deployment(tx, ctx.scope, deployment.id, DeploymentStatus.APPLYING, ctx.now())
-    await jobs.move_job(tx, ctx.scope, job.id, JobStatus.RUNNING, ctx.now())
-    return await material.item(tx, ctx, step, job, lease, plan_id=deployment.id)
+async def begin_all(tx: Tx, ctx: Context, taken: Sequence[Job], stock: material.Stock) -> bool:
+    """Mark the deployments of these jobs as applying, all at once; False when one of them stands otherwise, and each is
+    to be looked at by itself.
+    """
+    found = [stock.deployments[job.id] for job in taken if job.id in stock.deployments]
+    pending = [one for one in found if one.status == DeploymentStatus.PENDING]
+    applying = await deployments.apply_all(tx, ctx.scope, pending, ctx.now())
+    running = await many_jobs.run_all(tx, ctx.scope, taken, ctx.now())
+    return len(found) == len(taken) == running and applying == len(pending)
+
+
+async def item(
+    tx: Tx, ctx: Context, step: Step, job: Job, lease: timedelta, stock: material.Stock, *, is_begun: bool
+) -> WorkItem:
+    """What an agent needs to deploy; taking it marks the deployment as applying, where `begin_all` has not."""
+    deployment = stock.deployment(job)
+    if not is_begun:
+        if deployment.status == DeploymentStatus.PENDING:
+            await deployments.move_deployment(tx, ctx.scope, deployment.id, DeploymentStatus.APPLYING, ctx.now())
+        await jobs.move_job(tx, ctx.scope, job.id, JobStatus.RUNNING, ctx.now())
+    return material.item(stock, step, job, lease, plan_id=deployment.id)
 
 
 async def report(

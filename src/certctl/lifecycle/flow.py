@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -26,6 +26,7 @@ from certctl.lifecycle import (
     approve,
     deploy,
     issue,
+    material,
     plan,
     prepare,
     prove,
@@ -141,6 +142,8 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage("publish", "facts -> CRL with the next number, OCSP responder", "-", "next tick", publish.run),
 )
+
+_ABOUT_A_TARGET = (StepKind.DEPLOY, StepKind.VERIFY, StepKind.PLAN)
 
 RUN: dict[StepKind, Run] = {StepKind(stage.name): stage.run for stage in STAGES if stage.run is not None}
 
@@ -362,7 +365,7 @@ async def work_for(
             tx, ctx.scope, owner=owner, lease=ctx.patience.lease, now=ctx.now(), limit=limit, agent_id=agent.id
         )
         known = await jobs.jobs_by_id(tx, ctx.scope, [step.job_id for step in claimed])
-        made = [await _item(tx, ctx, step, known[step.job_id]) for step in claimed]
+        made = await _items(tx, ctx, claimed, known)
     return [item for item in made if item is not None]
 
 
@@ -388,11 +391,22 @@ async def work_for_key(ctx: Context, agent: AgentRecord, boot_id: str, limit: in
             kinds=reference.KINDS,
         )
         known = await jobs.jobs_by_id(tx, ctx.scope, [step.job_id for step in claimed])
-        made = [await _item(tx, ctx, step, known[step.job_id]) for step in claimed]
+        made = await _items(tx, ctx, claimed, known)
     return [reference.item(item) for item in made if item is not None]
 
 
-async def _item(tx: Tx, ctx: Context, step: Step, job: Job) -> WorkItem | None:
+async def _items(tx: Tx, ctx: Context, claimed: Sequence[Step], known: Mapping[str, Job]) -> list[WorkItem | None]:
+    """What an agent needs for the steps that it has taken; what they are about is read, and begun, together."""
+    offered = [step for step in claimed if step.attempts <= ctx.patience.agent_offers]
+    stock = await material.look(tx, ctx, [known[step.job_id] for step in offered if step.kind in _ABOUT_A_TARGET])
+    deployed = [known[step.job_id] for step in offered if step.kind == StepKind.DEPLOY]
+    are_begun = bool(deployed) and await deploy.begin_all(tx, ctx, deployed, stock)
+    return [await _item(tx, ctx, step, known[step.job_id], stock, are_begun=are_begun) for step in claimed]
+
+
+async def _item(
+    tx: Tx, ctx: Context, step: Step, job: Job, stock: material.Stock, *, are_begun: bool
+) -> WorkItem | None:
     lease = ctx.patience.lease
     if step.attempts > ctx.patience.agent_offers:
         await settle.end_job(tx, ctx, job, "the agent took this step many times and never answered", "rejected")
@@ -403,10 +417,10 @@ async def _item(tx: Tx, ctx: Context, step: Step, job: Job) -> WorkItem | None:
         if step.kind == StepKind.PROVE:
             return await prove.item(tx, ctx, step, job, lease)
         if step.kind == StepKind.DEPLOY:
-            return await deploy.item(tx, ctx, step, job, lease)
+            return await deploy.item(tx, ctx, step, job, lease, stock, is_begun=are_begun)
         if step.kind == StepKind.PLAN:
-            return await plan.item(tx, ctx, step, job, lease)
-        return await verify.item(tx, ctx, step, job, lease)
+            return await plan.item(tx, ctx, step, job, lease, stock)
+        return verify.item(step, job, lease, stock)
     except CertctlError as error:
         await settle.fail(tx, ctx, step, error)
         return None

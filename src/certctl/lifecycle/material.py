@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import TypeVar
+
+from msgspec import Struct
 
 from certctl.core.certificate import Certificate, Version
 from certctl.core.errors import Conflict, NotFound
 from certctl.core.job import Job, Step
 from certctl.core.status import JobStatus, VersionStatus
-from certctl.core.target import TargetRecord
+from certctl.core.target import Deployment, TargetRecord
 from certctl.lifecycle.context import Context
 from certctl.pki.pem import certificate_pem
-from certctl.store import catalogue, certificates
+from certctl.store import catalogue, certificates, deployments
 from certctl.store.tx import Tx
 from certctl.wire.agent import WorkItem
+
+FoundT = TypeVar("FoundT")
 
 
 async def pairs(
@@ -48,11 +54,61 @@ async def _current(
     return found
 
 
-async def item(tx: Tx, ctx: Context, step: Step, job: Job, lease: timedelta, *, plan_id: str) -> WorkItem:
+class Stock(Struct, frozen=True):
+    """What the steps that an agent takes at once are about: versions, targets and certificates by their ids,
+    deployments by their jobs.
+    """
+
+    versions: Mapping[str, Version]
+    targets: Mapping[str, TargetRecord]
+    certificates: Mapping[str, Certificate]
+    deployments: Mapping[str, Deployment]
+
+    def version(self, job: Job) -> Version:
+        """The version that a job puts somewhere. NotFound."""
+        return _there(self.versions, job.version_id, "certificate version")
+
+    def target(self, job: Job) -> TargetRecord:
+        """Where. NotFound."""
+        return _there(self.targets, job.target_id, "target")
+
+    def certificate(self, job: Job) -> Certificate:
+        """Whose version it is. NotFound."""
+        return _there(self.certificates, job.certificate_id, "certificate")
+
+    def deployment(self, job: Job) -> Deployment:
+        """The deployment of a job. NotFound."""
+        found = self.deployments.get(job.id)
+        if found is None:
+            raise NotFound(f"job {job.id} has no deployment")
+        return found
+
+
+def _there(known: Mapping[str, FoundT], name: str, word: str) -> FoundT:
+    found = known.get(name)
+    if found is None:
+        raise NotFound(f"no {word} {name}")
+    return found
+
+
+async def look(tx: Tx, ctx: Context, known: Sequence[Job]) -> Stock:
+    """Read what these jobs are about, each kind by one statement."""
+    if not known:
+        return Stock({}, {}, {}, {})
+    version_ids = tuple({job.version_id for job in known})
+    target_ids = tuple({job.target_id for job in known})
+    certificate_ids = tuple({job.certificate_id for job in known})
+    return Stock(
+        versions=await certificates.versions_by_id(tx, ctx.scope, version_ids),
+        targets=await catalogue.many(tx, ctx.scope, TargetRecord, target_ids),
+        certificates=await certificates.certificates_by_id(tx, ctx.scope, certificate_ids),
+        deployments=await deployments.deployments_of_jobs(tx, ctx.scope, [job.id for job in known]),
+    )
+
+
+def item(stock: Stock, step: Step, job: Job, lease: timedelta, *, plan_id: str) -> WorkItem:
     """The version and the target of a job, as an agent gets them."""
-    version = await certificates.version(tx, ctx.scope, job.version_id)
-    target = await catalogue.get(tx, ctx.scope, TargetRecord, job.target_id)
-    certificate = await certificates.certificate(tx, ctx.scope, job.certificate_id)
+    version, target, certificate = stock.version(job), stock.target(job), stock.certificate(job)
     return WorkItem(
         id=job.id,
         type=str(job.type),

@@ -48,10 +48,10 @@ async def _refuse_who_cannot(tx: Tx, ctx: Context, pairs: Sequence[tuple[TargetR
             raise Conflict(f"agent {agent.name} (version {agent.version or 'unknown'}) knows no dry run; update it")
 
 
-async def item(tx: Tx, ctx: Context, step: Step, job: Job, lease: timedelta) -> WorkItem:
+async def item(tx: Tx, ctx: Context, step: Step, job: Job, lease: timedelta, stock: material.Stock) -> WorkItem:
     """What an agent needs to plan: the same as to deploy, under a plan id that no deployment has."""
     await jobs.move_job(tx, ctx.scope, job.id, JobStatus.RUNNING, ctx.now())
-    return await material.item(tx, ctx, step, job, lease, plan_id=job.id)
+    return material.item(stock, step, job, lease, plan_id=job.id)
 
 
 async def report(ctx: Context, agent: AgentRecord, actor: Actor, job_id: str, said: StatusReport) -> None:

@@ -21,7 +21,7 @@ from certctl.core.job import Job, Step
 from certctl.core.status import DeploymentStatus, JobStatus, StepKind, StepStatus, VersionStatus
 from certctl.core.target import AgentRecord, Deployment, TargetRecord
 from certctl.ledger import append
-from certctl.lifecycle import counts, endpoints, handoff, incidents, settle, standing
+from certctl.lifecycle import counts, endpoints, handoff, incidents, material, settle, standing
 from certctl.lifecycle.context import Context
 from certctl.store import catalogue, certificates, deployments, jobs
 from certctl.store.tx import Tx
@@ -31,10 +31,9 @@ SERVER_OBSERVER = "server"
 UNVERIFIED = "skipped"  # the reference product's word for a verification that did not take place
 
 
-async def item(tx: Tx, ctx: Context, step: Step, job: Job, lease: timedelta) -> WorkItem:
+def item(step: Step, job: Job, lease: timedelta, stock: material.Stock) -> WorkItem:
     """What an agent needs to look at its target."""
-    version = await certificates.version(tx, ctx.scope, job.version_id)
-    target = await catalogue.get(tx, ctx.scope, TargetRecord, job.target_id)
+    version, target = stock.version(job), stock.target(job)
     return WorkItem(
         id=job.id,
         type=str(job.type),
@@ -204,6 +203,8 @@ async def observe_by_key(ctx: Context, agent: AgentRecord, actor: Actor, job_id:
 async def _verified(tx: Tx, ctx: Context, step: Step | None, job: Job, deployment: Deployment, actor: Actor) -> None:
     """Write green. `step` is None for a job that has ended unverified and is now seen to be right."""
     now = ctx.now()
+    certificate = await certificates.certificate(tx, ctx.scope, job.certificate_id, lock=True)
+    # behind the lock: another may have become current since it was looked at
     version = await certificates.version(tx, ctx.scope, job.version_id)
     await deployments.move_deployment(
         tx,
@@ -228,7 +229,6 @@ async def _verified(tx: Tx, ctx: Context, step: Step | None, job: Job, deploymen
     else:
         await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, now)
         await jobs.move_job(tx, ctx.scope, job.id, JobStatus.COMPLETED, now, **said)
-    certificate = await certificates.certificate(tx, ctx.scope, job.certificate_id)
     await endpoints.deployed(
         tx, ctx, job.target_id, certificate.common_name, certificate.id, version.fingerprint_sha256
     )
@@ -238,7 +238,7 @@ async def _verified(tx: Tx, ctx: Context, step: Step | None, job: Job, deploymen
     await handoff.revoke_replaced(tx, ctx, version)
     await incidents.deployed(tx, ctx, job.certificate_id, job.target_id)
     await certificates.change_certificate(tx, ctx.scope, job.certificate_id, now, last_deployment_at=now)
-    await standing.refresh(tx, ctx, job.certificate_id)
+    await standing.write_all(tx, ctx, await standing.load_all(tx, ctx, [certificate]))
     details = {
         "job_id": job.id,
         "target_id": job.target_id,

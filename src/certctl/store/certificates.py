@@ -397,6 +397,14 @@ async def facts_by_fingerprint(tx: Tx, scope: Scope, fingerprints: Sequence[str]
     return {row.fingerprint_sha256: row for row in await tx.all(VersionFacts, sa.select(*columns).where(*known))}
 
 
+async def versions_by_id(tx: Tx, scope: Scope, ids: Sequence[str]) -> dict[str, Version]:
+    """Many versions at once, by id; those that are missing are missing."""
+    if not ids:
+        return {}
+    mine = (versions.c.tenant_id == scope.tenant_id, versions.c.id.in_(tuple(ids)))
+    return {row.id: row for row in await tx.all(Version, sa.select(versions).where(*mine))}
+
+
 async def version(tx: Tx, scope: Scope, version_id: str) -> Version:
     """One version by id; NotFound otherwise."""
     found = await tx.one(

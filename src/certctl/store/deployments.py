@@ -12,6 +12,7 @@ from certctl.core.errors import Conflict
 from certctl.core.scope import Scope
 from certctl.core.status import DEPLOYMENT, DeploymentStatus, before
 from certctl.core.target import Deployment
+from certctl.store import arrays
 from certctl.store.schema import deployments, observations
 from certctl.store.tx import Tx
 
@@ -66,6 +67,18 @@ async def move_deployment(
     )
     if moved.rowcount != 1:
         raise Conflict(f"the deployment may not become {status} from where it stands")
+
+
+async def apply_all(tx: Tx, scope: Scope, pending: Sequence[Deployment], now: datetime) -> int:
+    """Mark pending deployments as being applied; how many were still pending."""
+    return await arrays.update(
+        tx,
+        deployments,
+        [{"row_id": one.id} for one in pending],
+        match={"row_id": deployments.c.id.name},
+        alike={"status": DeploymentStatus.APPLYING, "updated_at": now},
+        where={"tenant_id": scope.tenant_id, "status": DeploymentStatus.PENDING},
+    )
 
 
 async def supersede_others(tx: Tx, scope: Scope, deployment: Deployment, now: datetime) -> None:

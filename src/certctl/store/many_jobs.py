@@ -55,7 +55,6 @@ async def move_live(
     rows: list[dict[str, Any]] = [{"row_id": job.id, "body": bodies[job.id]} for job in moved]
     if begins:
         rows = [row | {"started_at": job.started_at or now} for row, job in zip(rows, moved, strict=True)]
-    allowed = ", ".join(f"'{one}'" for one in sorted({*map(str, before(JOB, status)), str(status)}))
     changed = await arrays.update(
         tx,
         jobs,
@@ -63,12 +62,34 @@ async def move_live(
         match={"row_id": jobs.c.id.name},
         alike={"status": status},
         where={"tenant_id": scope.tenant_id},
-        only=f"status IN ({allowed})",
+        only=_may_become(status),
     )
     if changed != len(moved):
         raise Conflict(f"one of these jobs has ended or may not become {status} from where it stands")
     for job in moved:
         tx.wake(job_channel(job.id))
+
+
+def _may_become(status: JobStatus) -> str:
+    """The jobs that may become, or are, of a status that goes on: words of ours."""
+    allowed = ", ".join(f"'{one}'" for one in sorted({*map(str, before(JOB, status)), str(status)}))
+    return f"status IN ({allowed})"
+
+
+async def run_all(tx: Tx, scope: Scope, taken: Sequence[Job], now: datetime) -> int:
+    """Mark jobs as running whose step somebody has taken; how many could be. One that has ended stays as it is."""
+    changed = await arrays.update(
+        tx,
+        jobs,
+        [{"row_id": job.id, "started_at": job.started_at or now} for job in taken],
+        match={"row_id": jobs.c.id.name},
+        alike={"status": JobStatus.RUNNING},
+        where={"tenant_id": scope.tenant_id},
+        only=_may_become(JobStatus.RUNNING),
+    )
+    for job in taken:
+        tx.wake(job_channel(job.id))
+    return changed
 
 
 async def begin_steps(tx: Tx, scope: Scope, of: Sequence[Job], kind: StepKind, now: datetime) -> None:

@@ -8,7 +8,6 @@ from datetime import timedelta
 
 from certctl.core.errors import CertctlError
 from certctl.core.job import Job
-from certctl.doors.issuing import BUDGET
 from certctl.doors.state import AppState
 from certctl.lifecycle import flow
 from certctl.lifecycle.context import Context
@@ -17,6 +16,8 @@ from certctl.store.lists import Slice
 from certctl.telemetry.logging import get_logger
 
 log = get_logger(__name__)
+
+BUDGET = timedelta(seconds=1.5)
 
 
 async def drive(state: AppState, job_ids: Sequence[str], ctx: Context | None = None) -> None:

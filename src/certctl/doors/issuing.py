@@ -28,8 +28,9 @@ from certctl.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 
-# how long a caller waits for what is under way
-BUDGET = timedelta(seconds=1.5)
+# how long a caller waits for what is being signed; who drives a job alone waits for a step's end, too: this is for a
+# signer that does not answer, not for a busy machine
+BUDGET = timedelta(seconds=10)
 MOST_WAITING = 2_000
 # the next group begins when the one before is recorded, or a CA has taken so long over it
 _PATIENCE_SECONDS = 0.05
@@ -109,7 +110,7 @@ class Issuing:
             if len(begun) > 1:  # while one is signed the next is judged
                 await asyncio.wait({begun[-2]}, timeout=_PATIENCE_SECONDS)
         if begun:
-            await asyncio.wait(begun, timeout=BUDGET.total_seconds())
+            await asyncio.wait(begun, timeout=2 * BUDGET.total_seconds())
         return found
 
     async def _go(self) -> None:

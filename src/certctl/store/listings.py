@@ -39,19 +39,23 @@ def _certificates_found(scope: Scope, q: str) -> sa.ColumnElement[bool]:
 def _deployed_by(values: Sequence[str]) -> sa.ColumnElement[bool]:
     mapping, targets = schema.certificate_targets, schema.targets
     mapped = (
-        sa.select(mapping.c.certificate_id)
+        sa.select(mapping.c.tenant_id, mapping.c.certificate_id)
         .join(targets, sa.and_(targets.c.tenant_id == mapping.c.tenant_id, targets.c.id == mapping.c.target_id))
-        .where(targets.c.agent_id.in_(values), mapping.c.tenant_id == _C.tenant_id)
+        .where(targets.c.agent_id.in_(values))
     )
-    return _C.id.in_(mapped)
+    return _among(mapped)
 
 
 def _deployed_on(values: Sequence[str]) -> sa.ColumnElement[bool]:
     mapping = schema.certificate_targets
-    mapped = sa.select(mapping.c.certificate_id).where(
-        mapping.c.target_id.in_(values), mapping.c.tenant_id == _C.tenant_id
-    )
-    return _C.id.in_(mapped)
+    return _among(sa.select(mapping.c.tenant_id, mapping.c.certificate_id).where(mapping.c.target_id.in_(values)))
+
+
+def _among(mapped: sa.Select[Any]) -> sa.ColumnElement[bool]:
+    """Rows that are among (tenant, certificate) pairs. A select that names the row's own tenant would be asked again
+    for each row of the list: a million times for the three certificates of one agent.
+    """
+    return sa.tuple_(_C.tenant_id, _C.id).in_(mapped)
 
 
 CERTIFICATES: Listing[Certificate] = Listing(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from unittest import mock
 
 import msgspec
 import pytest
 import sqlalchemy as sa
 
-from certctl.core.acme import AcmeOrder
+from certctl.core.acme import AcmeAccount, AcmeAuthorization, AcmeOrder, ExternalKey
 from certctl.core.catalogue import Profile
 from certctl.core.errors import Conflict
 from certctl.store import acme, acme_entering, catalogue
@@ -77,8 +78,11 @@ async def test_each_request_of_a_flow_is_one_statement_and_one_more_if_it_writes
         made = await client.order("shop.example", "www.shop.example")
         assert made.status_code == 201, made.text
         assert [word.split()[0] for word in said] == ["WITH", "WITH"]
+        said.clear()
         done = await client.post(made.json()["finalize"], {"csr": csr_for(["shop.example", "www.shop.example"])})
         assert done.json()["status"] == "valid", done.text
+        # 33, before finalizes went together; the last tells other processes, where nothing gathers what they are told
+        assert len(said) <= 12, said
         for url in (made.headers["location"], done.json()["certificate"], made.json()["authorizations"][0]):
             said.clear()
             assert (await client.post(url)).status_code == 200
@@ -100,13 +104,14 @@ async def test_what_comes_with_the_nonce_is_what_is_read_one_by_one(house):
         Subject(),
         Subject(orders_by=USUAL),
         Subject(order_id=order_id),
+        Subject(order_id=order_id, finalizes=True),
         Subject(authorization_id=proof_id),
         Subject(version_id=version_id),
         Subject(order_id=order_id, authorization_id=proof_id, version_id=version_id, orders_by=USUAL),
         Subject(order_id=proof_id, authorization_id=version_id, version_id=order_id),
     ]
     until, number = api.clock.now() + timedelta(minutes=5), 0
-    nobody = (database, scope, ("nonce-0", until), "acme-acc-nobody", "prof-default", subjects[5])
+    nobody = (database, scope, ("nonce-0", until), "acme-acc-nobody", "prof-default", subjects[6])
     found = await acme_entering.enter(*nobody)
     assert (found.account, found.key, found.order, found.authorization, found.version) == (None,) * 5
     for account_id in (mine, other):
@@ -122,6 +127,7 @@ async def test_what_comes_with_the_nonce_is_what_is_read_one_by_one(house):
             assert bool(found.proofs) == (found.order is not None)
             assert (found.authorization is not None) == (is_mine and subject.authorization_id == proof_id)
             assert (found.version is not None) == (is_mine and subject.version_id == version_id)
+            assert found.has_earlier == (is_mine and subject.finalizes)
             if is_mine and subject.orders_by is not None:
                 assert [each.id for each in found.names] == ["iss-local", "rp-default", "owner-a", "team-a"]
                 assert [each.name for each in found.rules] == ["only-ours"]
@@ -162,3 +168,39 @@ async def test_another_order_that_replaces_the_same_is_refused_by_the_database_i
     with pytest.raises(Conflict):
         async with database.begin("test.order") as tx:
             await acme.insert_order(tx, scope, second, [], [])
+
+
+ENDS = {
+    "order": (AcmeOrder, {"status": "invalid"}),
+    "account": (AcmeAccount, {"status": "deactivated"}),
+    "authorization": (AcmeAuthorization, {"status": "deactivated"}),
+    "key": (ExternalKey, {"revoked_at": datetime(2026, 1, 1, tzinfo=UTC)}),
+}
+
+
+async def test_what_ends_between_look_and_commit_is_not_issued(house):
+    """Each alone, after the nonce of the finalize was spent: nothing is issued, and it is told as ever."""
+    client, database, scope = await house.known(), house.api.house.database, house.api.house.ctx.scope
+    real = acme.hold_ready
+    for number, (what, (kind, values)) in enumerate(ENDS.items()):
+        order = (await client.order(f"e{number}.example")).json()
+        account_id, order_id = client.kid.rpartition("/")[2], order["finalize"].split("/")[-2]
+        ids = {"account": account_id, "order": order_id, "authorization": order["authorizations"][0].rpartition("/")[2]}
+        async with database.read() as tx:
+            ids["key"] = (await acme.get(tx, scope, AcmeAccount, account_id)).external_key_id
+            before = await acme.get(tx, scope, kind, ids[what])
+        held: list[set[str]] = []
+
+        async def hold(tx, *asked, kind=kind, record_id=ids[what], values=values, held=held):
+            await acme.change(tx, scope, kind, record_id, **values)
+            held.append(await real(tx, *asked))
+            await acme.change(tx, scope, kind, record_id, **{name: getattr(before, name) for name in values})  # noqa: B023
+            return held[-1]
+
+        with mock.patch.object(acme, "hold_ready", hold):
+            await client.post(order["finalize"], {"csr": csr_for([f"e{number}.example"])})
+        assert held == [set()], what
+    now, made = house.api.clock.now(), (await client.order("late.example")).headers["location"].rpartition("/")[2]
+    async with database.begin("test.hold") as tx:
+        assert await real(tx, scope, [made], now) == {made}
+        assert await real(tx, scope, [made], now + timedelta(days=2)) == set()

@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from certctl.core.acme import (
     MACHINES,
+    AccountStatus,
     AcmeAccount,
     AcmeAuthorization,
     AcmeChallenge,
@@ -159,11 +160,30 @@ _MACHINE_OF: dict[type[msgspec.Struct], str] = {
 }
 
 
-async def hold_ready(tx: Tx, scope: Scope, order_ids: Sequence[str]) -> set[str]:
-    """Those of these orders that are ready, locked in one order, whoever asks."""
+async def hold_ready(tx: Tx, scope: Scope, order_ids: Sequence[str], now: datetime) -> set[str]:
+    """Those of these orders that are ready, and whose account, external key and authorizations stand at this moment;
+    locked in one order, whoever asks.
+    """
     mine = sa.and_(_of(orders, scope), arrays.among(tx, orders.c.id, order_ids))
-    ready = sa.select(orders.c.id).where(mine, orders.c.status == OrderState.READY).order_by(orders.c.id)
-    return set((await tx.execute(ready.with_for_update())).scalars())
+    ready = sa.and_(mine, orders.c.status == OrderState.READY, orders.c.expires_at > now)
+    chosen = sa.select(orders.c.id).where(ready, _stands(scope), ~_has_lost(scope, now)).order_by(orders.c.id)
+    return set((await tx.execute(chosen.with_for_update(of=orders))).scalars())
+
+
+def _stands(scope: Scope) -> sa.ColumnElement[bool]:
+    """An order's account is valid, and nobody has taken back the word that vouches for it."""
+    keys = external_keys
+    this = sa.and_(_of(keys, scope), keys.c.id == accounts.c.external_key_id, keys.c.revoked_at.is_(None))
+    vouched = sa.or_(accounts.c.external_key_id == "", sa.exists().where(this))
+    own = sa.and_(_of(accounts, scope), accounts.c.id == orders.c.account_id)
+    return sa.exists().where(own, accounts.c.status == AccountStatus.VALID, vouched)
+
+
+def _has_lost(scope: Scope, now: datetime) -> sa.ColumnElement[bool]:
+    """An authorization of an order is no longer valid."""
+    its = sa.and_(_of(authorizations, scope), authorizations.c.order_id == orders.c.id)
+    ended = sa.or_(authorizations.c.status != AuthorizationStatus.VALID, authorizations.c.expires_at <= now)
+    return sa.exists().where(its, ended)
 
 
 async def put(tx: Tx, scope: Scope, order_id: str, **values: Any) -> None:

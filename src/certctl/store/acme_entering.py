@@ -17,7 +17,7 @@ from msgspec import Struct
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from certctl.core.acme import AcmeAccount, AcmeAuthorization, AcmeChallenge, AcmeOrder, ExternalKey
+from certctl.core.acme import AcmeAccount, AcmeAuthorization, AcmeChallenge, AcmeOrder, ExternalKey, OrderState
 from certctl.core.catalogue import IssuerRecord, Owner, PolicyRule, Profile, RenewalPolicy, Team
 from certctl.core.certificate import Version
 from certctl.core.scope import Scope
@@ -37,10 +37,11 @@ RecordT = TypeVar("RecordT", bound=Struct)
 class Subject(Struct, frozen=True, kw_only=True):
     """What a question is about, beside who asks it: what is read of it comes with them. `orders_by` are the issuer and
     the renewal policy that an order here goes by where its profile names none: whoever is about to judge one is told
-    all that it is judged by.
+    all that it is judged by. `finalizes`: the order is to be issued by now.
     """
 
     order_id: str = ""
+    finalizes: bool = False
     authorization_id: str = ""
     version_id: str = ""
     orders_by: tuple[str, str] | None = None
@@ -48,7 +49,8 @@ class Subject(Struct, frozen=True, kw_only=True):
 
 class Entered(Struct, frozen=True, kw_only=True):
     """What one look found. `key`, `names` (what a request names: issuer, renewal policy, owner, team) and `rules` are
-    there for who is about to order, the others for who asked about them; only what is the account's own.
+    there for who is about to order, `key` and `has_earlier` (whether the account has a certificate for the same names)
+    for who finalizes, the others for who asked about them; only what is the account's own.
     """
 
     spent: bool
@@ -60,6 +62,7 @@ class Entered(Struct, frozen=True, kw_only=True):
     order: AcmeOrder | None = None
     # of the order
     proofs: tuple[AcmeAuthorization, ...] = ()
+    has_earlier: bool = False
     authorization: AcmeAuthorization | None = None
     # of the authorization
     ways: tuple[AcmeChallenge, ...] = ()
@@ -84,31 +87,41 @@ async def enter(
     given = {"order": subject.order_id, "authorization": subject.authorization_id, "version": subject.version_id}
     parts = tuple(name for name, value in given.items() if value)
     asked |= {f"about_{name}": given[name] for name in parts}
+    if subject.finalizes:
+        parts = ("key", *parts, "earlier")
     if subject.orders_by is not None:
-        parts = ("ordering", *parts)
+        parts = ("key", "ordering", *parts)
         asked |= dict(zip(("usual_issuer", "usual_policy"), subject.orders_by, strict=True))
     async with database.alone("acme.enter") as tx:
         row = (await tx.execute(_entering(parts), **asked)).one()
     return _read(row, parts)
 
 
-_ORDERING = (ExternalKey, IssuerRecord, RenewalPolicy, Owner, Team)
+_NAMED = (IssuerRecord, RenewalPolicy, Owner, Team)
+_KINDS: dict[str, tuple[type[Struct], ...]] = {
+    "key": (ExternalKey,),
+    "ordering": _NAMED,
+    "order": (AcmeOrder,),
+    "authorization": (AcmeAuthorization,),
+    "version": (Version,),
+    "earlier": (),
+}
 
 
 def _read(row: Sequence[Any], parts: tuple[str, ...]) -> Entered:
     kinds: list[type[Struct]] = [AcmeAccount, Profile]
     for part in parts:
-        kinds += {"ordering": _ORDERING, "order": (AcmeOrder,), "authorization": (AcmeAuthorization,)}.get(
-            part, (Version,)
-        )
+        kinds += _KINDS[part]
     found = together.taken_apart(row[1:], *kinds)
     lists = list(row[1 + sum(len(kind.__struct_fields__) for kind in kinds) :])
     told: dict[str, Any] = {"spent": row[0] == 1, "account": found.pop(0), "profile": found.pop(0)}
     for part in parts:
         if part == "ordering":
-            key, *names = (found.pop(0) for _ in _ORDERING)
-            told |= {"key": key, "names": tuple(name for name in names if name is not None)}
+            names = [found.pop(0) for _ in _NAMED]
+            told["names"] = tuple(name for name in names if name is not None)
             told["rules"] = _records(PolicyRule, lists.pop(0))
+        elif part == "earlier":
+            told["has_earlier"] = lists.pop(0)
         else:
             told[part] = found.pop(0)
         if part == "order":
@@ -156,12 +169,18 @@ def _entering(parts: tuple[str, ...]) -> Statement:
 _Part = tuple[sa.FromClause, list[sa.Label[Any]], list[sa.ColumnElement[Any]]]
 
 
+def _with_key(source: sa.FromClause, tenant: sa.BindParameter[str]) -> _Part:
+    this = sa.and_(external_keys.c.tenant_id == tenant, external_keys.c.id == accounts.c.external_key_id)
+    return source.outerjoin(external_keys, this), together.columns(ExternalKey, external_keys, "key"), []
+
+
 def _with_ordering(source: sa.FromClause, tenant: sa.BindParameter[str]) -> _Part:
-    """By what an order of this account is judged: each found by its id, which stands in a row before it."""
+    """By what an order of this account is judged beside its key: each found by its id, which stands in a row before
+    it.
+    """
     profiles = catalogue.TABLES[Profile][0]
     issuer = sa.func.coalesce(sa.func.nullif(profiles.c.acme_issuer_id, ""), sa.bindparam("usual_issuer"))
     by: list[tuple[type[Struct], sa.Table, Any]] = [
-        (ExternalKey, external_keys, accounts.c.external_key_id),
         (IssuerRecord, catalogue.TABLES[IssuerRecord][0], issuer),
         (RenewalPolicy, catalogue.TABLES[RenewalPolicy][0], sa.bindparam("usual_policy")),
         (Owner, catalogue.TABLES[Owner][0], external_keys.c.owner_id),
@@ -182,6 +201,18 @@ def _with_order(source: sa.FromClause, tenant: sa.BindParameter[str]) -> _Part:
     of_it = sa.and_(authorizations.c.tenant_id == tenant, authorizations.c.order_id == orders.c.id)
     columns = together.columns(AcmeOrder, orders, "order")
     return source.outerjoin(orders, this), columns, [_whole_rows(authorizations, of_it, authorizations.c.id)]
+
+
+def _with_earlier(source: sa.FromClause, tenant: sa.BindParameter[str]) -> _Part:
+    earlier = orders.alias("earlier")
+    same = sa.and_(
+        earlier.c.tenant_id == tenant,
+        earlier.c.account_id == orders.c.account_id,
+        earlier.c.names_key == orders.c.names_key,
+        earlier.c.status == OrderState.VALID,
+    )
+    found = sa.exists(sa.select(sa.literal(1)).where(same).correlate(orders))
+    return source, [], [sa.type_coerce(found, sa.Boolean).label("has_earlier")]
 
 
 def _with_authorization(source: sa.FromClause, tenant: sa.BindParameter[str]) -> _Part:
@@ -205,6 +236,8 @@ def _with_version(source: sa.FromClause, tenant: sa.BindParameter[str]) -> _Part
 
 
 _PARTS = {
+    "key": _with_key,
+    "earlier": _with_earlier,
     "ordering": _with_ordering,
     "order": _with_order,
     "authorization": _with_authorization,
@@ -227,10 +260,13 @@ async def _one_by_one(
     async with database.read() as tx:
         account = await acme.get(tx, scope, AcmeAccount, account_id)
         profile = await catalogue.find(tx, scope, Profile, id=profile_id)
-        if subject.orders_by is not None and account is not None and profile is not None:
-            told |= await _ordering(tx, scope, account, profile, subject.orders_by)
+        key_id = account.external_key_id if account is not None else ""
+        if key_id and (subject.finalizes or subject.orders_by is not None):
+            told["key"] = await acme.external_key(tx, scope, key_id)
+        if subject.orders_by is not None and profile is not None:
+            told |= await _ordering(tx, scope, told.get("key"), profile, subject.orders_by)
         if subject.order_id:
-            told |= await _order(tx, scope, account_id, subject.order_id)
+            told |= await _order(tx, scope, account_id, subject)
         if subject.authorization_id:
             told |= await _authorization(tx, scope, account_id, subject.authorization_id)
         if subject.version_id:
@@ -240,9 +276,8 @@ async def _one_by_one(
 
 
 async def _ordering(
-    tx: Tx, scope: Scope, account: AcmeAccount, profile: Profile, usual: tuple[str, str]
+    tx: Tx, scope: Scope, key: ExternalKey | None, profile: Profile, usual: tuple[str, str]
 ) -> dict[str, Any]:
-    key = await acme.external_key(tx, scope, account.external_key_id) if account.external_key_id else None
     wanted: list[tuple[type[Struct], str]] = [
         (IssuerRecord, profile.acme_issuer_id or usual[0]),
         (RenewalPolicy, usual[1]),
@@ -251,14 +286,17 @@ async def _ordering(
         wanted += [(Owner, key.owner_id), (Team, key.team_id)]
     names = [await catalogue.find(tx, scope, kind, id=record_id) for kind, record_id in wanted if record_id]
     rules = tuple(await policies.in_force(tx, scope))
-    return {"key": key, "names": tuple(name for name in names if name is not None), "rules": rules}
+    return {"names": tuple(name for name in names if name is not None), "rules": rules}
 
 
-async def _order(tx: Tx, scope: Scope, account_id: str, order_id: str) -> dict[str, Any]:
-    order = await acme.get(tx, scope, AcmeOrder, order_id)
+async def _order(tx: Tx, scope: Scope, account_id: str, subject: Subject) -> dict[str, Any]:
+    order = await acme.get(tx, scope, AcmeOrder, subject.order_id)
     if order is None or order.account_id != account_id:
         return {}
-    return {"order": order, "proofs": tuple(await acme.authorizations_of(tx, scope, order_id))}
+    told = {"order": order, "proofs": tuple(await acme.authorizations_of(tx, scope, order.id))}
+    if subject.finalizes:
+        told["has_earlier"] = await acme.earlier_order(tx, scope, order) is not None
+    return told
 
 
 async def _authorization(tx: Tx, scope: Scope, account_id: str, authorization_id: str) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from certctl.core.names import Name, parse_name
 from certctl.core.scope import Scope
 from certctl.lifecycle import flow, request
 from certctl.lifecycle.context import Context
-from certctl.lifecycle.request import DEFAULT_ISSUER, DEFAULT_POLICY, NewCertificate
+from certctl.lifecycle.request import DEFAULT_ISSUER, NewCertificate
 from certctl.pki.csr import CsrFacts, csr_pem, read_csr
 from certctl.pki.keys import spki_der
 from certctl.protocols.acme import naming, offers
@@ -60,8 +60,8 @@ _DRIVING: set[asyncio.Task[None]] = set()
 
 
 def about(order_id: str) -> Subject:
-    """What is read with whoever finalizes an order: who vouches for its account now, too."""
-    return Subject(order_id=order_id, orders_by=(DEFAULT_ISSUER, DEFAULT_POLICY))
+    """What is read with whoever finalizes an order: who vouches for its account now, whether it has one like it."""
+    return Subject(order_id=order_id, finalizes=True)
 
 
 async def finalize(asked: Asked, order_id: str) -> Reply:
@@ -95,7 +95,7 @@ class _Order:
         return self.now.id
 
     async def hold(self, tx: Tx, scope: Scope, keys: Sequence[str]) -> set[str]:
-        return await acme.hold_ready(tx, scope, keys)
+        return await acme.hold_ready(tx, scope, keys, self._asked.house.state.ctx.now())
 
     async def intended(self, tx: Tx, certificate_id: str, job_id: str) -> Event:
         details = {"certificate_id": certificate_id, "job_id": job_id}
@@ -123,15 +123,13 @@ async def _together(asked: Asked, order: AcmeOrder, csr: CsrFacts) -> AcmeOrder 
     go alone: nothing was written.
     """
     ctx, found = asked.house.state.ctx, asked.found
-    if found is None:
+    if found is None or found.has_earlier:
         return None
     async with ctx.database.read() as tx:
         if await _unauthorized(tx, asked, order, found.proofs) is not None:
             return None  # alone it is ended, behind the lock on its row
         external = vouching(asked, asked.mine, found.key)
         profile = await offers.chosen(tx, asked, order.profile or None)
-        if await _next_version(tx, asked, profile, order):
-            return None
     going = _Order(asked, order, csr)
     try:
         wish = _wish(asked, profile, order, external, csr)

@@ -230,7 +230,8 @@ def _play(town: Fleet, server: Postgres, agents: Agents, asked: Any, since: str)
         "server_cpu_ms_each": each[0],
         "database_cpu_ms_each": each[1],
         "agents_cpu_ms_each": each[2],
-        "commits_each": round((_commits(server) - commits) / asked.certificates, 2),
+        # reads by themselves among them
+        "transactions_each": round((_commits(server) - commits) / asked.certificates, 2),
         "calls_each": {
             name: round((n - calls.get(name, 0)) / asked.certificates, 2) for name, n in told["calls"].items()
         },

@@ -33,6 +33,7 @@ from certctl.core.errors import Conflict
 from certctl.core.job import Job
 from certctl.core.scope import Scope
 from certctl.store import acme_listings, arrays, certificates, jobs, schema
+from certctl.store.among import any_of
 from certctl.store.schema import acme_accounts as accounts
 from certctl.store.schema import acme_authorizations as authorizations
 from certctl.store.schema import acme_challenges as challenges
@@ -164,7 +165,7 @@ async def hold_ready(tx: Tx, scope: Scope, order_ids: Sequence[str], now: dateti
     """Those of these orders that are ready, and whose account, external key and authorizations stand at this moment;
     locked in one order, whoever asks.
     """
-    mine = sa.and_(_of(orders, scope), arrays.among(tx, orders.c.id, order_ids))
+    mine = sa.and_(_of(orders, scope), any_of(orders.c.id, order_ids))
     ready = sa.and_(mine, orders.c.status == OrderState.READY, orders.c.expires_at > now)
     chosen = sa.select(orders.c.id).where(ready, _stands(scope), ~_has_lost(scope, now)).order_by(orders.c.id)
     return set((await tx.execute(chosen.with_for_update(of=orders))).scalars())

@@ -18,8 +18,9 @@ from certctl.core.scope import Scope
 from certctl.core.status import ApprovalState, BatchAction, BatchStatus, ItemStatus
 from certctl.core.target import AgentRecord
 from certctl.store import approvals, batches, catalogue, certificates, names, outbox, schema
+from certctl.store.among import any_of
 from certctl.store.listings import AGENTS, Q_CERTIFICATES
-from certctl.store.lists import Listing, after, any_of, before, begins_with, equals, flag, is_set, is_text, one_of
+from certctl.store.lists import Listing, after, before, begins_with, equals, flag, is_set, is_text, one_of
 
 # a row whose job waits no more was never decided: what it reads is not what stands in its table
 _WAITS: Any = approvals.WITH_STATE

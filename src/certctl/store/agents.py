@@ -13,6 +13,7 @@ from certctl.core.scope import Scope
 from certctl.core.status import LIVE_JOB, AgentStatus, CertificateStatus, StepStatus
 from certctl.core.target import AgentRecord, TargetRecord
 from certctl.store import catalogue
+from certctl.store.among import any_of
 from certctl.store.certificates import in_scope
 from certctl.store.listings import jobs_in_scope
 from certctl.store.schema import agents, certificate_targets, certificates, jobs, steps, targets
@@ -36,7 +37,7 @@ WHERE a.tenant_id = $1::text AND a.id = due.id AND a.status = '{AgentStatus.ONLI
 async def by_credentials(tx: Tx, scope: Scope, digests: Sequence[str]) -> dict[str, AgentRecord]:
     """The agents that these credentials (SHA-256, hexadecimal) belong to, by credential."""
     c = agents.c
-    statement = sa.select(agents).where(c.tenant_id == scope.tenant_id, _among(tx, c.credential_hash, digests))
+    statement = sa.select(agents).where(c.tenant_id == scope.tenant_id, any_of(c.credential_hash, digests))
     return {found.credential_hash: found for found in await tx.all(AgentRecord, statement)}
 
 
@@ -48,15 +49,8 @@ async def with_due_steps(tx: Tx, scope: Scope, agent_ids: Sequence[str], now: da
         steps.c.agent_id == agents.c.id,
         steps.c.run_at <= sa.bindparam(None, now, type_=steps.c.run_at.type),
     )
-    mine = sa.select(agents.c.id).where(agents.c.tenant_id == scope.tenant_id, _among(tx, agents.c.id, agent_ids))
+    mine = sa.select(agents.c.id).where(agents.c.tenant_id == scope.tenant_id, any_of(agents.c.id, agent_ids))
     return {row.id for row in await tx.execute(mine.where(waits))}
-
-
-def _among(tx: Tx, column: sa.Column[str], values: Sequence[str]) -> sa.ColumnElement[bool]:
-    """One array, so that the statement and its plan are the same for any number of values; SQLite has none."""
-    if tx.dialect == "postgresql":
-        return column == sa.any_(sa.bindparam(None, list(values), type_=sa.ARRAY(sa.Text())))
-    return column.in_(tuple(values))
 
 
 async def silent_since(tx: Tx, scope: Scope, moment: datetime) -> list[AgentRecord]:

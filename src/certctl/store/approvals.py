@@ -18,8 +18,8 @@ from certctl.core.errors import Conflict, NotFound
 from certctl.core.scope import Scope
 from certctl.core.status import ApprovalState, JobStatus
 from certctl.store import arrays, catalogue
+from certctl.store.among import any_of
 from certctl.store.certificates import in_scope
-from certctl.store.lists import any_of
 from certctl.store.schema import approval_words, approvals, certificates, jobs, profiles
 from certctl.store.tx import Tx
 

@@ -165,15 +165,6 @@ def _change(table: sa.Table, names: tuple[str, ...], computed: tuple[tuple[str, 
     return f"UPDATE {table.name} SET {', '.join(sets)} FROM unnest({arrays}) AS r({', '.join(names)}) WHERE {found}"
 
 
-def among(tx: Tx, column: sa.ColumnElement[Any], values: Sequence[str]) -> sa.ColumnElement[bool]:
-    """Whether a column holds one of these texts: the same statement however many there are."""
-    if tx.dialect == "postgresql":
-        return column == sa.any_(
-            sa.cast(sa.literal(list(values), postgresql.ARRAY(sa.Text)), postgresql.ARRAY(sa.Text))
-        )
-    return column.in_(tuple(values))
-
-
 @functools.cache
 def _statement(table: sa.Table, names: tuple[str, ...], once: bool, computed: tuple[tuple[str, str], ...]) -> str:
     kinds = [_kind(table.c[name]) for name in names]

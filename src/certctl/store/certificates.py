@@ -34,7 +34,7 @@ from certctl.core.status import (
 )
 from certctl.core.target import TargetRecord
 from certctl.store import arrays, copied, names, schema, together
-from certctl.store.lists import any_of
+from certctl.store.among import any_of
 from certctl.store.schema import (
     certificate_names,
     certificate_targets,

@@ -20,6 +20,7 @@ from certctl.core.job import Job, Step
 from certctl.core.scope import Scope
 from certctl.core.status import LIVE_JOB, JobStatus, JobType, OrderStatus, StepStatus, VersionStatus
 from certctl.store import arrays, names, schema
+from certctl.store.among import any_of
 from certctl.store.certificates import own_names
 from certctl.store.schema import certificate_targets, certificates, jobs, orders, steps, versions
 from certctl.store.statuses import is_one_of
@@ -67,10 +68,8 @@ async def taken(tx: Tx, scope: Scope, wanted: Sequence[Certificate]) -> tuple[se
     ids, labels = [one.id for one in wanted], [one.name for one in wanted]
     mine = c.tenant_id == scope.tenant_id
     found = sa.union_all(
-        sa.select(sa.literal("id").label("what"), c.id.label("value")).where(mine, arrays.among(tx, c.id, ids)),
-        sa.select(sa.literal("name").label("what"), c.name.label("value")).where(
-            mine, arrays.among(tx, c.name, labels)
-        ),
+        sa.select(sa.literal("id").label("what"), c.id.label("value")).where(mine, any_of(c.id, ids)),
+        sa.select(sa.literal("name").label("what"), c.name.label("value")).where(mine, any_of(c.name, labels)),
     )
     rows = (await tx.execute(found)).all()
     return {row.value for row in rows if row.what == "id"}, {row.value for row in rows if row.what == "name"}
@@ -101,7 +100,7 @@ async def held(tx: Tx, scope: Scope, leased: Sequence[Step]) -> dict[str, Certif
         .join(steps, sa.and_(steps.c.tenant_id == jobs.c.tenant_id, steps.c.job_id == jobs.c.id))
         .where(
             c.tenant_id == scope.tenant_id,
-            arrays.among(tx, steps.c.id, list(fences)),
+            any_of(steps.c.id, list(fences)),
             steps.c.status == StepStatus.LEASED,
             jobs.c.status == JobStatus.RUNNING,
         )
@@ -127,7 +126,7 @@ async def not_bare(tx: Tx, scope: Scope, certificate_ids: Sequence[str], job_ids
             [
                 is_one_of(jobs.c.type, (JobType.ISSUANCE, JobType.RENEWAL)),
                 is_one_of(jobs.c.status, LIVE_JOB),
-                sa.not_(arrays.among(tx, jobs.c.id, job_ids)),
+                sa.not_(any_of(jobs.c.id, job_ids)),
             ],
         ),
     )
@@ -135,9 +134,7 @@ async def not_bare(tx: Tx, scope: Scope, certificate_ids: Sequence[str], job_ids
         sa.exists().where(table.c.tenant_id == scope.tenant_id, table.c.certificate_id == c.id, *more)
         for table, more in beside
     ]
-    found = sa.select(c.id).where(
-        c.tenant_id == scope.tenant_id, arrays.among(tx, c.id, certificate_ids), sa.or_(*looks)
-    )
+    found = sa.select(c.id).where(c.tenant_id == scope.tenant_id, any_of(c.id, certificate_ids), sa.or_(*looks))
     return set((await tx.execute(found)).scalars())
 
 

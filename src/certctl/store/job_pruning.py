@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from certctl.core.scope import Scope
 from certctl.core.status import LIVE_JOB, BatchStatus, JobStatus, StepStatus, VersionStatus
-from certctl.store.lists import any_of
+from certctl.store.among import any_of
 from certctl.store.schema import batches, jobs, steps, versions
 from certctl.store.tx import Tx
 

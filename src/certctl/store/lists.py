@@ -14,9 +14,6 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
 
 from certctl.core.scope import Scope
 from certctl.store import names, searches
@@ -362,28 +359,3 @@ def begins_with(*columns: sa.Column[str]) -> Callable[[Scope, str], sa.ColumnEle
         return sa.or_(*(sa.func.lower(column).startswith(wanted, autoescape=True) for column in columns))
 
     return condition
-
-
-class AnyOf(FunctionElement[bool]):
-    """`AnyOf(column, json)`: the column is one of a JSON array of texts. One parameter, however many texts."""
-
-    type = sa.Boolean()
-    name = "any_of"
-    inherit_cache = True
-
-
-@compiles(AnyOf, "sqlite")
-def _any_of_sqlite(element: AnyOf, compiler: SQLCompiler, **more: Any) -> str:
-    column, texts = (compiler.process(each, **more) for each in element.clauses)
-    return f"{column} IN (SELECT value FROM json_each({texts}))"
-
-
-@compiles(AnyOf, "postgresql")
-def _any_of_postgresql(element: AnyOf, compiler: SQLCompiler, **more: Any) -> str:
-    column, texts = (compiler.process(each, **more) for each in element.clauses)
-    return f"{column} IN (SELECT json_array_elements_text(CAST({texts} AS json)))"
-
-
-def any_of(column: sa.Column[str], texts: Sequence[str]) -> sa.ColumnElement[bool]:
-    """Rows whose column is one of any number of texts: more than a statement has room for as parameters."""
-    return AnyOf(column, sa.literal(msgspec.json.encode(list(texts)).decode(), sa.Text()))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 from msgspec import Struct, structs
@@ -17,6 +16,7 @@ from certctl.core.certificate import EXTERNAL_HOLDER, RevocationRecord
 from certctl.core.scope import Scope
 from certctl.core.status import CERTIFICATE, LIVE_JOB, CertificateStatus, JobType, VersionStatus, before
 from certctl.store import arrays
+from certctl.store.among import any_given
 from certctl.store.certificates import in_scope
 from certctl.store.schema import certificates, issuers, jobs, revocations, versions
 from certctl.store.statements import Statement
@@ -62,7 +62,7 @@ def _revocable(seen: sa.ColumnElement[bool]) -> sa.Select[tuple[str, str]]:
         sa.select(c.id, c.name)
         .where(
             seen,
-            c.id.in_(sa.bindparam("ids", expanding=True)),
+            any_given(c.id, "ids"),
             is_one_of(c.status, before(CERTIFICATE, CertificateStatus.REVOKED)),
         )
         .order_by(c.id)
@@ -76,16 +76,15 @@ _REVOCABLE = Statement(_revocable(certificates.c.tenant_id == sa.bindparam("tena
 async def lock_revocable(tx: Tx, scope: Scope, ids: Sequence[str]) -> list[Revocable]:
     """Lock those of these certificates, in the order of their ids, that a scope may see and that may be revoked."""
     if scope.is_whole:
-        return await tx.all(Revocable, _REVOCABLE, tenant_id=scope.tenant_id, ids=tuple(ids))
-    return await tx.all(Revocable, Statement(_revocable(in_scope(scope))), ids=tuple(ids))
+        return await tx.all(Revocable, _REVOCABLE, tenant_id=scope.tenant_id, ids=ids)
+    return await tx.all(Revocable, Statement(_revocable(in_scope(scope))), ids=ids)
 
 
 def _own_versions() -> Statement:
     v, j = versions.c, jobs.c
-    ids: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
     under_way = sa.select(j.certificate_id).where(
         j.tenant_id == sa.bindparam("tenant_id"),
-        j.certificate_id.in_(ids),
+        any_given(j.certificate_id, "ids"),
         is_one_of(j.status, LIVE_JOB),
         is_one_of(j.type, (JobType.ISSUANCE, JobType.RENEWAL, JobType.DEPLOYMENT)),
     )
@@ -104,7 +103,7 @@ def _own_versions() -> Statement:
         .join(issuers, sa.and_(issuers.c.tenant_id == v.tenant_id, issuers.c.id == v.issuer_id), isouter=True)
         .where(
             v.tenant_id == sa.bindparam("tenant_id"),
-            v.certificate_id.in_(ids),
+            any_given(v.certificate_id, "ids"),
             v.status != VersionStatus.REVOKED,
             v.certificate_id.not_in(under_way),
         )
@@ -122,7 +121,7 @@ async def own_versions(tx: Tx, scope: Scope, ids: Sequence[str], now: datetime) 
     """
     if not ids:
         return {}
-    rows = await tx.execute(_OWN_VERSIONS, tenant_id=scope.tenant_id, ids=tuple(ids))
+    rows = await tx.execute(_OWN_VERSIONS, tenant_id=scope.tenant_id, ids=ids)
     found: dict[str, list[OwnVersion]] = {}
     others: set[str] = set()
     for row in rows:

@@ -14,8 +14,9 @@ from certctl.core.job import Job, Step
 from certctl.core.scope import Scope
 from certctl.core.target import Deployment, TargetRecord
 from certctl.store import catalogue, certificates, jobs, schema
+from certctl.store.among import any_of
 from certctl.store.listings import jobs_in_scope
-from certctl.store.lists import Page, Slice, any_of
+from certctl.store.lists import Page, Slice
 from certctl.store.tx import Tx, as_struct
 
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)

@@ -297,7 +297,8 @@ async def _record_right(ctx: Context, right: Sequence[tuple[Member, Version]]) -
     now, ended, told, notices = ctx.now(), list[issuances.Issued](), list[Event](), list[Notice]()
     stands: list[tuple[Member, Certificate, Version]] = []
     async with ctx.database.begin("together.record") as tx:
-        rows = await issuances.held(tx, ctx.scope, [member.order.step for member, _ in right])
+        leased = [(member.certificate.id, member.order.step) for member, _ in right]
+        rows = await issuances.held(tx, ctx.scope, leased)
         mine = [row.id for row in rows.values()]
         jobs = [member.made.job.id for member, _ in right]
         more = await issuances.not_bare(tx, ctx.scope, mine, jobs) if mine else set()

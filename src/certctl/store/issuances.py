@@ -88,18 +88,19 @@ async def intend(tx: Tx, scope: Scope, made: Sequence[Intended]) -> None:
     await arrays.insert(tx, orders, drawn)
 
 
-async def held(tx: Tx, scope: Scope, leased: Sequence[Step]) -> dict[str, Certificate]:
-    """The certificates of these steps, by step id, where the step is still leased under its fence and its job runs.
-
-    All three are locked.
+async def held(tx: Tx, scope: Scope, leased: Sequence[tuple[str, Step]]) -> dict[str, Certificate]:
+    """The certificates of these steps (each with the id of its certificate), by step id, where the step is still
+    leased under its fence and its job runs. All three are locked; each is looked up by its own key.
     """
-    c, fences = certificates.c, {step.id: step.fence for step in leased}
+    c, fences = certificates.c, {step.id: step.fence for _, step in leased}
     statement = (
         sa.select(certificates, steps.c.id.label("held_step"), steps.c.fence.label("held_fence"))
         .join(jobs, sa.and_(jobs.c.tenant_id == c.tenant_id, jobs.c.certificate_id == c.id))
         .join(steps, sa.and_(steps.c.tenant_id == jobs.c.tenant_id, steps.c.job_id == jobs.c.id))
         .where(
             c.tenant_id == scope.tenant_id,
+            any_of(c.id, [certificate_id for certificate_id, _ in leased]),
+            any_of(jobs.c.id, [step.job_id for _, step in leased]),
             any_of(steps.c.id, list(fences)),
             steps.c.status == StepStatus.LEASED,
             jobs.c.status == JobStatus.RUNNING,

@@ -1,7 +1,8 @@
-"""What PostgreSQL believes of a table that has just been filled.
+"""What PostgreSQL believes of tables that have just been filled.
 
-Autovacuum looks once a minute. Until then a table that was empty is believed to be so, each look by a key reads all of
-a tenant, and what fills it takes the longer the more of it is done.
+Autovacuum looks once a minute at the earliest. Until then a table that was empty is believed to be so, each look by a
+key reads all of a tenant, and what fills it takes the longer the more of it is done; plans that a connection has kept
+stay as they were made. A table that is looked at has both made anew.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from certctl.core.scope import Scope
-from certctl.store.schema import certificate_names, certificates, versions
+from certctl.store.schema import metadata
 from certctl.store.tx import Database
 
-_FILLED = (certificates.name, versions.name, certificate_names.name)
+_TABLES = sorted(metadata.tables)
 # a table that is smaller is read whole as fast as by an index; one grown by less is planned well enough
 _PAGES, _TIMES = 32, 4
 _OUTGROWN = sa.text(
@@ -23,14 +24,14 @@ _OUTGROWN = sa.text(
 
 
 async def keep_up(database: Database, scope: Scope) -> list[str]:
-    """After many certificates were written: have the tables looked at that have grown several times over since they
-    were looked at last; returns which. Nobody waits for it: one that somebody else looks at is passed over.
+    """Have the tables looked at that have grown several times over since they were looked at last; returns which.
+    Nobody waits for it: one that somebody else looks at is passed over.
     """
     del scope  # what the planner believes is nobody's in particular
     if database.dialect != "postgresql":
         return []
     async with database.read() as tx:
-        outgrown = list((await tx.execute(_OUTGROWN.bindparams(tables=list(_FILLED)))).scalars())
+        outgrown = list((await tx.execute(_OUTGROWN.bindparams(tables=_TABLES))).scalars())
     for name in outgrown:
         await database.write_alone("statistics", lambda _tx, name=name: sa.text(f"ANALYZE (SKIP_LOCKED) {name}"))  # type: ignore[misc]
     return outgrown

@@ -18,7 +18,7 @@ from certctl.core.errors import CertctlError
 from certctl.doors.idempotency import forget_answers
 from certctl.lifecycle import compliance, flow, lapse, notify, observe, prove, publish, renew, suggest
 from certctl.lifecycle.context import Context
-from certctl.store import counters, ticks
+from certctl.store import counters, statistics, ticks
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +51,7 @@ def standard_ticks(
     telling: timedelta = timedelta(seconds=1),
     lapsing: timedelta = timedelta(minutes=1),
     listing: timedelta = timedelta(seconds=1),
+    planning: timedelta = timedelta(seconds=5),
 ) -> tuple[Tick, ...]:
     """The ticks of a control plane."""
     return (
@@ -71,6 +72,7 @@ def standard_ticks(
         Tick("asks", timedelta(hours=1), ca_asks.sweep),
         Tick("proofs", timedelta(minutes=5), ca_proofs.sweep),
         Tick("notify", telling, _tell_all),
+        Tick("statistics", planning, _look_at_tables),
         Tick("seal", sealing, audit.seal_all),
         Tick("seal.verify", min(verifying, walking), partial(audit.verify_due, walk_every=walking)),
     )
@@ -84,6 +86,10 @@ async def _fold_counters(ctx: Context) -> int:
         folded += rows
         if rows < counters.FULL:
             return folded
+
+
+async def _look_at_tables(ctx: Context) -> int:
+    return len(await statistics.keep_up(ctx.database, ctx.scope))
 
 
 async def _ask_all(ctx: Context) -> int:

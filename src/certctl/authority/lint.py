@@ -21,6 +21,7 @@ from certctl.authority.tbs import (
     issuer_key_identifier,
     public_key_of,
     read_parts,
+    subject_of,
 )
 from certctl.core.errors import Malformed, TrustError, Violation
 from certctl.core.names import Name
@@ -129,7 +130,7 @@ def signature_algorithm_is_not_the_issuers(case: Case) -> Violation | None:
 
 def issuer_name_differs(case: Case) -> Violation | None:
     """RFC 5280 4.1.2.4, 7.1: issuer is the CA's subject, the same bytes."""
-    if case.parts.issuer_der == read_parts(case.issuer.tbs_certificate_bytes).subject_der:
+    if case.parts.issuer_der == subject_of(case.ca):
         return None
     return Violation("issuer_name_differs", f"issuer {case.twin.issuer.rfc4514_string()!r} is not the CA's subject")
 

@@ -107,16 +107,17 @@ def draft_leaf(ca: IssuingCA, template: LeafTemplate, addresses: PkiAddresses, c
     serial_number = new_serial_number()
     try:
         key = load_public_key(template.spki_der)
+        subject = _subject(template)
         builder = (
             x509.CertificateBuilder()
             .serial_number(serial_number)
             .issuer_name(issuer.subject)
-            .subject_name(_subject(template))
+            .subject_name(subject)
             .public_key(key)
             .not_valid_before(not_before)
             .not_valid_after(not_after)
         )
-        builder = _add_usage(builder, template, key)
+        builder = _add_usage(builder, template, key, subject)
         crl_shard = serial_number % crl_shards + 1 if crl_shards > 1 else 0
         builder = _add_relations(builder, ca, key, addresses, crl_shard)
         tbs_der = write_tbs(builder, ca.signature_algorithm)
@@ -158,7 +159,9 @@ def _subject(template: LeafTemplate) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, value)] if fits else [])
 
 
-def _add_usage(builder: x509.CertificateBuilder, template: LeafTemplate, key: PublicKey) -> x509.CertificateBuilder:
+def _add_usage(
+    builder: x509.CertificateBuilder, template: LeafTemplate, key: PublicKey, subject: x509.Name
+) -> x509.CertificateBuilder:
     usage = x509.KeyUsage(
         digital_signature=True,
         content_commitment=False,
@@ -176,7 +179,7 @@ def _add_usage(builder: x509.CertificateBuilder, template: LeafTemplate, key: Pu
         .add_extension(usage, critical=True)
         .add_extension(ekus, critical=False)
         # RFC 5280 4.2.1.6: critical exactly when the subject is empty.
-        .add_extension(subject_alternative_name(template.names), critical=not _subject(template).rdns)
+        .add_extension(subject_alternative_name(template.names), critical=not subject.rdns)
     )
     if template.must_staple:
         builder = builder.add_extension(x509.TLSFeature([x509.TLSFeatureType.status_request]), critical=False)

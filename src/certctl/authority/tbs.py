@@ -148,6 +148,16 @@ def certificate_of(ca: IssuingCA) -> x509.Certificate:
     return _loaded(ca.certificate_der)
 
 
+@lru_cache(maxsize=64)
+def _subject_of(certificate_der: bytes) -> bytes:
+    return read_parts(_loaded(certificate_der).tbs_certificate_bytes).subject_der
+
+
+def subject_of(ca: IssuingCA) -> bytes:
+    """The CA's subject, the very bytes (DER), read once a process."""
+    return _subject_of(ca.certificate_der)
+
+
 def issuer_key_identifier(ca: x509.Certificate) -> bytes:
     """What the AKI of everything this CA signs must say: its own SKI (RFC 5280 4.2.1.1)."""
     ski = extension_of(ca, x509.SubjectKeyIdentifier)

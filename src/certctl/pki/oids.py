@@ -29,14 +29,16 @@ class NamedOids:
     def read(self, text: str) -> ObjectIdentifier:
         """The OID of a text: a name (any case) or dotted. Raises Malformed."""
         dotted = self._of_folded.get(text.strip().lower(), text.strip())
-        message = f"{text!r} is {self._wanted}; write {', '.join(sorted(self._dotted_of_name))} or a dotted OID"
-        fault = Malformed(message, violations=(Violation(self._rule, message, self._field),))
         if not _DOTTED.fullmatch(dotted):
-            raise fault
+            raise self._fault(text)
         try:
             return ObjectIdentifier(dotted)
         except ValueError as error:
-            raise fault from error
+            raise self._fault(text) from error
+
+    def _fault(self, text: str) -> Malformed:
+        message = f"{text!r} is {self._wanted}; write {', '.join(sorted(self._dotted_of_name))} or a dotted OID"
+        return Malformed(message, violations=(Violation(self._rule, message, self._field),))
 
     def name(self, oid: ObjectIdentifier | str) -> str:
         """The name of an OID, or the dotted OID itself when it has none here."""

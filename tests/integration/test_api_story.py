@@ -96,6 +96,12 @@ async def test_a_drained_server_ends_its_polls(api):
     assert (await api.call("GET", "/ready", key="")).status_code == 503
 
 
+async def test_a_poll_that_comes_to_a_server_which_is_ending_is_not_kept(api):
+    agent = await api.agent()
+    api.state.drain()
+    assert await asyncio.wait_for(agent.work(wait=60), 40) == []
+
+
 async def test_a_job_is_waited_for(api):
     agent = await api.agent()
     target_id = await api.target(agent)

@@ -236,7 +236,8 @@ async def _wait_for_work(call: Call, agent: AgentRecord, boot_id: str, seconds: 
             # earlier boots have given their leases back by now
             agent = msgspec.structs.replace(agent, boot_id=boot_id)
             with call.lookout.waiting() if seconds and not items else contextlib.nullcontext():
-                while not items and (left := deadline - clock.time()) > 0:
+                # one that comes to a server which is ending is answered at once, not kept to its end
+                while not items and not call.state.draining.is_set() and (left := deadline - clock.time()) > 0:
                     told = await watch.wait(left)
                     if not told or gone.is_set() or call.state.draining.is_set():
                         break

@@ -9,14 +9,16 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 
 from cryptography import x509
 
 from certctl.core.errors import Malformed, Violation
 
-# up to the first END of the same label; never tried another way, which costs by the square
-_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s*\n((?:[^-]++|-(?!----END \1-----))*+)-----END \1-----")
+_BEGIN = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s*\n")
+# looked for, not eaten: its dashes may be those of the next line too
+_END = re.compile(r"(?=-----END ([A-Z0-9 ]+)-----)")
 
 
 def armour(der: bytes, label: str) -> str:
@@ -30,10 +32,26 @@ def unarmour(pem: str | bytes, labels: tuple[str, ...]) -> tuple[bytes, ...]:
     """The DER of every block with one of `labels`, in order; other blocks are passed over. Raises Malformed."""
     try:
         text = pem.decode("ascii") if isinstance(pem, bytes) else pem
-        bodies = [match[2] for match in _BLOCK.finditer(text) if match[1] in labels]
+        bodies = [body for label, body in _blocks(text) if label in labels]
         return tuple(base64.b64decode("".join(body.split()), validate=True) for body in bodies)
     except (UnicodeDecodeError, binascii.Error, ValueError) as error:
         raise _fault("pem_has_wrong_form", f"the PEM text cannot be read: {error}") from error
+
+
+def _blocks(text: str) -> Iterator[tuple[str, str]]:
+    """Label and body of each block, up to the first END of its label. All ends are found once, whatever the text is:
+    a BEGIN that has none would else be looked after to the end of it, each time anew.
+    """
+    ends: dict[str, list[int]] = {}
+    for found in _END.finditer(text):
+        ends.setdefault(found[1], []).append(found.start())
+    at = 0
+    while (begin := _BEGIN.search(text, at)) is not None:
+        at, of_label = begin.end(), ends.get(begin[1], [])
+        place = bisect_left(of_label, at)
+        if place < len(of_label):
+            yield begin[1], text[at : of_label[place]]
+            at = of_label[place] + len(f"-----END {begin[1]}-----")
 
 
 def certificate_pem(der: bytes) -> str:

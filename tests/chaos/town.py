@@ -30,6 +30,7 @@ from peers.postgres import Postgres
 BOOTSTRAP = "bootstrap-for-tests-only"
 ENDPOINTS = Path(__file__).with_name("endpoints.py")
 _HOTEL = 12  # so many small endpoints live in one process and die together
+_NO_CONNECTION = 2  # how psql ends when the database takes no connection
 LEASE = "3s"
 LIFE_SECONDS = 900  # renewal falls due by itself within a run of twenty minutes
 
@@ -261,7 +262,15 @@ class Town:
             return self._client
 
     def rows(self, sql: str) -> list[tuple[str, ...]]:
-        return [tuple(line.split("|")) for line in self.postgres.sql(sql, self.database).splitlines()]
+        """What the database says, once it answers: of a backend that was killed it recovers by itself."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return [tuple(line.split("|")) for line in self.postgres.sql(sql, self.database).splitlines()]
+            except subprocess.CalledProcessError as error:
+                if error.returncode != _NO_CONNECTION or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
 
     def wait(self, ready: Any, what: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds

@@ -154,7 +154,7 @@ AIMS: Sequence[Aim] = (
     Aim("revoke", "revocations through the API, one by one", 500, "a second", _revoked, least=True),
     Aim("revoke", "100,000 revoked in bulk", 120, "s", _in_bulk),
     Aim("issue", "issuances through the JSON API, one by one", 300, "a second", _best, least=True),
-    Aim("issue", "issuances as a batch", 1_500, "a second", _at("postgresql", "as_a_batch", "per_second"), least=True),
+    Aim("issue", "issuances as a batch", 1_500, "a second", _at("postgresql", "batches", "per_second"), least=True),
     _read("one certificate", "get"),
     _read("list, first page", "list"),
     _read("list by end", "list_by_end"),

@@ -19,6 +19,7 @@ from certctl.pki.keys import generate_private_key
 from certctl.store import audit, catalogue, jobs, views
 from certctl.store.schema import orders, steps
 from certctl.telemetry import points
+from lifecycle.dying import Died, dying_at
 from lifecycle.world import PERSON, World
 
 
@@ -196,18 +197,6 @@ async def test_wherever_a_driver_dies_on_the_short_way_one_order_comes_to_one_ve
         (version,) = await town.versions(job.certificate_id)
         assert version.status == VersionStatus.CURRENT, point
         assert len({order.intent.tbs_der for order in submitted if order.job_id == job.id}) == 1, point
-
-
-class Died(BaseException):
-    """The process is gone: nothing that it would still have done is done."""
-
-
-def dying_at(point: str):
-    def reach(name: str) -> None:
-        if name == point:
-            raise Died(name)
-
-    return reach
 
 
 async def test_a_driver_whose_time_is_up_gives_its_step_to_whoever_comes(town: World):

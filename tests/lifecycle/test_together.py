@@ -25,6 +25,7 @@ from certctl.pki.keys import generate_private_key
 from certctl.store import audit, catalogue, certificates, issuances
 from certctl.store.schema import certificate_names, orders, steps
 from certctl.telemetry import points
+from lifecycle.dying import Died, dying_at
 from lifecycle.world import PERSON, World
 
 _KEY = generate_private_key(KeyAlgorithm.ECDSA_P256)
@@ -378,18 +379,6 @@ async def test_wherever_a_process_dies_each_of_a_group_comes_to_one_version_or_w
             (version,) = await town.versions(certificate_id)
             assert version.status == VersionStatus.CURRENT, point
             assert len({order.intent.tbs_der for order in submitted if order.job_id == job.id}) == 1, point
-
-
-class Died(BaseException):
-    """The process is gone: nothing that it would still have done is done."""
-
-
-def dying_at(point: str):
-    def reach(name: str) -> None:
-        if name == point:
-            raise Died(name)
-
-    return reach
 
 
 async def test_who_comes_while_a_group_is_out_goes_with_the_next(town: World, monkeypatch):

@@ -21,7 +21,7 @@ from certctl.connectors.base.issuer import Revocation, Revokes, RevokesHere
 from certctl.core.actor import Actor, ActorType
 from certctl.core.catalogue import IssuerRecord
 from certctl.core.certificate import CLIENT_HOLDER, EXTERNAL_HOLDER, Certificate, RevocationRecord, Version
-from certctl.core.errors import Conflict, NotFound, Unsupported
+from certctl.core.errors import CertctlError, Conflict, NotFound, Unsupported
 from certctl.core.events import Event, EventType, Notice
 from certctl.core.ids import new_id
 from certctl.core.job import Job, Step
@@ -167,9 +167,13 @@ class _Together:
         try:
             _, scope, reason = key
             written = await _commit_together(ctx, scope, reason, {name: one for name, (one, _) in chosen.items()})
-        except Exception as error:
+        except CertctlError as error:
             # each goes alone, and meets it if it is theirs
             log.info("not_revoked_together", certificates=len(chosen), error=str(error))
+        except Exception:
+            log.exception(
+                "not_revoked_together", certificates=len(chosen)
+            )  # a fault of ours, which alone may not be met
         finally:
             for certificate_id, (_, answer) in chosen.items():
                 _tell(answer, written.get(certificate_id))
@@ -270,7 +274,7 @@ async def _stop_issuing(tx: Tx, ctx: Context, certificate: Certificate) -> None:
 async def _revoke(tx: Tx, ctx: Context, certificate: Certificate, version: Version, actor: Actor, reason: str) -> bool:
     now = ctx.now()
     fact = _fact(ctx, certificate.id, version, actor, reason, now)
-    if not await certificates.mark_revoked(tx, ctx.scope, fact):
+    if not await revocations.mark_revoked(tx, ctx.scope, fact):
         return False
     await append(tx, ctx.scope, now, _told(fact, actor))
     await notify_all(tx, ctx.scope, now, [_notice(certificate.name, fact)])
@@ -342,7 +346,7 @@ async def run(ctx: Context, claimed: Sequence[Step]) -> None:
         if "replaced" in job.body and not await _revoke_replaced(ctx, step, job):
             continue
         async with ctx.database.read() as tx:
-            waiting = await certificates.revocations_to_tell(tx, ctx.scope, job.certificate_id)
+            waiting = await revocations.revocations_to_tell(tx, ctx.scope, job.certificate_id)
         try:
             for fact in waiting:
                 await _tell_ca(ctx, fact, tracing.traceparent() or job.traceparent)
@@ -400,7 +404,7 @@ async def _confirmed(ctx: Context, step: Step, job: Job, told: Sequence[Revocati
     now = ctx.now()
     async with ctx.database.begin("revoke.told") as tx:
         for fact in told:
-            await certificates.confirm_revocation(tx, ctx.scope, fact.id)
+            await revocations.confirm_revocation(tx, ctx.scope, fact.id)
         await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, now)
         await jobs.move_job(tx, ctx.scope, job.id, JobStatus.RUNNING, now)
         await jobs.add_step(tx, ctx.scope, job.id, StepKind.PUBLISH, now)

@@ -121,10 +121,18 @@ async def intend(ctx: Context, wishes: Sequence[Wish]) -> list[Found]:
             raise
         except Exception as error:
             # one of them is in the way of all: each goes alone, and is told by itself what is wrong
-            log.info("not_together", reason=type(error).__name__, members=len(going), detail=str(error)[:300])
+            _note("not_together", error, len(going))
             going = []
     written = {id(member) for member in going}
     return [None if isinstance(one, Member) and id(one) not in written else one for one in found]
+
+
+def _note(event: str, error: Exception, members: int) -> None:
+    """Why a group goes one by one. What is no refusal is a fault of ours, which alone may not be met."""
+    if isinstance(error, CertctlError):
+        log.info(event, members=members, reason=type(error).__name__, detail=str(error)[:300])
+    else:
+        log.error(event, members=members, exc_info=error)
 
 
 async def _judge_all(ctx: Context, wishes: Sequence[Wish]) -> list[Found]:
@@ -272,7 +280,7 @@ async def _record_all(ctx: Context, members: Sequence[Member]) -> list[issue.Ask
             with issuances.conflicts():
                 done = await _record_right(ctx, right)
         except Exception as error:
-            log.info("not_recorded_together", reason=type(error).__name__, detail=str(error)[:300])
+            _note("not_recorded_together", error, len(right))
     return [member.order for member in members if member.order.step.id not in done]
 
 

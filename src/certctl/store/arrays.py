@@ -19,7 +19,7 @@ from sqlalchemy.dialects import postgresql
 from certctl.store.schema.columns import UtcTime
 from certctl.store.tx import Tx
 
-_KEY = ("tenant_id", "id")
+_KEY = {"tenant_id": "tenant_id", "id": "id"}
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
@@ -125,44 +125,18 @@ def _update(
     )
 
 
-async def change(
-    tx: Tx,
-    table: sa.Table,
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    computed: tuple[tuple[str, str], ...] = (),
-) -> None:
+async def change(tx: Tx, table: sa.Table, rows: Sequence[Mapping[str, Any]], *, grows: tuple[str, ...] = ()) -> None:
     """Write other values into rows that are there, each found by its `tenant_id` and `id` and locked by the caller. It
     waits, as `insert` does, for what else is written; `update` is for who has to know how many were changed.
-
-    All give the same columns; `computed` are further columns, each with its expression over what the row holds.
     """
     if not rows:
         return
-    names = tuple(rows[0])
     if tx.dialect != "postgresql":
-        found = [table.c[name] == sa.bindparam(f"of_{name}") for name in _KEY]
-        values: dict[str, Any] = {name: sa.bindparam(f"to_{name}", type_=table.c[name].type) for name in names}
-        values = {name: value for name, value in values.items() if name not in _KEY}
-        values |= {name: sa.literal_column(expression) for name, expression in computed}
-        given = [
-            {f"of_{name}": row[name] for name in _KEY} | {f"to_{name}": row[name] for name in names if name not in _KEY}
-            for row in rows
-        ]
-        await tx.execute(sa.update(table).where(*found).values(values), given)
+        await update(tx, table, rows, match=_KEY, alike={}, where={}, grows=grows)
         return
+    names = tuple(rows[0])
     columns = [read(row[name] for row in rows) for name, read in zip(names, _readers(table, names), strict=True)]
-    await tx.write(_change(table, names, computed), columns, grows=True)
-
-
-@functools.cache
-def _change(table: sa.Table, names: tuple[str, ...], computed: tuple[tuple[str, str], ...]) -> str:
-    kinds = [_kind(table.c[name]) for name in names]
-    arrays = ", ".join(f"${place}::{kind[0]}[]" for place, kind in enumerate(kinds, 1))
-    sets = [f"{name} = r.{name}{cast}" for name, (_, cast) in zip(names, kinds, strict=True) if name not in _KEY]
-    sets += [f"{name} = {table.name}.{expression}" for name, expression in computed]
-    found = " AND ".join(f"{table.name}.{name} = r.{name}" for name in _KEY)
-    return f"UPDATE {table.name} SET {', '.join(sets)} FROM unnest({arrays}) AS r({', '.join(names)}) WHERE {found}"
+    await tx.write(_update(table, names, tuple(_KEY.items()), (), (), "", grows), columns, grows=True)
 
 
 @functools.cache

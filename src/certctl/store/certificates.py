@@ -1,4 +1,4 @@
-"""Certificates, versions, orders and revocations: what only the lifecycle may write.
+"""Certificates, versions and orders: what only the lifecycle may write.
 
 Current versions: one a (certificate, key holder). Orders keep serial and TBS before anything is signed.
 """
@@ -18,7 +18,6 @@ from certctl.core.certificate import (
     EXTERNAL_HOLDER,
     Certificate,
     OrderRecord,
-    RevocationRecord,
     Version,
     VersionFacts,
 )
@@ -40,13 +39,11 @@ from certctl.store.schema import (
     certificate_targets,
     certificates,
     orders,
-    revocations,
     versions,
 )
 from certctl.store.statements import Statement
 from certctl.store.statuses import is_one_of
 from certctl.store.tx import Tx
-from certctl.store.wake import REVOKED_CHANNEL
 
 _LIMITED_BY = {
     "teams": certificates.c.team_id,
@@ -401,7 +398,7 @@ async def versions_by_id(tx: Tx, scope: Scope, ids: Sequence[str]) -> dict[str, 
     """Many versions at once, by id; those that are missing are missing."""
     if not ids:
         return {}
-    mine = (versions.c.tenant_id == scope.tenant_id, versions.c.id.in_(tuple(ids)))
+    mine = (versions.c.tenant_id == scope.tenant_id, any_of(versions.c.id, ids))
     return {row.id: row for row in await tx.all(Version, sa.select(versions).where(*mine))}
 
 
@@ -463,42 +460,4 @@ async def make_current(tx: Tx, scope: Scope, chosen: Version) -> None:
         sa.update(versions)
         .where(of_it, versions.c.id == chosen.id, versions.c.status != VersionStatus.REVOKED)
         .values(status=VersionStatus.CURRENT)
-    )
-
-
-async def mark_revoked(tx: Tx, scope: Scope, record: RevocationRecord) -> bool:
-    """Write the fact and the version's status; False when it was revoked before.
-
-    Answers that were signed before are kept by processes (`protocols.pki.answers`): the caller writes the event
-    `certificate_revoked` in the same transaction, by which they hear of it.
-    """
-    tx.wake(REVOKED_CHANNEL)
-    row = {name: getattr(record, name) for name in record.__struct_fields__}
-    inserted = await tx.execute(tx.insert(revocations).values(row).on_conflict_do_nothing())
-    await tx.execute(
-        sa.update(versions)
-        .where(versions.c.tenant_id == scope.tenant_id, versions.c.id == record.version_id)
-        .values(status=VersionStatus.REVOKED)
-    )
-    return inserted.rowcount == 1
-
-
-async def revocations_to_tell(tx: Tx, scope: Scope, certificate_id: str) -> list[RevocationRecord]:
-    """Revocations of a certificate that its CA has not confirmed."""
-    return await tx.all(
-        RevocationRecord,
-        sa.select(revocations).where(
-            revocations.c.tenant_id == scope.tenant_id,
-            revocations.c.certificate_id == certificate_id,
-            revocations.c.issuer_notified.is_(False),
-        ),
-    )
-
-
-async def confirm_revocation(tx: Tx, scope: Scope, revocation_id: str) -> None:
-    """The CA knows."""
-    await tx.execute(
-        sa.update(revocations)
-        .where(revocations.c.tenant_id == scope.tenant_id, revocations.c.id == revocation_id)
-        .values(issuer_notified=True)
     )

@@ -1,7 +1,8 @@
-"""Revoking whole certificates by the hundred: what may be, and the facts of it. Only the lifecycle may write it.
+"""Revocations: one version, or whole certificates by the hundred: what may be revoked, and the facts of it. Only the
+lifecycle may write it.
 
-On PostgreSQL the facts, the versions, the certificates and whatever else the transaction writes are one statement; on
-SQLite, which is asked within the process, one each.
+Of a hundred, on PostgreSQL, the facts, the versions, the certificates and whatever else the transaction writes are one
+statement; on SQLite, which is asked within the process, one each.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ async def own_versions(tx: Tx, scope: Scope, ids: Sequence[str], now: datetime) 
 
 async def mark_all_revoked(tx: Tx, scope: Scope, facts: Sequence[RevocationRecord]) -> None:
     """Write facts of one moment, reason and actor about whole certificates that this transaction has locked, and what
-    their rows and versions say since. The caller writes the events, as for `certificates.mark_revoked`.
+    their rows and versions say since. The caller writes the events, as for `mark_revoked`.
     """
     tx.wake(REVOKED_CHANNEL)
     one = facts[0]
@@ -177,4 +178,42 @@ async def mark_all_revoked(tx: Tx, scope: Scope, facts: Sequence[RevocationRecor
             updated_at=one.revoked_at,
             row_version=c.row_version + 1,
         )
+    )
+
+
+async def mark_revoked(tx: Tx, scope: Scope, record: RevocationRecord) -> bool:
+    """Write the fact and the version's status; False when it was revoked before.
+
+    Answers that were signed before are kept by processes (`protocols.pki.answers`): the caller writes the event
+    `certificate_revoked` in the same transaction, by which they hear of it.
+    """
+    tx.wake(REVOKED_CHANNEL)
+    row = {name: getattr(record, name) for name in record.__struct_fields__}
+    inserted = await tx.execute(tx.insert(revocations).values(row).on_conflict_do_nothing())
+    await tx.execute(
+        sa.update(versions)
+        .where(versions.c.tenant_id == scope.tenant_id, versions.c.id == record.version_id)
+        .values(status=VersionStatus.REVOKED)
+    )
+    return inserted.rowcount == 1
+
+
+async def revocations_to_tell(tx: Tx, scope: Scope, certificate_id: str) -> list[RevocationRecord]:
+    """Revocations of a certificate that its CA has not confirmed."""
+    return await tx.all(
+        RevocationRecord,
+        sa.select(revocations).where(
+            revocations.c.tenant_id == scope.tenant_id,
+            revocations.c.certificate_id == certificate_id,
+            revocations.c.issuer_notified.is_(False),
+        ),
+    )
+
+
+async def confirm_revocation(tx: Tx, scope: Scope, revocation_id: str) -> None:
+    """The CA knows."""
+    await tx.execute(
+        sa.update(revocations)
+        .where(revocations.c.tenant_id == scope.tenant_id, revocations.c.id == revocation_id)
+        .values(issuer_notified=True)
     )

@@ -83,6 +83,25 @@ async def test_what_fails_leaves_nothing_whether_alone_or_not(database):
     assert await names(database) == [], "two rows are there together, or neither is"
 
 
+async def test_many_go_by_copy_in_order_and_all_or_none(database):
+    many = [str(number) for number in range(150)]
+    async with database.begin("test") as tx:
+        await ledger.append(tx, SCOPE, NOW, event("first"))
+        await ledger.append(tx, SCOPE, NOW, *map(event, many))
+        await ledger.append(tx, SCOPE, NOW, event("last"))
+    async with database.read() as tx:
+        rows = await audit.events_after(tx, SCOPE, (0, 0), 1000)
+    assert [row.subject_id for row in rows] == ["first", *many, "last"]
+    assert [row.details for row in rows] == [{"it": row.subject_id} for row in rows]
+    assert len({row.transaction_id for row in rows}) == 1
+    with pytest.raises(LookupError):
+        async with database.begin("test") as tx:
+            await ledger.append(tx, SCOPE, NOW, *map(event, many))
+            raise LookupError
+    async with database.read() as tx:
+        assert len(await audit.events_after(tx, SCOPE, (0, 0), 1000)) == 152
+
+
 async def test_what_comes_after_it_sees_it_and_is_one_commit_with_it(database, begun):
     async with database.begin("test") as tx:
         await ledger.append(tx, SCOPE, NOW, event("a"))

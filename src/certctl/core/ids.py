@@ -14,17 +14,16 @@ from certctl.core.errors import Malformed, Violation
 
 DEFAULT_TENANT = "t-default"
 
+# version 7 and the variant of RFC 9562, and all bits but theirs
+_FIXED = 0x7 << 76 | 0b10 << 62
+_FREE = (1 << 128) - 1 ^ (0xF << 76 | 0b11 << 62)
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 def uuid7() -> str:
     """A version 7 UUID: 48 bits of Unix milliseconds, then 74 random bits."""
-    milliseconds = time.time_ns() // 1_000_000
     random = int.from_bytes(os.urandom(10), "big")
-    value = (milliseconds & ((1 << 48) - 1)) << 80
-    value |= 0x7 << 76 | ((random >> 68) & 0xFFF) << 64
-    value |= 0b10 << 62 | (random & ((1 << 62) - 1))
-    digits = f"{value:032x}"
+    digits = f"{(time.time_ns() // 1_000_000 << 80 | random) & _FREE | _FIXED:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 

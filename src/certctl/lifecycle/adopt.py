@@ -60,10 +60,11 @@ class Adopted(msgspec.Struct, frozen=True):
 
 
 class _Entry(msgspec.Struct, frozen=True):
-    """What is written of one."""
+    """What is written of one, and what is told of an end that is near or over."""
 
     certificate: Certificate
     version: Version
+    notices: list[Notice]
 
 
 async def adopt(ctx: Context, scope: Scope, actor: Actor, found: Found) -> Adopted:
@@ -90,23 +91,28 @@ async def known(ctx: Context, scope: Scope, prints: Sequence[str]) -> dict[str, 
     }
 
 
-async def adopt_all(ctx: Context, scope: Scope, actor: Actor, found: Sequence[Found]) -> list[Adopted | CallerError]:
+async def adopt_all(
+    ctx: Context, scope: Scope, actor: Actor, found: Sequence[Found], *, unknown: bool = False
+) -> list[Adopted | CallerError]:
     """What becomes of each, in the order given: as `adopt`, or why not. Five hundred share a commit.
 
     What nothing is wrong with goes in together; where something is wrong they are halved until it stands alone, so that
-    a fault is its own item's and costs the others a few tries.
+    a fault is its own item's and costs the others a few tries. `unknown`: none was there a moment ago (`known`), so
+    that nobody looks again before their keys tell that one came meanwhile.
     """
     done: list[Adopted | CallerError] = []
     for start in range(0, len(found), _TOGETHER):
-        done += await _halving(ctx, scope, actor, found[start : start + _TOGETHER])
+        done += await _halving(ctx, scope, actor, found[start : start + _TOGETHER], unknown=unknown)
         if len(found) > _MANY:
             await statistics.keep_up(ctx.database, ctx.scope)
     return done
 
 
-async def _halving(ctx: Context, scope: Scope, actor: Actor, found: Sequence[Found]) -> list[Adopted | CallerError]:
+async def _halving(
+    ctx: Context, scope: Scope, actor: Actor, found: Sequence[Found], *, unknown: bool = False
+) -> list[Adopted | CallerError]:
     try:
-        return list(await _together(ctx, scope, actor, found))
+        return list(await _together(ctx, scope, actor, found, unknown=unknown))
     except CallerError as error:
         if len(found) == 1 and not isinstance(error, Conflict):
             return [error]
@@ -121,11 +127,13 @@ async def _halving(ctx: Context, scope: Scope, actor: Actor, found: Sequence[Fou
     return first + await _halving(ctx, scope, actor, found[half:])
 
 
-async def _together(ctx: Context, scope: Scope, actor: Actor, found: Sequence[Found]) -> list[Adopted]:
+async def _together(
+    ctx: Context, scope: Scope, actor: Actor, found: Sequence[Found], *, unknown: bool = False
+) -> list[Adopted]:
     """All of them or none, in one commit."""
     prints = [each.bundle.leaf.fingerprint_sha256 for each in found]
     async with ctx.database.begin("adopt") as tx:
-        there = await certificates.facts_by_fingerprint(tx, ctx.scope, prints)
+        there = {} if unknown else await certificates.facts_by_fingerprint(tx, ctx.scope, prints)
         if not await _visible(tx, scope, ids := [each.certificate_id for each in there.values()]) >= set(ids):
             raise _elsewhere()
         # of the same bytes twice in one call, what is said with the first counts
@@ -137,7 +145,7 @@ async def _together(ctx: Context, scope: Scope, actor: Actor, found: Sequence[Fo
         await append(tx, ctx.scope, ctx.now(), *events)  # goes with what it tells
         await certificates.insert_imported(tx, ctx.scope, [(one.certificate, one.version) for one in new])
         await _check_visible(tx, scope, [one.certificate.id for one in new])
-        await notify_all(tx, ctx.scope, ctx.now(), [notice for one in new for notice in _ending(ctx, one)])
+        await notify_all(tx, ctx.scope, ctx.now(), [notice for one in new for notice in one.notices])
     done = {print_: _as_known(version) for print_, version in there.items()}
     done |= {one.version.fingerprint_sha256: _as_new(one) for one in new}
     told: list[Adopted] = []
@@ -201,11 +209,6 @@ async def _names(tx: Tx, ctx: Context, found: Sequence[Found]) -> list[str]:
     return names
 
 
-def _ending(ctx: Context, entry: _Entry) -> list[Notice]:
-    watched = standing.of_watched(entry.certificate, entry.version)
-    return incidents.ending(entry.certificate, watched.policy, [entry.version], ctx.now())
-
-
 def _entry(ctx: Context, found: Found, name: str) -> _Entry:
     """Its rows as they are written, with the status that time gives it today."""
     now, leaf = ctx.now(), found.bundle.leaf
@@ -239,8 +242,9 @@ def _entry(ctx: Context, found: Found, name: str) -> _Entry:
         updated_at=now,
     )
     version = _version(ctx, certificate, found.bundle)
-    reads = standing.written(standing.of_watched(certificate, version), now)
-    return _Entry(structs.replace(certificate, **reads), version)
+    watched = standing.of_watched(certificate, version)
+    certificate = structs.replace(certificate, **standing.written(watched, now))
+    return _Entry(certificate, version, incidents.ending(certificate, watched.policy, [version], now))
 
 
 def _sans(leaf: CertificateFacts) -> list[str]:

@@ -64,9 +64,12 @@ def one_of_pem(text: str) -> bytes:
 
 def read_one(certificate_der: bytes) -> Bundle:
     """A bundle of one certificate. Raises Malformed."""
-    if _holds_private_key(certificate_der):
-        raise _private_key()
-    return _bundle([certificate_der])
+    try:
+        return _bundle([certificate_der])
+    except Malformed:
+        if _holds_private_key(certificate_der):  # a certificate is none: only what is not read is looked at
+            raise _private_key() from None
+        raise
 
 
 def read_der(data: bytes) -> Bundle:

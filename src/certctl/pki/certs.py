@@ -21,7 +21,7 @@ from certctl.core.errors import Malformed, Violation
 from certctl.core.names import Name
 from certctl.pki import sans
 from certctl.pki.fingerprints import sha256_hex
-from certctl.pki.keys import KeyFacts, key_facts
+from certctl.pki.keys import KeyFacts, key_facts, key_facts_of_plain
 
 # What the X.509 library raises for bytes it does not read; not all of it is ValueError.
 UNREADABLE = (
@@ -35,11 +35,6 @@ UNREADABLE = (
 _VERSION = 0xA0
 _ISSUERS: dict[bytes, str] = {}
 _MOST_ISSUERS = 500
-# keys on P-256 and P-384, the point uncompressed (RFC 5480 2)
-_PLAIN_KEYS = (
-    bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004"),
-    bytes.fromhex("3076301006072a8648ce3d020106052b8104002203620004"),
-)
 ExtensionT = TypeVar("ExtensionT", bound=x509.ExtensionType)
 
 
@@ -49,7 +44,6 @@ class CertificateFacts(Struct, frozen=True, kw_only=True):
     certificate_der: bytes
     fingerprint_sha256: str
     common_name: str
-    subject: str
     subject_der: bytes
     issuer: str
     issuer_der: bytes
@@ -71,6 +65,11 @@ class CertificateFacts(Struct, frozen=True, kw_only=True):
     ocsp_urls: tuple[str, ...]
     ca_issuer_urls: tuple[str, ...]
     crl_urls: tuple[str, ...]
+
+    @property
+    def subject(self) -> str:
+        """The subject in words (RFC 4514), which few ask for."""
+        return load_certificate(self.certificate_der).subject.rfc4514_string()
 
     @property
     def is_self_issued(self) -> bool:
@@ -119,7 +118,7 @@ def _said(certificate: x509.Certificate) -> Mapping[type[Any], Any]:
 
 
 def _facts(certificate: x509.Certificate, certificate_der: bytes) -> CertificateFacts:
-    said = _said(certificate)
+    said = _said.__wrapped__(certificate)
     names, other_names = _names(said)
     issuer_der, subject_der, spki = _parts(certificate_der)
     spki_der, key = _key(certificate, spki)
@@ -131,7 +130,6 @@ def _facts(certificate: x509.Certificate, certificate_der: bytes) -> Certificate
         certificate_der=certificate_der,
         fingerprint_sha256=sha256_hex(certificate_der),
         common_name=common_name_of(certificate.subject),
-        subject=certificate.subject.rfc4514_string(),
         subject_der=subject_der,
         issuer=_issuer(certificate, issuer_der),
         issuer_der=issuer_der,
@@ -202,14 +200,16 @@ def _issuer(certificate: x509.Certificate, issuer_der: bytes) -> str:
 
 
 def _key(certificate: x509.Certificate, spki_der: bytes) -> tuple[bytes, KeyFacts]:
+    plain = key_facts_of_plain(spki_der)
+    if plain is not None:
+        return spki_der, plain
     try:
         public_key = certificate.public_key()
     except (ValueError, UnsupportedAlgorithm):
         # A key this library cannot read (an exotic curve, GOST): the certificate is still one to list.
         return b"", KeyFacts(certificate.public_key_algorithm_oid.dotted_string, 0)
-    if not spki_der.startswith(_PLAIN_KEYS):
-        # there are other ways to write the same key, whose name is that of one
-        spki_der = public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    # there are other ways to write the same key, whose name is that of one
+    spki_der = public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return spki_der, key_facts(public_key)
 
 

@@ -39,6 +39,34 @@ class KeyFacts(Struct, frozen=True):
         return f"{self.kind} {self.curve or self.size_bits}".removesuffix(" 0") if self.kind != "Ed25519" else self.kind
 
 
+class _Curve(Struct, frozen=True):
+    """y^2 = x^3 - 3x + b over the integers modulo p (SEC 2), and how the SubjectPublicKeyInfo of a point begins."""
+
+    name: str
+    octets: int
+    p: int
+    b: int
+    prefix: bytes
+
+
+_PLAIN = (
+    _Curve(
+        "P-256",
+        32,
+        2**256 - 2**224 + 2**192 + 2**96 - 1,
+        0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B,
+        bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004"),
+    ),
+    _Curve(
+        "P-384",
+        48,
+        2**384 - 2**128 - 2**96 + 2**32 - 1,
+        0xB3312FA7E23EE7E4988E056BE3F82D19181D9C6EFE8141120314088F5013875AC656398D8A2ED19D2A85C8EDD3EC2AEF,
+        bytes.fromhex("3076301006072a8648ce3d020106052b8104002203620004"),
+    ),
+)
+
+
 def generate_private_key(algorithm: KeyAlgorithm) -> PrivateKey:
     """A new private key; RSA takes tens of milliseconds and more, so call it in a thread."""
     if algorithm in _RSA_SIZES:
@@ -98,6 +126,21 @@ def key_facts(public_key: object) -> KeyFacts:
     if isinstance(public_key, ed25519.Ed25519PublicKey):
         return KeyFacts("Ed25519", 256)
     return KeyFacts(type(public_key).__name__.removesuffix("PublicKey").lstrip("_"), 0)
+
+
+def key_facts_of_plain(spki_der: bytes) -> KeyFacts | None:
+    """`key_facts` of a SubjectPublicKeyInfo, DER, that is an uncompressed point on P-256 or P-384 (RFC 5480 2), without
+    the library, which builds the curve anew for each. None for every other, and for a point that is not on its curve.
+    """
+    for curve in _PLAIN:
+        if spki_der.startswith(curve.prefix) and len(spki_der) == len(curve.prefix) + 2 * curve.octets:
+            middle = len(spki_der) - curve.octets
+            x, y = (int.from_bytes(part, "big") for part in (spki_der[len(curve.prefix) : middle], spki_der[middle:]))
+            p = curve.p
+            # the cofactor is one: every point on the curve is a public key
+            is_key = x < p and y < p and (y * y - (x * x - 3) * x - curve.b) % p == 0
+            return KeyFacts("ECDSA", 8 * curve.octets, curve.name) if is_key else None
+    return None
 
 
 def describe_key(public_key: object) -> KeyFacts:

@@ -17,8 +17,8 @@ from cryptography import x509
 from certctl.core.errors import Malformed, Violation
 
 _BEGIN = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s*\n")
-# looked for, not eaten: its dashes may be those of the next line too
-_END = re.compile(r"(?=-----END ([A-Z0-9 ]+)-----)")
+# its last dashes are looked for, not eaten: they may be those of the next line too
+_END = re.compile(r"-----END ([A-Z0-9 ]+)(?=-----)")
 
 
 def armour(der: bytes, label: str) -> str:

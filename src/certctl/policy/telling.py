@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -56,11 +57,13 @@ def next_crossing(
 
 def moments(not_before: datetime, not_after: datetime, thresholds: Iterable[int]) -> list[tuple[int, datetime]]:
     """Each threshold (days before the end) that lies within the life, and its moment."""
-    return [
-        (days, at)
-        for days in sorted({0, *thresholds}, reverse=True)
-        if (at := not_after - timedelta(days=days)) > not_before
-    ]
+    return [(days, at) for days, before in _before_end(tuple(thresholds)) if (at := not_after - before) > not_before]
+
+
+@lru_cache(maxsize=128)
+def _before_end(thresholds: tuple[int, ...]) -> tuple[tuple[int, timedelta], ...]:
+    """Each threshold and the end itself, the farthest first: policies have few, certificates are many."""
+    return tuple((days, timedelta(days=days)) for days in sorted({0, *thresholds}, reverse=True))
 
 
 def tier_of(days: int, tiers: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from certctl.core.scope import Scope
-from certctl.store import audit
+from certctl.store import audit, copied
 from certctl.store.audit import EventRow
 from certctl.store.schema import audit_heads, audit_leaves, audit_nodes, audit_tree, events
 from certctl.store.tx import Tx, as_struct
@@ -117,11 +117,12 @@ async def slipped_in(tx: Tx, scope: Scope, found: Tree) -> EventRow | None:
 
 async def append_leaves(tx: Tx, scope: Scope, start: int, leaves: Iterable[tuple[int, bytes]]) -> None:
     """Write (event's seq, hash) as leaves from `start` on. A second writer fails on the key, and nothing is doubled."""
-    rows = [
-        {"tenant_id": scope.tenant_id, "leaf_index": start + offset, "seq": seq, "hash": hashed}
-        for offset, (seq, hashed) in enumerate(leaves)
-    ]
-    await tx.execute(sa.insert(audit_leaves), rows)
+    columns = ("tenant_id", "leaf_index", "seq", "hash")
+    rows = [(scope.tenant_id, start + offset, seq, hashed) for offset, (seq, hashed) in enumerate(leaves)]
+    if copied.is_worth_it(tx, len(rows)):
+        await copied.insert(tx, audit_leaves, columns, rows)
+    else:
+        await tx.execute(sa.insert(audit_leaves), [dict(zip(columns, row, strict=True)) for row in rows])
 
 
 async def append_nodes(tx: Tx, scope: Scope, level: int, start: int, hashes: Sequence[bytes]) -> None:

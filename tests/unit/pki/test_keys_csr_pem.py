@@ -6,6 +6,7 @@ import datetime as dt
 
 import pytest
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, rsa
 from cryptography.x509.oid import NameOID
@@ -50,6 +51,37 @@ def test_every_algorithm_round_trips_as_key_and_csr(algorithm: KeyAlgorithm) -> 
     described = {"ECDSA-P256": "ECDSA P-256", "ECDSA-P384": "ECDSA P-384", "Ed25519": "Ed25519"}
     assert str(facts.key) == described.get(algorithm, algorithm.replace("-", " "))
     assert len(keys.spki_sha256(facts.spki_der)) == 64
+
+
+POINTS = {
+    curve.name: keys.spki_der(ec.generate_private_key(curve))
+    for curve in (ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1(), ec.SECP256K1())
+}
+
+
+@given(st.sampled_from(sorted(POINTS)), st.integers(-100, 100), st.integers(0, 255), st.sampled_from(["", "cut", "on"]))
+@settings(max_examples=300)
+def test_a_plain_point_is_described_as_the_library_does(curve: str, place: int, octet: int, end: str) -> None:
+    """On its curve or not, whole or not, bent anywhere."""
+    bent = bytearray(POINTS[curve])
+    bent[place % len(bent)] = octet
+    for spki in (POINTS[curve], bytes(bent[:-1] if end == "cut" else bent + b"\0" if end == "on" else bent)):
+        found = keys.key_facts_of_plain(spki)
+        try:
+            told = keys.key_facts(serialization.load_der_public_key(spki))
+        except (ValueError, UnsupportedAlgorithm):
+            told = None
+        is_plain = told is not None and told.curve in {"P-256", "P-384"} and spki == POINTS[curve]
+        assert found == told if is_plain else found in (None, told)
+
+
+@pytest.mark.parametrize(("curve", "octets"), [("secp256r1", 32), ("secp384r1", 48)])
+def test_no_point_off_the_curve_is_a_plain_key(curve: str, octets: int) -> None:
+    spki = POINTS[curve]
+    head, x, y = spki[: -2 * octets], spki[-2 * octets : -octets], spki[-octets:]
+    assert keys.key_facts_of_plain(spki) is not None
+    for wrong in (head + y + x, head + bytes(2 * octets), head + b"\xff" * 2 * octets):
+        assert keys.key_facts_of_plain(wrong) is None
 
 
 @pytest.mark.parametrize(

@@ -32,11 +32,9 @@ async def import_certificates(request: ApiRequest, data: JSONBody[ImportBody]) -
     came = await asyncio.to_thread(_look_at_all, data.certificates)
     known = await adopt.known(request.ctx, request.visible, [one.fingerprint for one in came if one.fingerprint])
     read = await asyncio.to_thread(_read_all, came, known)
-    done = iter(
-        await adopt.adopt_all(
-            request.ctx, request.visible, request.actor, [one for one in read if isinstance(one, adopt.Found)]
-        )
-    )
+    found = [one for one in read if isinstance(one, adopt.Found)]
+    unknown = all(one.fingerprint for one in came)
+    done = iter(await adopt.adopt_all(request.ctx, request.visible, request.actor, found, unknown=unknown))
     became = [next(done) if isinstance(one, adopt.Found) else one for one in read]
     if len(became) == 1 and isinstance(became[0], CallerError):
         raise became[0]

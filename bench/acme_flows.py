@@ -2,9 +2,10 @@
 
 A real server on PostgreSQL in `trust_authenticated` mode, and in the same run pebble, which keeps everything in memory,
 validates nothing here and rejects no nonce: what an ACME server with nothing to remember does on this machine. Clients
-run on the same cores. The last part sends 100,000 finalizes at two replicas, kills one half way and judges that every
-order came to exactly one certificate. Usage: bench/run.py acme [--flows N] [--clients N] [--processes N]
-[--finalizes N] [--in-flight N] [--keep]; `--finalizes 0` leaves the last part out.
+run on the same cores. The last part sends 100,000 finalizes, `--each` of them for one order, at two replicas, kills one
+half way and judges that every order came to exactly one certificate.
+Usage: bench/run.py acme [--flows N] [--clients N] [--processes N] [--finalizes N] [--each N] [--in-flight N] [--keep];
+`--finalizes 0` leaves the last part out.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ from peers.replicas import replicas
 from protocol.acme_crowd import ENVIRON, Door, Speaker, exactly_once, known, path_of
 from protocol.acme_house import csr_for, new_key
 
-EACH = 80
 WARM = 100
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -224,18 +224,18 @@ def theirs(asked: argparse.Namespace) -> dict[str, Any]:
 
 def crowd(server: Postgres, asked: argparse.Namespace) -> dict[str, Any]:
     """Many finalizes of each order at two replicas, one of them killed half way; fails when one is doubled or lost."""
-    orders = max(asked.finalizes // EACH, 1)
+    orders = max(asked.finalizes // asked.each, 1)
     with tempfile.TemporaryDirectory() as directory:
-        seen = exactly_once(Path(directory), server, orders=orders, each=EACH, clients=asked.in_flight)
+        seen = exactly_once(Path(directory), server, orders=orders, each=asked.each, clients=asked.in_flight)
     return {
-        "finalizes": orders * EACH,
+        "finalizes": orders * asked.each,
         "in_flight": asked.in_flight,
         "orders": orders,
         "certificates": orders,
         "answers": seen.answers,
         "lines_lost": seen.lost,
         "seconds": round(seen.seconds, 1),
-        "finalizes_per_second": round(orders * EACH / seen.seconds, 1),
+        "finalizes_per_second": round(orders * asked.each / seen.seconds, 1),
     } | milliseconds(seen.took)
 
 
@@ -246,6 +246,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--finalizes", type=int, default=100_000)
+    parser.add_argument("--each", type=int, default=80)
     parser.add_argument("--in-flight", type=int, default=200)
     asked = parser.parse_args(words)
     before = load()

@@ -2,7 +2,7 @@
 
 A server process with its worker, real TLS, 8 clients that each revoke one certificate after the other; then one bulk
 revocation by environment. It is judged before it is measured: each certificate has one revocation, one event and one
-completed job. The limit beside it: one row and one commit at a time on as many connections.
+completed job. The limit beside it: one row and one commit at a time on as many connections. CPU is told by who used it.
 
 Usage: bench/run.py revoke [--only DATABASE] [--there N ...] [--single N] [--bulk N] [--processes N] [--keep]
 """
@@ -24,10 +24,11 @@ sys.path.insert(0, str(ROOT / "tests"))
 import sqlalchemy as sa
 from crl import seed
 from kit import arguments, load, milliseconds, post, tell
+from ladder import cpu_seconds, tree
 
 from certctl.store.tx import Database
 from peers.fleet import Fleet, fleet
-from peers.postgres import postgres
+from peers.postgres import Postgres, postgres
 
 CLIENTS = 8
 _LONGEST_SECONDS = 3600
@@ -38,7 +39,24 @@ async def _scalar(database: Database, sql: str) -> Any:
         return (await connection.exec_driver_sql(sql)).scalar()
 
 
-async def _one_by_one(town: Fleet, names: list[str]) -> dict[str, float]:
+class Used:
+    """Microseconds of processor that server and database have used since, for each of so many."""
+
+    def __init__(self, town: Fleet, database: int | None) -> None:
+        """`database` is PostgreSQL's process."""
+        assert town.server is not None
+        self._pids = {"server": town.server.pid} | ({"database": database} if database else {})
+        self._before = self._now()
+
+    def _now(self) -> dict[str, float]:
+        return {who: cpu_seconds(tree(pid)) for who, pid in self._pids.items()}
+
+    def each(self, count: int) -> dict[str, dict[str, int]]:
+        spent = {who: seconds - self._before[who] for who, seconds in self._now().items()}
+        return {"cpu_us_each": {who: round(seconds / count * 1e6) for who, seconds in spent.items()}}
+
+
+async def _one_by_one(town: Fleet, names: list[str]) -> dict[str, Any]:
     context = ssl.create_default_context(cafile=str(town.ca_path))
     waiting = iter(names)
     took: list[float] = []
@@ -79,7 +97,7 @@ async def raw_rows(database: Database, count: int) -> float:
     return round(count / elapsed, 1)
 
 
-def _in_bulk(town: Fleet, environment: str, count: int) -> dict[str, float]:
+def _in_bulk(town: Fleet, environment: str, count: int) -> dict[str, Any]:
     begun = time.perf_counter()
     wanted = {"environment": environment, "reason": "keyCompromise"}
     batch = f"/api/v1/batches/{town.post('/api/v1/certificates/bulk-revoke', wanted)['batch_id']}"
@@ -97,8 +115,10 @@ def _in_bulk(town: Fleet, environment: str, count: int) -> dict[str, float]:
 async def _judge(database: Database, ca_id: str, count: int, there: int) -> None:
     for sql, wanted in (
         (f"SELECT count(*) FROM certificate_revocations WHERE ca_certificate_id = '{ca_id}'", count + there),
+        ("SELECT count(DISTINCT version_id) FROM certificate_revocations", count + there),
         ("SELECT count(DISTINCT subject_id) FROM audit_events WHERE type = 'certificate_revoked'", count),
         ("SELECT count(*) FROM audit_events WHERE type = 'certificate_revoked'", count),
+        ("SELECT count(*) FROM jobs WHERE type = 'Revocation'", count),
         ("SELECT count(DISTINCT certificate_id) FROM jobs WHERE type = 'Revocation' AND status = 'Completed'", count),
         ("SELECT count(*) FROM managed_certificates WHERE status = 'Revoked'", count),
     ):
@@ -107,7 +127,9 @@ async def _judge(database: Database, ca_id: str, count: int, there: int) -> None
             raise RuntimeError(f"{sql}: {found} in place of {wanted}")
 
 
-async def _revoke(town: Fleet, url: str, there: int, single: int, bulk: int) -> dict[str, Any]:
+async def _revoke(
+    town: Fleet, url: str, there: int, single: int, bulk: int, database_pid: int | None
+) -> dict[str, Any]:
     database = Database(url)
     try:
         ca_id = await _scalar(database, "SELECT id FROM ca_certificates WHERE kind = 'intermediate'")
@@ -124,8 +146,12 @@ async def _revoke(town: Fleet, url: str, there: int, single: int, bulk: int) -> 
         raw = await raw_rows(database, 2_000)
         names = [f"mc-{number}" for number in range(there, there + single)]
         await _one_by_one(town, names[:50])
+        used = Used(town, database_pid)
         one_by_one = await _one_by_one(town, names[50:])
+        one_by_one |= used.each(single - 50)
+        used = Used(town, database_pid)
         in_bulk = await asyncio.to_thread(_in_bulk, town, "bulk", bulk)
+        in_bulk |= used.each(bulk)
         await _judge(database, ca_id, single + bulk, there)
         return {
             "already_revoked": there,
@@ -138,15 +164,18 @@ async def _revoke(town: Fleet, url: str, there: int, single: int, bulk: int) -> 
         await database.close()
 
 
-def _measure(folder: Path, url: str | None, there: int, single: int, bulk: int, processes: int) -> dict[str, Any]:
+def _measure(
+    folder: Path, server: Postgres | None, there: int, single: int, bulk: int, processes: int
+) -> dict[str, Any]:
     folder.mkdir(parents=True)
+    url, pid = (server.new_database(), server.process.pid) if server else (None, None)
     more = {"CERTCTL_SERVER_PROCESSES": str(processes)} if url else {}
     with fleet(
         folder, url, CERTCTL_LOG_LEVEL="warn", CERTCTL_STEP_LEASE="30s", CERTCTL_RATE_LIMIT_ENABLED="false", **more
     ) as town:
         town.start_server()
         town.bootstrap()
-        return asyncio.run(_revoke(town, url or f"sqlite:///{town.server_dir}/certctl.db", there, single, bulk))
+        return asyncio.run(_revoke(town, url or f"sqlite:///{town.server_dir}/certctl.db", there, single, bulk, pid))
 
 
 def main(given: list[str] | None = None) -> int:
@@ -163,7 +192,7 @@ def main(given: list[str] | None = None) -> int:
             sizes = (there, asked.single, asked.bulk, asked.processes)
             if asked.only != "sqlite":
                 with postgres() as server:
-                    measured = _measure(Path(folder) / f"pg-{there}", server.new_database(), *sizes)
+                    measured = _measure(Path(folder) / f"pg-{there}", server, *sizes)
                     figures.setdefault("postgresql", []).append(measured)
             if asked.only != "postgresql":
                 measured = _measure(Path(folder) / f"sqlite-{there}", None, *sizes)

@@ -5,8 +5,10 @@ Every agent (`peers.hosts`, one process beside the servers on the same cores) ma
 local CA signs, the agent deploys, answers with its receipt, looks at what is served and says so. In the middle one
 server process is killed. At the end the database is judged, and what the hosts say that they serve: each certificate
 exactly one new version, one deployment with a receipt of that version, one look that proves it; none asked for twice,
-nothing under way. An operator looks at the progress each second meanwhile.
-Usage: bench/run.py rollout [--certificates N] [--agents N] [--seed N] [--into DIR] [--processes N] [--keep]
+nothing under way. An operator looks at the progress each second meanwhile; every ten it is printed. A run that takes
+longer than `--minutes` stops there, tells how far it came and what is under way, and has failed.
+Usage: bench/run.py rollout [--certificates N] [--agents N] [--seed N] [--into DIR] [--processes N] [--minutes N]
+    [--keep]
 """
 
 from __future__ import annotations
@@ -35,13 +37,15 @@ from inventory import slowly
 from kit import arguments, load, milliseconds, tell
 from ladder import cpu_seconds, tree
 
+from certctl.control.enrolment import CREDENTIAL_PREFIX
 from peers.fleet import Fleet, fleet
 from peers.hosts import Hosts
 from peers.postgres import Postgres
 
 _DATABASE = "rollout"
+_CREDENTIAL = f"{CREDENTIAL_PREFIX}rollout-"
 _MARK = "rollout"
-_LONGEST_SECONDS = 3 * 3600
+_TOLD_SECONDS = 10.0
 _RATE = 400
 
 _PREPARE = """
@@ -52,7 +56,7 @@ CREATE TEMP TABLE chosen AS
   WHERE c.status = 'Active' ORDER BY c.id LIMIT {certificates};
 INSERT INTO agents (tenant_id, id, name, hostname, status, registered_at, os, version, capabilities, credential_hash)
   SELECT 't-default', 'agent-r' || to_char(n, 'FM000000'), 'rollout-' || n, 'rollout-' || n, 'Offline', now(), 'linux',
-    '1.0', '[]', encode(sha256(('rollout/' || n)::bytea), 'hex')
+    '1.0', '[]', encode(sha256(('{credential}' || n)::bytea), 'hex')
   FROM generate_series(0, {agents} - 1) n;
 INSERT INTO deployment_targets (tenant_id, id, name, type, agent_id, config, enabled, created_at, updated_at)
   SELECT 't-default', 'tgt-r' || n, 'rollout-' || n, 'NGINX', 'agent-r' || to_char(n % {agents}, 'FM000000'),
@@ -101,7 +105,7 @@ def agent_id(number: int) -> str:
 
 def credential(number: int) -> str:
     """What each shows."""
-    return f"rollout/{number}"
+    return f"{_CREDENTIAL}{number}"
 
 
 async def _shard(pipe: Any, port: int, count: int) -> None:
@@ -143,9 +147,14 @@ class Agents:
         self.process.start()
 
     def ask(self, word: str = "report") -> dict[str, Any]:
-        """What they say of themselves."""
-        self._pipe.send(word)
-        told: dict[str, Any] = self._pipe.recv()
+        """What they say of themselves. Raises RuntimeError when they are no more, or say nothing for a minute."""
+        try:
+            self._pipe.send(word)
+            if not self._pipe.poll(60):
+                raise RuntimeError("the agents' process says nothing")
+            told: dict[str, Any] = self._pipe.recv()
+        except (OSError, EOFError) as error:
+            raise RuntimeError(f"the agents' process ended ({self.process.exitcode}); see what it wrote") from error
         return told
 
     def end(self) -> None:
@@ -164,7 +173,8 @@ def prepared(directory: Path, certificates: int, agents: int) -> Iterator[tuple[
         server.sql(f"DROP DATABASE IF EXISTS {_DATABASE} WITH (FORCE)")
         slowly(server, f"CREATE DATABASE {_DATABASE} TEMPLATE {kept.DATABASE}", "postgres")
         try:
-            slowly(server, _PREPARE.format(certificates=certificates, agents=agents, mark=_MARK), _DATABASE)
+            values = {"certificates": certificates, "agents": agents, "mark": _MARK, "credential": _CREDENTIAL}
+            slowly(server, _PREPARE.format(**values), _DATABASE)
             yield server, kept.url_of(server, _DATABASE)
         finally:
             server.sql(f"DROP DATABASE IF EXISTS {_DATABASE} WITH (FORCE)")
@@ -192,52 +202,84 @@ def measure(directory: Path, asked: Any) -> dict[str, Any]:
             agents.end()
 
 
+class Stopped(Exception):
+    """The rollout came to nothing in the time that it had, or was halted; holds what was proven of it, and how."""
+
+    def __init__(self, why: str, figures: dict[str, Any]) -> None:
+        super().__init__(why)
+        self.figures = figures
+
+
+class Meter:
+    """CPU, commits and calls from now on."""
+
+    def __init__(self, town: Fleet, server: Postgres, agents: Agents) -> None:
+        self._town, self._server, self._agents = town, server, agents
+        self._began, self._used, self._commits = time.monotonic(), self._cpu(), _commits(server)
+        self._calls = agents.ask()["calls"]
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self._began
+
+    def _cpu(self) -> list[float]:
+        pids = (tree(self._town.server.pid), tree(self._server.process.pid), [self._agents.process.pid])
+        return [cpu_seconds(each) for each in pids]
+
+    def each(self, count: int, told: dict[str, Any]) -> dict[str, Any]:
+        """What one of `count` certificates cost."""
+        spent = [round((now - then) * 1000 / count, 3) for now, then in zip(self._cpu(), self._used, strict=True)]
+        return {
+            "seconds": round(self.seconds, 1),
+            "proven_per_second": round(count / self.seconds, 1),
+            **dict(zip(("server_cpu_ms_each", "database_cpu_ms_each", "agents_cpu_ms_each"), spent, strict=True)),
+            # reads by themselves among them
+            "transactions_each": round((_commits(self._server) - self._commits) / count, 2),
+            "calls_each": {name: round((n - self._calls.get(name, 0)) / count, 2) for name, n in told["calls"].items()},
+            "failures": told["failures"],
+            "refused": told["refused"],
+        }
+
+
 def _play(town: Fleet, server: Postgres, agents: Agents, asked: Any, since: str) -> dict[str, Any]:
-    pids, database = tree(town.server.pid), tree(server.process.pid)
-    used = [cpu_seconds(pids), cpu_seconds(database), cpu_seconds([agents.process.pid])]
-    calls, commits = agents.ask()["calls"], _commits(server)
-    began, looks = time.monotonic(), []
+    meter, looks, told_at = Meter(town, server, agents), [], 0.0
     answer = town.post("/api/v1/certificates/bulk-renew", {"environment": _MARK, "max_failures": 0})
-    path, recorded, killed = f"/api/v1/batches/{answer['batch_id']}", 0.0, 0
-    while True:
+    path, recorded, killed, proven, told_of = f"/api/v1/batches/{answer['batch_id']}", 0.0, 0, 0, 0
+    while proven < asked.certificates:
         looked = time.monotonic()
         batch = _look(town, path)
         looks.append(time.monotonic() - looked)
         proven = batch["progress"].get("Deployment", {}).get("Completed", 0)
-        recorded = recorded or (time.monotonic() - began if batch["status"] == "completed" else 0.0)
-        if batch["status"] not in {"running", "completed"} or looked - began > _LONGEST_SECONDS:
-            raise RuntimeError(f"{batch}, {agents.ask()}")
+        recorded = recorded or (meter.seconds if batch["status"] == "completed" else 0.0)
+        if meter.seconds - told_at >= _TOLD_SECONDS:
+            rate = (proven - told_of) / (meter.seconds - told_at)
+            sys.stderr.write(f"{meter.seconds:.0f} s: {proven} of {asked.certificates} proven, {rate:.1f} a second\n")
+            told_at, told_of = meter.seconds, proven
+        why = ""
+        if batch["status"] not in {"running", "completed"}:
+            why = f"the batch is {batch['status']}: {batch['status_reason']}"
+        elif meter.seconds > asked.minutes * 60:
+            why = f"{proven} of {asked.certificates} are proven after {asked.minutes:g} minutes"
+        if why:
+            raise Stopped(
+                why, {"proven": proven, "progress": batch["progress"]} | meter.each(proven or 1, agents.ask())
+            )
         if proven >= asked.certificates // 2 and not killed:
             victim = tree(town.server.pid)[-1]
             os.kill(victim, signal.SIGKILL)
             killed = proven
-        if proven == asked.certificates:
-            break
-        time.sleep(1)
-    took = time.monotonic() - began
+        if proven < asked.certificates:
+            time.sleep(1)
     told = agents.ask("served")
-    pids, database = tree(town.server.pid), tree(server.process.pid)
-    spent = [cpu_seconds(pids), cpu_seconds(database), cpu_seconds([agents.process.pid])]
-    each = [round((now - then) * 1000 / asked.certificates, 3) for now, then in zip(spent, used, strict=True)]
     return {
         "certificates": asked.certificates,
         "agents": asked.agents,
         "server_processes": asked.processes,
         "killed_a_process_at": killed,
         "recorded_seconds": round(recorded, 1),
-        "seconds": round(took, 1),
-        "proven_per_second": round(asked.certificates / took, 1),
-        "server_cpu_ms_each": each[0],
-        "database_cpu_ms_each": each[1],
-        "agents_cpu_ms_each": each[2],
-        # reads by themselves among them
-        "transactions_each": round((_commits(server) - commits) / asked.certificates, 2),
-        "calls_each": {
-            name: round((n - calls.get(name, 0)) / asked.certificates, 2) for name, n in told["calls"].items()
-        },
+        **meter.each(asked.certificates, told),
         "progress": milliseconds(looks),
-        "failures": told["failures"],
-        "refused": told["refused"],
         "judged": judge(server, asked.certificates, since, told["served"]),
     }
 
@@ -274,6 +316,7 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("--certificates", type=int, default=10_000, help="so many are issued anew")
     parser.add_argument("--agents", type=int, default=1_000)
     parser.add_argument("--processes", type=int, default=2, help="of the server")
+    parser.add_argument("--minutes", type=float, default=60.0, help="it has failed if it takes longer")
     parser.add_argument("--seed", type=int, default=100_000, help="certificates of the seed")
     parser.add_argument("--into", type=Path, help="where the seed lies, when not at its usual place")
     asked = parser.parse_args(given)
@@ -281,7 +324,12 @@ def main(given: list[str] | None = None) -> int:
     if not (directory / kept.FACTS).exists():
         seed.make(directory, asked.seed, 20261126)
     before = load()
-    tell("rollout", {"load_before": before, "rollout": measure(directory, asked)}, keep=asked.keep)
+    try:
+        figures = measure(directory, asked)
+    except Stopped as error:
+        tell("rollout", {"load_before": before, "stopped": str(error), "rollout": error.figures}, keep=False)
+        return 1
+    tell("rollout", {"load_before": before, "rollout": figures}, keep=asked.keep)
     return 0
 
 

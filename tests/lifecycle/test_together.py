@@ -406,7 +406,7 @@ async def test_who_comes_while_a_group_is_out_goes_with_the_next(town: World, mo
     async with town.ctx.database.read() as tx:
         # who went away took nothing along, their own certificate included
         assert len(await certificates.ids_by_name(tx, town.ctx.scope, ["later59.example"])) == 1
-    assert door._finishing == set()
+    assert door._groups._finishing == set()
 
 
 def _said(error: CertctlError) -> str:

@@ -13,6 +13,7 @@ import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
@@ -45,10 +46,12 @@ from certctl.doors.edge import (
 )
 from certctl.doors.entry import Visit, admit
 from certctl.doors.errors import plain_refusal
+from certctl.doors.groups import Groups
 from certctl.doors.identity import authorise, bearer, own_agent
 from certctl.doors.state import AppState
 from certctl.doors.together import Together
-from certctl.lifecycle import deploy, flow, plan, prepare, prove, verify
+from certctl.lifecycle import csrs, deploy, flow, plan, prepare, prove, verify
+from certctl.lifecycle.reports import MOST_AT_ONCE, Report, SaidT
 from certctl.pki.pem import certificate_pem
 from certctl.policy.jitter import fraction_of
 from certctl.store import views
@@ -88,6 +91,7 @@ class Call:
 
     def __init__(self, door: AgentProtocol, scope: HttpScope, receive: Receive, names: dict[str, str]) -> None:
         self.state = door.state
+        self.door = door
         self.beats = door.beats
         self.lookout = door.lookout
         self.due = door.due
@@ -248,6 +252,12 @@ async def _wait_for_work(call: Call, agent: AgentRecord, boot_id: str, seconds: 
 async def _csr(call: Call) -> Answer:
     agent = await call.agent("agent.job.poll")
     report = await call.body(CsrReport)
+    member = None
+    if report.step_id:
+        asked = Report(agent, call.actor, report.job_id, report)
+        member = await call.door.csrs.ask(asked, _DRIVE)
+    if member is not None:
+        return 202, StatusAnswer(status="csr_accepted" if member.version is None else "csr_signed")
     # the issue step is leased to this call with the commit that takes the CSR: no worker is woken for it
     ctx = flow.driving(call.state.ctx)
     job = await prepare.accept_csr(ctx, agent, call.actor, report, key_owner=call.key_owner)
@@ -281,18 +291,27 @@ async def _status(call: Call) -> Answer:
         await plan.report(ctx, agent, call.actor, job_id, said)
     elif said.proved is not None:
         await prove.report(ctx, agent, call.actor, job_id, said)
-    else:
+    elif said.status != "Completed" or not await _with_others(call.door.receipts, call, agent, said):
         await deploy.report(ctx, agent, call.actor, job_id, said, key_owner=call.key_owner)
     return 200, StatusAnswer(status="updated")
+
+
+async def _with_others(door: Together[Report[SaidT], bool], call: Call, agent: AgentRecord, said: SaidT) -> bool | None:
+    """What comes of a report that is taken with all that come at the same time; None for one that has to go alone."""
+    if not said.step_id:
+        return None
+    return await door.find(Report(agent, call.actor, call.names["job_id"], said))
 
 
 async def _verify(call: Call) -> Answer:
     agent = await call.agent("verification.run")
     said = await call.body(VerifyReport)
     job_id = call.names["job_id"]
-    by_key = bool(call.key_owner) and not said.step_id
-    take = verify.observe_by_key if by_key else verify.report
-    verified = await take(call.state.ctx, agent, call.actor, job_id, said)
+    verified = await _with_others(call.door.looks, call, agent, said)
+    if verified is None:
+        by_key = bool(call.key_owner) and not said.step_id
+        take = verify.observe_by_key if by_key else verify.report
+        verified = await take(call.state.ctx, agent, call.actor, job_id, said)
     return 200, VerifiedAnswer(job_id=job_id, verified=verified, verified_at=call.state.ctx.now())
 
 
@@ -347,6 +366,15 @@ class AgentProtocol:
         self.lookout = Lookout(state.ctx, state.wakeups)
         self.due = Together("agents-with-work", self._with_work)
         self.beats = Beats(state.ctx, state.draining)
+        self.receipts: Together[Report[StatusReport], bool] = Together(
+            "receipts", partial(deploy.report_all, state.ctx), most_at_once=MOST_AT_ONCE
+        )
+        self.csrs: Groups[Report[CsrReport], csrs.Member] = Groups(
+            "csrs", partial(csrs.intend, state.ctx), partial(csrs.finish, state.ctx), most_at_once=MOST_AT_ONCE
+        )
+        self.looks: Together[Report[VerifyReport], bool] = Together(
+            "looks", partial(verify.report_all, state.ctx), most_at_once=MOST_AT_ONCE
+        )
 
     async def __call__(self, scope: HttpScope, receive: Receive, send: Send) -> None:
         """Serve one call that `serves` said yes to."""

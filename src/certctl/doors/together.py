@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -27,9 +28,16 @@ MOST_WAITING = 2_000
 class Together(Generic[Key, Found]):
     """One question of one process. `ask` is given keys that differ; what it leaves out of its answer is not there."""
 
-    def __init__(self, name: str, ask: Callable[[Sequence[Key]], Awaitable[Mapping[Key, Found]]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        ask: Callable[[Sequence[Key]], Awaitable[Mapping[Key, Found]]],
+        *,
+        most_at_once: int = MOST_AT_ONCE,
+    ) -> None:
         self._name = name
         self._ask = ask
+        self._most_at_once = most_at_once
         self._waiting: dict[Key, asyncio.Future[Found | None]] = {}
         self._task: asyncio.Task[None] | None = None
         # seconds that the last statement took
@@ -42,7 +50,7 @@ class Together(Generic[Key, Found]):
         """
         if len(self._waiting) < MOST_WAITING:
             return
-        seconds = len(self._waiting) / MOST_AT_ONCE * self._took
+        seconds = len(self._waiting) / self._most_at_once * self._took
         wait = timedelta(seconds=1 + seconds * random.random())  # noqa: S311 - spreads load, guards nothing
         raise Temporary("more call than can be answered; come back later", retry_after=wait)
 
@@ -59,7 +67,7 @@ class Together(Generic[Key, Found]):
 
     async def _answer(self) -> None:
         while self._waiting:
-            keys = list(self._waiting)[:MOST_AT_ONCE]
+            keys = list(itertools.islice(self._waiting, self._most_at_once))
             asked = {key: self._waiting.pop(key) for key in keys}
             began = time.monotonic()
             try:

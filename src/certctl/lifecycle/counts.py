@@ -63,5 +63,6 @@ async def _issuer_type(tx: Tx, ctx: Context, job: Job) -> str:
 
 
 async def _target_type(tx: Tx, ctx: Context, job: Job) -> str:
-    found = await catalogue.find(tx, ctx.scope, TargetRecord, id=job.target_id)
+    key = (ctx.scope, TargetRecord, job.target_id)
+    found = tx.first_seen.get(key) or await catalogue.find(tx, ctx.scope, TargetRecord, id=job.target_id)
     return found.type if found else GONE

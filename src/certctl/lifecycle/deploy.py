@@ -6,8 +6,10 @@ A crash half way is settled by the host's own journal, then the step is handed o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -29,12 +31,13 @@ from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
 from certctl.core.job import Job, Step
 from certctl.core.scope import Scope
-from certctl.core.status import DeploymentStatus, JobStatus, StepKind, StepStatus, VersionStatus
+from certctl.core.status import DEPLOYMENT, DeploymentStatus, JobStatus, StepKind, StepStatus, VersionStatus, before
 from certctl.core.target import AgentRecord, Deployment
 from certctl.ledger import append
 from certctl.lifecycle import counts, handoff, material, reference, settle
 from certctl.lifecycle.context import Context
-from certctl.store import certificates, deployments, jobs, many_jobs
+from certctl.lifecycle.reports import Report, take
+from certctl.store import catalogue, certificates, deployments, jobs, many_jobs, reported
 from certctl.store.tx import Tx
 from certctl.wire.agent import StatusReport, WorkItem
 
@@ -141,6 +144,40 @@ async def report(
             await _applied(tx, ctx, step, job, said, actor)
 
 
+async def report_all(ctx: Context, reports: Sequence[Report[StatusReport]]) -> dict[Report[StatusReport], bool]:
+    """`report` for receipts that come at the same time, by one commit: those that were taken. The others go alone."""
+    return await take("receipts", reports, partial(_take_receipts, ctx))
+
+
+async def _take_receipts(ctx: Context, reports: Mapping[str, Report[StatusReport]]) -> dict[str, bool]:
+    now = ctx.now()
+    async with ctx.database.begin("deploy.report") as tx:
+        found = await reported.deploying(tx, ctx.scope, list(reports))
+        right = [one for step_id, one in found.items() if _shows(reports[step_id], one)]
+        if not right:
+            return {}
+        receipts = [reports[one.step.id].said.receipt or {} for one in right]
+        applied = [_applied_columns(receipt, now) for receipt in receipts]
+        await deployments.change_all(
+            tx, ctx.scope, now, {one.deployment.id: columns for one, columns in zip(right, applied, strict=True)}
+        )
+        await many_jobs.end_locked(tx, ctx.scope, [one.step for one in right], now)
+        await many_jobs.begin_steps(tx, ctx.scope, [one.job for one in right], StepKind.VERIFY, now)
+        for one in right:
+            catalogue.saw(tx, ctx.scope, one.target, one.target.id)
+            await counts.deploy_ended(tx, ctx, one.job, "success")
+        await append(tx, ctx.scope, now, *(_applied_event(one.job, reports[one.step.id].actor, {}) for one in right))
+    return dict.fromkeys((one.step.id for one in right), True)
+
+
+def _shows(report: Report[StatusReport], one: reported.Deploying) -> bool:
+    """Whether a receipt proves this deployment, and it may become applied."""
+    receipt = report.said.receipt or {}
+    is_right = report.said.status == "Completed" and receipt.get("served_after") == one.version.fingerprint_sha256
+    may = one.deployment.status in (*before(DEPLOYMENT, DeploymentStatus.APPLIED), DeploymentStatus.APPLIED)
+    return is_right and may and report.is_of(one.step, one.job, StepKind.DEPLOY)
+
+
 def _error(said: StatusReport) -> CertctlError:
     kind = _ERRORS.get(said.error_kind, Temporary)
     return kind(said.error[:2000] or "the agent gave no reason")
@@ -156,21 +193,22 @@ async def _applied(tx: Tx, ctx: Context, step: Step, job: Job, said: StatusRepor
         await settle.fail(tx, ctx, step, TrustError(f"the receipt shows {seen} served, not this version"), actor=actor)
         return
     now = ctx.now()
-    await deployments.move_deployment(
-        tx,
-        ctx.scope,
-        deployment.id,
-        DeploymentStatus.APPLIED,
-        now,
-        receipt=msgspec.to_builtins(receipt),
-        served_before=str(receipt.get("served_before", "")),
-        applied_at=now,
-        error="",
-    )
+    await deployments.move_deployment(tx, ctx.scope, deployment.id, now=now, **_applied_columns(receipt, now))
     await jobs.end_step(tx, ctx.scope, step, StepStatus.DONE, now)
     await jobs.add_step(tx, ctx.scope, job.id, StepKind.VERIFY, now, agent_id=step.agent_id)
     await counts.deploy_ended(tx, ctx, job, "success")
     await _tell_applied(tx, ctx, job, actor, {})
+
+
+def _applied_columns(receipt: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """What a deployment says that was applied by this receipt."""
+    return {
+        "status": DeploymentStatus.APPLIED,
+        "receipt": msgspec.to_builtins(receipt),
+        "served_before": str(receipt.get("served_before", "")),
+        "applied_at": now,
+        "error": "",
+    }
 
 
 async def _applied_by_word(tx: Tx, ctx: Context, step: Step, job: Job, actor: Actor) -> None:
@@ -186,15 +224,17 @@ async def _applied_by_word(tx: Tx, ctx: Context, step: Step, job: Job, actor: Ac
 
 
 async def _tell_applied(tx: Tx, ctx: Context, job: Job, actor: Actor, more: dict[str, str]) -> None:
-    details = {"job_id": job.id, "target_id": job.target_id, "version_id": job.version_id} | more
-    event = Event(
+    await append(tx, ctx.scope, ctx.now(), _applied_event(job, actor, more))
+
+
+def _applied_event(job: Job, actor: Actor, more: dict[str, str]) -> Event:
+    return Event(
         type=EventType.DEPLOYMENT_APPLIED,
         subject_type="certificate",
         subject_id=job.certificate_id,
         actor=actor,
-        details=details,
+        details={"job_id": job.id, "target_id": job.target_id, "version_id": job.version_id} | more,
     )
-    await append(tx, ctx.scope, ctx.now(), event)
 
 
 async def _deployment(tx: Tx, ctx: Context, job: Job) -> Deployment:

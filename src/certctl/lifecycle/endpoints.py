@@ -7,7 +7,7 @@ nobody serves any more, and whoever was told that something is wrong hears when 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ import msgspec
 from certctl.connectors.dial import judge
 from certctl.connectors.probe import split_endpoint
 from certctl.core.actor import Actor
+from certctl.core.certificate import Certificate
 from certctl.core.errors import CertctlError, Misconfigured
 from certctl.core.events import Event, EventType, Notice
 from certctl.core.health import CheckSource, HealthCheck, HealthStatus, Protocol
@@ -106,9 +107,34 @@ def new_check(
 async def deployed(tx: Tx, ctx: Context, target_id: str, common_name: str, certificate_id: str, seen: str) -> None:
     """A deployment was seen served: its target's check expects this from now on; made, if there is none yet."""
     check = await health.following(tx, ctx.scope, target_id)
-    if check is None and not (ctx.watching.enabled and ctx.watching.auto_create):
+    if check is None and not _makes_checks(ctx):
         return
     target = await catalogue.get(tx, ctx.scope, TargetRecord, target_id)
+    await _expect(tx, ctx, check, target, common_name, certificate_id, seen)
+
+
+async def deployed_all(tx: Tx, ctx: Context, served: Sequence[tuple[TargetRecord, Certificate, str]]) -> None:
+    """`deployed` for many targets, each with its certificate and the fingerprint that was seen there."""
+    checks = await health.following_all(tx, ctx.scope, [target.id for target, _, _ in served])
+    for target, certificate, seen in served:
+        check = checks.get(target.id)
+        if check is not None or _makes_checks(ctx):
+            await _expect(tx, ctx, check, target, certificate.common_name, certificate.id, seen)
+
+
+def _makes_checks(ctx: Context) -> bool:
+    return ctx.watching.enabled and ctx.watching.auto_create
+
+
+async def _expect(
+    tx: Tx,
+    ctx: Context,
+    check: HealthCheck | None,
+    target: TargetRecord,
+    common_name: str,
+    certificate_id: str,
+    seen: str,
+) -> None:
     endpoint = endpoint_of(target.config)
     if not _may_look(ctx, endpoint):
         if check is not None:
@@ -127,8 +153,8 @@ async def deployed(tx: Tx, ctx: Context, target_id: str, common_name: str, certi
         made = new_check(
             ctx,
             source=CheckSource.DEPLOYMENT,
-            follows=target_id,
-            first_look=now + interval * fraction_of(f"{target_id}/{seen}"),
+            follows=target.id,
+            first_look=now + interval * fraction_of(f"{target.id}/{seen}"),
             **where,
         )
         if await health.follow(tx, ctx.scope, made):

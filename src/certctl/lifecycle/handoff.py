@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -24,7 +25,7 @@ from certctl.lifecycle import compliance, facts, straight
 from certctl.lifecycle.context import Context
 from certctl.pki.csr import read_csr
 from certctl.policy.issuance import choose_key_algorithm, judge_request
-from certctl.store import catalogue, certificates, deployments, jobs
+from certctl.store import catalogue, certificates, deployments, jobs, many_jobs, standings
 from certctl.store.tx import Tx
 from certctl.telemetry import tracing
 
@@ -229,6 +230,19 @@ async def next_steps(tx: Tx, ctx: Context, job_ids: Sequence[str], kind: StepKin
         tx.after_commit(partial(handed.append, step))
 
 
+class Deploying(msgspec.Struct, frozen=True, kw_only=True):
+    """One version that goes to these targets of its certificate; with the trace of `traceparent`, or else with the one
+    that is open here.
+    """
+
+    certificate: Certificate
+    version: VersionFacts
+    targets: Sequence[TargetRecord]
+    parent_id: str = ""
+    attempt: str = ""
+    traceparent: str = ""
+
+
 async def deploy_to(
     tx: Tx,
     ctx: Context,
@@ -241,47 +255,69 @@ async def deploy_to(
     attempt: str = "",
     traceparent: str = "",
 ) -> list[Job]:
-    """Write one deployment job a target, each bound to this version, and its deploy step for the target's agent.
+    """Write one deployment job a target, each bound to this version, and its deploy step for the target's agent."""
+    one = Deploying(
+        certificate=certificate,
+        version=version,
+        targets=targets,
+        parent_id=parent_id,
+        attempt=attempt,
+        traceparent=traceparent,
+    )
+    return await deploy_all(tx, ctx, [one], actor=actor)
 
-    They go on with the trace of `traceparent`, or else with the one that is open here.
-    """
+
+async def deploy_all(tx: Tx, ctx: Context, wanted: Sequence[Deploying], *, actor: Actor) -> list[Job]:
+    """`deploy_to` for many certificates, each kind of row by one statement; the jobs that stand, in order."""
     now = ctx.now()
-    written: list[Job] = []
-    for target in targets:
-        await _stop_older_deployments(tx, ctx, certificate.id, target.id)
-        job = _job(
-            ctx,
-            now,
-            type=JobType.DEPLOYMENT,
-            certificate_id=certificate.id,
-            holder_id=version.holder_id,
-            agent_id=target.agent_id,
-            version_id=version.id,
-            target_id=target.id,
-            parent_id=parent_id,
-            idempotency_key=f"deploy/{version.id}/{target.id}/{attempt or parent_id}",
-            body={"version_job_id": version.job_id},
-            requested_by=actor.id,
-            max_attempts=_DEPLOY_ATTEMPTS,
-            traceparent=traceparent or tracing.traceparent(),
-        )
-        stands = await jobs.create_job(tx, ctx.scope, job, live_key=f"deploy/{certificate.id}/{target.id}")
-        written.append(stands)
-        if stands.id != job.id:
-            continue
-        await deployments.insert_deployment(tx, ctx.scope, _deployment(job, now))
-        await jobs.add_step(tx, ctx.scope, job.id, StepKind.DEPLOY, now, agent_id=target.agent_id)
-    if written:
-        details = {"version_id": version.id, "jobs": [job.id for job in written]}
-        event = Event(
+    pairs = [(one, target) for one in wanted for target in one.targets]
+    if not pairs:
+        return []
+    await _stop_older_deployments(tx, ctx, {(one.certificate.id, target.id) for one, target in pairs})
+    made = [_deployment_job(ctx, now, one, target, actor) for one, target in pairs]
+    keys = [f"deploy/{job.certificate_id}/{job.target_id}" for job in made]
+    stand = await jobs.create_jobs(tx, ctx.scope, list(zip(made, keys, strict=True)))
+    written = [job for job in stand if job is not None]
+    if len(written) != len(made):
+        raise Conflict(jobs.UNDER_WAY)
+    fresh = [job for job, stands in zip(made, written, strict=True) if stands.id == job.id]
+    await deployments.insert_deployments(tx, ctx.scope, [_deployment(job, now) for job in fresh])
+    await many_jobs.begin_steps(tx, ctx.scope, fresh, StepKind.DEPLOY, now)
+    of_one: dict[str, list[str]] = {}
+    for (one, _), job in zip(pairs, written, strict=True):
+        of_one.setdefault(one.version.id, []).append(job.id)
+    events = [
+        Event(
             type=EventType.DEPLOYMENT_CREATED,
             subject_type="certificate",
-            subject_id=certificate.id,
+            subject_id=one.certificate.id,
             actor=actor,
-            details=details,
+            details={"version_id": one.version.id, "jobs": of_one[one.version.id]},
         )
-        await append(tx, ctx.scope, now, event)
+        for one in wanted
+        if one.targets
+    ]
+    await append(tx, ctx.scope, now, *events)
     return written
+
+
+def _deployment_job(ctx: Context, now: datetime, one: Deploying, target: TargetRecord, actor: Actor) -> Job:
+    return _job(
+        ctx,
+        now,
+        type=JobType.DEPLOYMENT,
+        certificate_id=one.certificate.id,
+        holder_id=one.version.holder_id,
+        agent_id=target.agent_id,
+        version_id=one.version.id,
+        target_id=target.id,
+        parent_id=one.parent_id,
+        idempotency_key=f"deploy/{one.version.id}/{target.id}/{one.attempt or one.parent_id}",
+        body={"version_job_id": one.version.job_id},
+        requested_by=actor.id,
+        max_attempts=_DEPLOY_ATTEMPTS,
+        traceparent=one.traceparent or tracing.traceparent(),
+    )
 
 
 async def plan_on(
@@ -308,13 +344,16 @@ async def plan_on(
     return job
 
 
-async def _stop_older_deployments(tx: Tx, ctx: Context, certificate_id: str, target_id: str) -> None:
-    """A newer deployment of the same certificate to the same target replaces one that has not ended."""
-    now = ctx.now()
-    for old in await jobs.live_jobs(tx, ctx.scope, certificate_id, (JobType.DEPLOYMENT,)):
-        if old.target_id == target_id:
+async def _stop_older_deployments(tx: Tx, ctx: Context, where: AbstractSet[tuple[str, str]]) -> None:
+    """A newer deployment of the same certificate to the same target replaces one that has not ended; `where`: the ids
+    of both.
+    """
+    now, reason = ctx.now(), "replaced by a newer deployment"
+    ids = sorted({certificate_id for certificate_id, _ in where})
+    live = await standings.live_jobs(tx, ctx.scope, ids, (JobType.DEPLOYMENT,))
+    for old in (job for certificate_id in ids for job in live[certificate_id]):
+        if (old.certificate_id, old.target_id) in where:
             await jobs.cancel_steps(tx, ctx.scope, old.id, now)
-            reason = "replaced by a newer deployment"
             await jobs.move_job(tx, ctx.scope, old.id, JobStatus.CANCELLED, now, last_error=reason)
             found = (await deployments.deployments_of_jobs(tx, ctx.scope, [old.id])).get(old.id)
             if found is not None:
@@ -323,7 +362,7 @@ async def _stop_older_deployments(tx: Tx, ctx: Context, certificate_id: str, tar
                 )
 
 
-async def revoke_replaced(tx: Tx, ctx: Context, version: Version) -> None:
+async def revoke_replaced(tx: Tx, ctx: Context, version: VersionFacts) -> None:
     """Where a reissue asked for it: once all targets of the holder serve the new version, the old one is to go.
 
     Writes the job, once a version; the fact itself is written when that runs, if the old version is still not in use.
@@ -354,6 +393,15 @@ async def revoke_replaced(tx: Tx, ctx: Context, version: Version) -> None:
     written = await jobs.create_job(tx, ctx.scope, job, live_key=None)
     if written.id == job.id:
         await jobs.add_step(tx, ctx.scope, job.id, StepKind.REVOKE, now)
+
+
+async def revoke_all_replaced(tx: Tx, ctx: Context, versions: Sequence[VersionFacts]) -> None:
+    """`revoke_replaced` for many versions: nothing more is read of those for which nobody wished it."""
+    issued_by = await jobs.jobs_by_id(tx, ctx.scope, [version.job_id for version in versions if version.replaces_id])
+    for version in versions:
+        job = issued_by.get(version.job_id)
+        if job is not None and REVOKE_REPLACED in (job.body.get("extra") or {}):
+            await revoke_replaced(tx, ctx, version)
 
 
 async def revocation(tx: Tx, ctx: Context, certificate: Certificate, *, actor: Actor, reason: str) -> Job:

@@ -88,6 +88,14 @@ async def deployed(tx: Tx, ctx: Context, certificate_id: str, target_id: str) ->
         )
 
 
+async def deployed_all(tx: Tx, ctx: Context, served: Sequence[tuple[str, str]]) -> None:
+    """`deployed` for many, by the ids of certificate and target; nothing is read of whom nobody was told anything."""
+    told = await outbox.told_about(tx, ctx.scope, [certificate_id for certificate_id, _ in served])
+    for certificate_id, target_id in served:
+        if certificate_id in told:
+            await deployed(tx, ctx, certificate_id, target_id)
+
+
 async def cured(tx: Tx, ctx: Context, certificate: Certificate, violation_id: str, rule_id: str) -> None:
     """A rule is kept again."""
     broken = incident("policy", violation_id)

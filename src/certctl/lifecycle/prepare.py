@@ -130,15 +130,18 @@ async def _accept(tx: Tx, ctx: Context, step: Step, job: Job, csr: CsrFacts, act
     kept = msgspec.structs.replace(body, csr_pem=csr_pem(csr.csr_der))
     await jobs.move_job(tx, ctx.scope, job.id, JobStatus.RUNNING, now, body=msgspec.to_builtins(kept), last_error="")
     await handoff.next_step(tx, ctx, job.id, StepKind.ISSUE)
-    details = {"job_id": job.id, "holder_id": job.holder_id, "spki_sha256": csr.spki_sha256}
-    event = Event(
+    await append(tx, ctx.scope, now, submitted_event(job, csr, actor))
+
+
+def submitted_event(job: Job, csr: CsrFacts, actor: Actor) -> Event:
+    """That a holder's CSR was taken."""
+    return Event(
         type=EventType.CSR_SUBMITTED,
         subject_type="certificate",
         subject_id=job.certificate_id,
         actor=actor,
-        details=details,
+        details={"job_id": job.id, "holder_id": job.holder_id, "spki_sha256": csr.spki_sha256},
     )
-    await append(tx, ctx.scope, now, event)
 
 
 async def _log_refusal(ctx: Context, actor: Actor, report: CsrReport, error: CertctlError) -> None:

@@ -194,17 +194,23 @@ def issued_event(ctx: Context, job: Job, version: Version, kind: EventType = Eve
 
 
 async def _tell(tx: Tx, ctx: Context, job: Job, version: Version) -> None:
-    now = ctx.now()
-    kinds = [EventType.CERTIFICATE_ISSUED]
-    if job.type == JobType.RENEWAL:
-        kinds.append(EventType.RENEWAL_JOB_COMPLETED)
-        name = job.body.get("common_name") or job.certificate_id
-        notice = Notice(
-            type="RenewalSuccess",
-            certificate_id=job.certificate_id,
-            severity="informational",
-            message=f"{name} was renewed until {version.not_after.isoformat()}",
-            dedup_key=f"renewed/{version.id}",
-        )
-        await notify(tx, ctx.scope, now, notice)
-    await append(tx, ctx.scope, now, *(issued_event(ctx, job, version, kind) for kind in kinds))
+    events, notices = told_of(ctx, job, version)
+    for notice in notices:
+        await notify(tx, ctx.scope, ctx.now(), notice)
+    await append(tx, ctx.scope, ctx.now(), *events)
+
+
+def told_of(ctx: Context, job: Job, version: Version) -> tuple[list[Event], list[Notice]]:
+    """What is told of a version that was recorded for a job."""
+    events = [issued_event(ctx, job, version)]
+    if job.type != JobType.RENEWAL:
+        return events, []
+    name = job.body.get("common_name") or job.certificate_id
+    notice = Notice(
+        type="RenewalSuccess",
+        certificate_id=job.certificate_id,
+        severity="informational",
+        message=f"{name} was renewed until {version.not_after.isoformat()}",
+        dedup_key=f"renewed/{version.id}",
+    )
+    return [*events, issued_event(ctx, job, version, EventType.RENEWAL_JOB_COMPLETED)], [notice]

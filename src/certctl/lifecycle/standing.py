@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from msgspec import Struct, structs
@@ -273,8 +274,11 @@ async def refresh(tx: Tx, ctx: Context, certificate_id: str, known: Standing | N
     return standing
 
 
-async def write_all(tx: Tx, ctx: Context, stands: Sequence[Standing]) -> None:
-    """Write what the rows of many certificates say, with their events and alerts: each kind by one statement.
+async def write_all(
+    tx: Tx, ctx: Context, stands: Sequence[Standing], *, also: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Write what the rows of many certificates say, with their events and alerts: each kind by one statement. `also`:
+    columns that are the same in all of them, whatever their status.
 
     They are locked, or written by this transaction, and each standing holds what has been written since.
     """
@@ -293,7 +297,9 @@ async def write_all(tx: Tx, ctx: Context, stands: Sequence[Standing]) -> None:
         notices += alerts
         if status in (certificate.status, *CERTIFICATE[certificate.status]):
             failed = {"failures": certificate.failures, "last_failure_at": certificate.last_failure_at}
-            rows.append(reads | failed | {"row_id": certificate.id, "was": certificate.status})
+            rows.append(reads | failed | dict(also) | {"row_id": certificate.id, "was": certificate.status})
+        elif also:
+            await certificates.change_certificate(tx, ctx.scope, certificate.id, now, **also)
     await append(tx, ctx.scope, now, *events)
     await notify_all(tx, ctx.scope, now, notices)
     await standings.write(tx, ctx.scope, now, rows)
@@ -353,29 +359,51 @@ async def renewed(tx: Tx, ctx: Context, job: Job, version: Version) -> Standing:
     return now_stands
 
 
-class First(Struct, frozen=True):
-    """What the first version of a certificate makes of its row: the row, what is written of it, and what is told."""
+class Renewed(Struct, frozen=True):
+    """What a new version makes of its certificate: the row, what is written of it, what is told, and how it stands."""
 
     certificate: Certificate
     columns: dict[str, Any]
     notices: list[Notice]
+    stands: Standing
 
 
-def with_first(ctx: Context, before: Certificate, policy: RenewalPolicy, version: Version) -> First | None:
+def with_first(ctx: Context, before: Certificate, policy: RenewalPolicy, version: Version) -> Renewed | None:
     """`renewed`, for a certificate that waited for this version, its first, and has neither target nor other job; reads
     and writes nothing. None where its status may not follow at once.
     """
-    now = ctx.now()
+    return _with(ctx, _unread(before, policy, {version.holder_id: version}))
+
+
+def with_next(ctx: Context, before: Standing, job: Job, version: Version) -> Renewed | None:
+    """`renewed`, for a certificate that stands so behind its lock; reads and writes nothing. None as above."""
+    counts = not before.holders or version.holder_id in before.holders
+    replaced = (version.holder_id, EXTERNAL_HOLDER)
+    others = {holder_id: one for holder_id, one in before.current.items() if holder_id not in replaced}
+    stands = structs.replace(
+        before,
+        current=others | ({version.holder_id: version} if counts else {}),
+        live=tuple(one for one in before.live if one.id != job.id),
+        unserved=tuple(one for one in before.unserved if one.version.holder_id not in replaced),
+    )
+    return _with(ctx, stands)
+
+
+def _with(ctx: Context, stands: Standing) -> Renewed | None:
+    now, before = ctx.now(), stands.certificate
+    follows = (before.status, *CERTIFICATE[before.status])
+    if CertificateStatus.ACTIVE not in follows:
+        return None
     changes = _renewed(now)
-    certificate = structs.replace(before, status=CertificateStatus.ACTIVE, **changes)
-    stands = _unread(certificate, policy, {version.holder_id: version})
+    stands = structs.replace(stands, certificate=structs.replace(before, status=CertificateStatus.ACTIVE, **changes))
     columns = changes | written(stands, now)
     status = columns["status"]
-    if status not in CERTIFICATE[before.status] or status == CertificateStatus.EXPIRED:
+    if status not in follows or status == CertificateStatus.EXPIRED:
         return None
     _, notices = _to_tell(ctx, stands, status)
     columns["updated_at"] = now
-    return First(structs.replace(before, **columns, row_version=before.row_version + 1), columns, notices)
+    row = structs.replace(before, **columns, row_version=before.row_version + 1)
+    return Renewed(row, columns, notices, stands)
 
 
 def _renewed(now: datetime) -> dict[str, Any]:

@@ -9,8 +9,9 @@ each. Who is not plainly allowed, or is in another's way, goes alone, stage by s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -170,15 +171,15 @@ async def _judge(tx: Tx, ctx: Context, wish: Wish) -> Member | None:
 
 async def _draft_all(ctx: Context, members: Sequence[Member]) -> None:
     """The order of each with its serial and TBS; a member whose issuer does not draft, or not this, has none."""
-    opened: dict[str, Issuer | None] = {}
+    issuers: dict[str, Issuer | None] = {}
     for member in members:
         decided = member.made.decided
         if decided is None:
             continue
         issuer_id = decided.issuer.id
-        if issuer_id not in opened:
-            opened[issuer_id] = await _opened(ctx, decided.issuer)
-        issuer = opened[issuer_id]
+        if issuer_id not in issuers:
+            issuers[issuer_id] = await opened(ctx, decided.issuer)
+        issuer = issuers[issuer_id]
         if issuer is not None:
             member.steps = straight.steps_of(ctx, member.made.job, ctx.now())
             known = Known(member.made.job, decided.issuer)
@@ -186,7 +187,8 @@ async def _draft_all(ctx: Context, members: Sequence[Member]) -> None:
     await issue.draft([member.asked for member in members if member.asked is not None])
 
 
-async def _opened(ctx: Context, found: IssuerRecord) -> Issuer | None:
+async def opened(ctx: Context, found: IssuerRecord) -> Issuer | None:
+    """An issuer that drafts what it will sign; None for another, and for one that cannot be opened."""
     try:
         issuer = await ctx.open_issuer(found)
     except Exception:
@@ -251,37 +253,46 @@ async def finish(ctx: Context, members: Sequence[Member]) -> None:
     """Have the orders of a group signed and record them by one commit. What does not come to a version is settled as
     its step always is, by itself.
     """
+    of_steps = {member.order.step.id: member for member in members}
+    await sign(ctx, [member.order for member in members], partial(_record_right, of_steps))
+
+
+RecordAll = Callable[[Context, Sequence[tuple[issue.Asked, Version]]], Awaitable[set[str]]]
+
+
+async def sign(ctx: Context, asked: Sequence[issue.Asked], record_all: RecordAll) -> None:
+    """Have orders of CAs of ours signed, whose intents are stored; `record_all` writes the versions that the right
+    answers come to, and returns the ids of the steps that ended with it. Whatever is left is settled by itself.
+    """
     # what comes next for one that goes alone is for whoever claims it
     own = replace(flow.driving(ctx), handed=None)
-    asked = [member.order for member in members]
     spans = {one.step.id: (one.job.traceparent, flow.facts_of(one.step, one.job)) for one in asked}
     async with flow.keeping(own, [one.step for one in asked]):
         with tracing.spans(str(StepKind.ISSUE), spans):
             await issue.act(own, asked)
-            left = await _record_all(own, members)
-            for one in left:
+            for one in await _left_by(own, asked, record_all):
                 try:
                     await issue.finish(own, one, record=record.at_once)
                 except Exception as error:
                     await flow.settle_failed(own, StepKind.ISSUE, one.step, error)
 
 
-async def _record_all(ctx: Context, members: Sequence[Member]) -> list[issue.Asked]:
+async def _left_by(ctx: Context, asked: Sequence[issue.Asked], record_all: RecordAll) -> list[issue.Asked]:
     """Record what was signed; returns the orders that have to go alone."""
-    right: list[tuple[Member, Version]] = []
-    for member in members:
-        version = _judged(ctx, member.order)
+    right: list[tuple[issue.Asked, Version]] = []
+    for one in asked:
+        version = _judged(ctx, one)
         if version is not None:
-            right.append((member, version))
+            right.append((one, version))
         await asyncio.sleep(0)
     done: set[str] = set()
     if right:
         try:
             with issuances.conflicts():
-                done = await _record_right(ctx, right)
+                done = await record_all(ctx, right)
         except Exception as error:
             _note("not_recorded_together", error, len(right))
-    return [member.order for member in members if member.order.step.id not in done]
+    return [one for one in asked if one.step.id not in done]
 
 
 def _judged(ctx: Context, one: issue.Asked) -> Version | None:
@@ -291,17 +302,24 @@ def _judged(ctx: Context, one: issue.Asked) -> Version | None:
     chain = chain_pem(one.answer.chain_der)
     one.record = structs.replace(one.record, leaf_der=one.answer.leaf_der, chain_pem=chain)
     try:
-        told: tracing.Facts = {"job_id": one.job.id, "certificate_id": one.job.certificate_id}
+        told: tracing.Facts = {
+            "job_id": one.job.id,
+            "job_type": str(one.job.type),
+            "certificate_id": one.job.certificate_id,
+        }
         with tracing.span("record", parent=one.job.traceparent, **told):
             return record.judged(ctx, one.job, one.record)
     except CertctlError:
         return None
 
 
-async def _record_right(ctx: Context, right: Sequence[tuple[Member, Version]]) -> set[str]:
+async def _record_right(
+    members: Mapping[str, Member], ctx: Context, signed: Sequence[tuple[issue.Asked, Version]]
+) -> set[str]:
     """The ids of the steps that ended with their versions recorded: those that are still ours, of rows that are as they
     were written.
     """
+    right = [(members[one.step.id], version) for one, version in signed]
     now, ended, told, notices = ctx.now(), list[issuances.Issued](), list[Event](), list[Notice]()
     stands: list[tuple[Member, Certificate, Version]] = []
     async with ctx.database.begin("together.record") as tx:

@@ -6,24 +6,36 @@ Where the agent names no leases (the reference product's) the server looks; what
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 
 from msgspec import Struct
 
 from certctl.connectors.probe import probe_tls, split_endpoint
 from certctl.core.actor import Actor
-from certctl.core.certificate import Version
+from certctl.core.certificate import Certificate, Version, VersionFacts
 from certctl.core.errors import ConnectorError, Malformed, NotAllowed, NotFound, Rejected, Temporary
 from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
 from certctl.core.job import Job, Step
-from certctl.core.status import DeploymentStatus, JobStatus, StepKind, StepStatus, VersionStatus
+from certctl.core.status import (
+    DEPLOYMENT,
+    CertificateStatus,
+    DeploymentStatus,
+    JobStatus,
+    StepKind,
+    StepStatus,
+    VersionStatus,
+    before,
+)
 from certctl.core.target import AgentRecord, Deployment, TargetRecord
 from certctl.ledger import append
 from certctl.lifecycle import counts, endpoints, handoff, incidents, material, settle, standing
 from certctl.lifecycle.context import Context
-from certctl.store import catalogue, certificates, deployments, jobs
+from certctl.lifecycle.reports import Report, take
+from certctl.store import catalogue, certificates, deployments, jobs, many_jobs, reported, standings
 from certctl.store.tx import Tx
 from certctl.wire.agent import VerifyReport, WorkItem
 
@@ -73,6 +85,71 @@ async def report(ctx: Context, agent: AgentRecord, actor: Actor, job_id: str, sa
             return True
         await _seen_wrong(tx, ctx, step, job, version, seen, said.error, actor)
         return False
+
+
+async def report_all(ctx: Context, reports: Sequence[Report[VerifyReport]]) -> dict[Report[VerifyReport], bool]:
+    """`report` for looks that found what was deployed, by one commit for those that come at the same time. The others
+    go alone.
+    """
+    return await take("looks", reports, partial(_take_looks, ctx))
+
+
+async def _take_looks(ctx: Context, reports: Mapping[str, Report[VerifyReport]]) -> dict[str, bool]:
+    now = ctx.now()
+    async with ctx.database.begin("verify.report") as tx:
+        ids = await reported.certificates_of(tx, ctx.scope, list(reports))
+        rows = await standings.locked(tx, ctx.scope, sorted(ids))
+        # behind the locks: another version may have become current since
+        found = await reported.deploying(tx, ctx.scope, list(reports))
+        # of two that speak of one target the second looks again behind the first
+        of_targets = {one.target.id: one for one in found.values() if _shows(reports[one.step.id], one, rows)}
+        right = list(of_targets.values())
+        if not right:
+            return {}
+        seen = [
+            deployments.Observation(
+                id=new_id("obs"),
+                deployment=one.deployment,
+                expected=one.version.fingerprint_sha256,
+                observed=one.version.fingerprint_sha256,
+                observed_by=one.step.agent_id,
+            )
+            for one in right
+        ]
+        await deployments.insert_observations(tx, ctx.scope, seen, now)
+        await _write_verified(tx, ctx, right, rows)
+        events = [_verified_event(one.job, one.version, reports[one.step.id].actor) for one in right]
+        await append(tx, ctx.scope, now, *events)
+    return dict.fromkeys((one.step.id for one in right), True)
+
+
+def _shows(report: Report[VerifyReport], one: reported.Deploying, rows: Mapping[str, Certificate]) -> bool:
+    """Whether a look proves this deployment, and nothing but that is to be written of it."""
+    row = rows.get(one.job.certificate_id)
+    is_seen = report.said.actual_fingerprint.lower() == one.version.fingerprint_sha256
+    by_files = (one.deployment.receipt or {}).get("seen_by") == "files"
+    may = one.deployment.status in before(DEPLOYMENT, DeploymentStatus.VERIFIED) and one.job.status == JobStatus.RUNNING
+    stands = row is not None and row.status != CertificateStatus.ARCHIVED
+    is_plain = stands and one.version.status == VersionStatus.CURRENT and not report.said.error
+    return is_seen and not by_files and may and is_plain and report.is_of(one.step, one.job, StepKind.VERIFY)
+
+
+async def _write_verified(
+    tx: Tx, ctx: Context, right: Sequence[reported.Deploying], rows: Mapping[str, Certificate]
+) -> None:
+    now = ctx.now()
+    green = {one.deployment.id: _verified_columns(one.version.fingerprint_sha256, now) for one in right}
+    await deployments.change_all(tx, ctx.scope, now, green)
+    await many_jobs.end_locked(tx, ctx.scope, [one.step for one in right], now)
+    said = {one.job.id: _said_of_job(one.version.fingerprint_sha256, now) for one in right}
+    await many_jobs.complete_locked(tx, ctx.scope, said, now)
+    await deployments.supersede_beside(tx, ctx.scope, [one.deployment for one in right], now)
+    served = [(one.target, rows[one.job.certificate_id], one.version.fingerprint_sha256) for one in right]
+    await endpoints.deployed_all(tx, ctx, served)
+    await handoff.revoke_all_replaced(tx, ctx, [one.version for one in right])
+    await incidents.deployed_all(tx, ctx, [(one.job.certificate_id, one.job.target_id) for one in right])
+    stands = await standing.load_all(tx, ctx, list({row.id: row for _, row, _ in served}.values()))
+    await standing.write_all(tx, ctx, stands, also={"last_deployment_at": now})
 
 
 async def run(ctx: Context, claimed: Sequence[Step]) -> None:
@@ -149,17 +226,15 @@ async def _stays_unverified(tx: Tx, ctx: Context, step: Step, job: Job, why: str
 async def _observe(
     tx: Tx, ctx: Context, deployment: Deployment, version: Version, seen: str, error: str, observed_by: str
 ) -> None:
-    await deployments.insert_observation(
-        tx,
-        ctx.scope,
-        observation_id=new_id("obs"),
+    one = deployments.Observation(
+        id=new_id("obs"),
         deployment=deployment,
         expected=version.fingerprint_sha256,
         observed=seen,
         error=error[:2000],
         observed_by=observed_by,
-        now=ctx.now(),
     )
+    await deployments.insert_observations(tx, ctx.scope, [one], ctx.now())
 
 
 async def _seen_wrong(
@@ -206,24 +281,10 @@ async def _verified(tx: Tx, ctx: Context, step: Step | None, job: Job, deploymen
     certificate = await certificates.certificate(tx, ctx.scope, job.certificate_id, lock=True)
     # behind the lock: another may have become current since it was looked at
     version = await certificates.version(tx, ctx.scope, job.version_id)
-    await deployments.move_deployment(
-        tx,
-        ctx.scope,
-        deployment.id,
-        DeploymentStatus.VERIFIED,
-        now,
-        observed_fingerprint=version.fingerprint_sha256,
-        verified_at=now,
-        error="",
-    )
-    await deployments.supersede_others(tx, ctx.scope, deployment, now)
-    said = {
-        "verification_status": "success",
-        "verified_at": now,
-        "verification_fingerprint": version.fingerprint_sha256,
-        "verification_error": "",
-        "last_error": "",
-    }
+    green = _verified_columns(version.fingerprint_sha256, now)
+    await deployments.move_deployment(tx, ctx.scope, deployment.id, now=now, **green)
+    await deployments.supersede_beside(tx, ctx.scope, [deployment], now)
+    said = _said_of_job(version.fingerprint_sha256, now) | {"last_error": ""}
     if step is None:
         await jobs.note_job(tx, ctx.scope, job.id, **said)
     else:
@@ -239,17 +300,37 @@ async def _verified(tx: Tx, ctx: Context, step: Step | None, job: Job, deploymen
     await incidents.deployed(tx, ctx, job.certificate_id, job.target_id)
     await certificates.change_certificate(tx, ctx.scope, job.certificate_id, now, last_deployment_at=now)
     await standing.write_all(tx, ctx, await standing.load_all(tx, ctx, [certificate]))
-    details = {
-        "job_id": job.id,
-        "target_id": job.target_id,
-        "version_id": version.id,
-        "fingerprint_sha256": version.fingerprint_sha256,
+    await append(tx, ctx.scope, now, _verified_event(job, version, actor))
+
+
+def _verified_columns(fingerprint: str, now: datetime) -> dict[str, Any]:
+    return {
+        "status": DeploymentStatus.VERIFIED,
+        "observed_fingerprint": fingerprint,
+        "verified_at": now,
+        "error": "",
     }
-    event = Event(
+
+
+def _said_of_job(fingerprint: str, now: datetime) -> dict[str, Any]:
+    return {
+        "verification_status": "success",
+        "verified_at": now,
+        "verification_fingerprint": fingerprint,
+        "verification_error": "",
+    }
+
+
+def _verified_event(job: Job, version: VersionFacts, actor: Actor) -> Event:
+    return Event(
         type=EventType.DEPLOYMENT_VERIFIED,
         subject_type="certificate",
         subject_id=job.certificate_id,
         actor=actor,
-        details=details,
+        details={
+            "job_id": job.id,
+            "target_id": job.target_id,
+            "version_id": version.id,
+            "fingerprint_sha256": version.fingerprint_sha256,
+        },
     )
-    await append(tx, ctx.scope, now, event)

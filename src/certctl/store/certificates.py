@@ -444,6 +444,22 @@ async def current_versions(tx: Tx, scope: Scope, certificate_id: str) -> dict[st
     return {row.holder_id: row for row in rows}
 
 
+async def make_way(tx: Tx, scope: Scope, coming: Sequence[Version]) -> None:
+    """The current versions that these will be written in place of, and imported ones beside them, are superseded."""
+    await arrays.update(
+        tx,
+        versions,
+        [
+            {"of": version.certificate_id, "by": holder_id}
+            for version in coming
+            for holder_id in dict.fromkeys((version.holder_id, EXTERNAL_HOLDER))
+        ],
+        match={"of": versions.c.certificate_id.name, "by": versions.c.holder_id.name},
+        alike={"status": VersionStatus.SUPERSEDED},
+        where={"tenant_id": scope.tenant_id, "status": VersionStatus.CURRENT},
+    )
+
+
 async def make_current(tx: Tx, scope: Scope, chosen: Version) -> None:
     """Make one version the current one of its holder; the one before it, and an imported one, are superseded."""
     of_it = sa.and_(

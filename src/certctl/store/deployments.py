@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec import Struct, structs
 
 from certctl.core.errors import Conflict
 from certctl.core.scope import Scope
 from certctl.core.status import DEPLOYMENT, DeploymentStatus, before
 from certctl.core.target import Deployment
 from certctl.store import arrays
+from certctl.store.among import any_of
 from certctl.store.schema import deployments, observations
 from certctl.store.tx import Tx
 
 
-async def insert_deployment(tx: Tx, scope: Scope, deployment: Deployment) -> None:
-    """Write the intent to put a version on a target, once a job; older unfinished intents for the target are
-    superseded.
-    """
-    row = {name: getattr(deployment, name) for name in deployment.__struct_fields__}
-    await tx.execute(tx.insert(deployments).values(row).on_conflict_do_nothing(index_elements=["tenant_id", "job_id"]))
+async def insert_deployments(tx: Tx, scope: Scope, made: Sequence[Deployment]) -> None:
+    """Write the intents to put versions on targets, each once a job."""
     del scope
+    await arrays.insert(tx, deployments, [structs.asdict(one) for one in made], once=True)
 
 
 async def deployments_of_jobs(tx: Tx, scope: Scope, job_ids: Sequence[str]) -> dict[str, Deployment]:
@@ -32,9 +31,7 @@ async def deployments_of_jobs(tx: Tx, scope: Scope, job_ids: Sequence[str]) -> d
         return {}
     rows = await tx.all(
         Deployment,
-        sa.select(deployments).where(
-            deployments.c.tenant_id == scope.tenant_id, deployments.c.job_id.in_(tuple(job_ids))
-        ),
+        sa.select(deployments).where(deployments.c.tenant_id == scope.tenant_id, any_of(deployments.c.job_id, job_ids)),
     )
     return {row.job_id: row for row in rows}
 
@@ -46,7 +43,7 @@ async def deployments_of_versions(tx: Tx, scope: Scope, version_ids: Sequence[st
     return await tx.all(
         Deployment,
         sa.select(deployments)
-        .where(deployments.c.tenant_id == scope.tenant_id, deployments.c.version_id.in_(tuple(version_ids)))
+        .where(deployments.c.tenant_id == scope.tenant_id, any_of(deployments.c.version_id, version_ids))
         .order_by(deployments.c.created_at, deployments.c.id),
     )
 
@@ -69,6 +66,12 @@ async def move_deployment(
         raise Conflict(f"the deployment may not become {status} from where it stands")
 
 
+async def change_all(tx: Tx, scope: Scope, now: datetime, changed: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write other values, the same columns of each, into deployments (by id) that the caller has locked."""
+    same = {"tenant_id": scope.tenant_id, "updated_at": now}
+    await arrays.change(tx, deployments, [same | {"id": name} | dict(columns) for name, columns in changed.items()])
+
+
 async def apply_all(tx: Tx, scope: Scope, pending: Sequence[Deployment], now: datetime) -> int:
     """Mark pending deployments as being applied; how many were still pending."""
     return await arrays.update(
@@ -81,44 +84,59 @@ async def apply_all(tx: Tx, scope: Scope, pending: Sequence[Deployment], now: da
     )
 
 
-async def supersede_others(tx: Tx, scope: Scope, deployment: Deployment, now: datetime) -> None:
-    """Every earlier deployment on the same target speaks of the past now that `deployment` is verified there."""
+async def supersede_beside(tx: Tx, scope: Scope, verified: Sequence[Deployment], now: datetime) -> None:
+    """Every earlier deployment on the targets of these, which are verified there now and of which each has a target of
+    its own, speaks of the past.
+    """
+    newer = deployments.alias("newer")
+    is_earlier = (
+        sa.exists()
+        .where(
+            newer.c.tenant_id == deployments.c.tenant_id,
+            newer.c.target_id == deployments.c.target_id,
+            newer.c.id != deployments.c.id,
+            deployments.c.created_at <= newer.c.created_at,
+            any_of(newer.c.id, [one.id for one in verified]),
+        )
+        .correlate(deployments)
+    )
     await tx.execute(
         sa.update(deployments)
         .where(
             deployments.c.tenant_id == scope.tenant_id,
-            deployments.c.target_id == deployment.target_id,
-            deployments.c.id != deployment.id,
-            deployments.c.created_at <= deployment.created_at,
+            any_of(deployments.c.target_id, [one.target_id for one in verified]),
             deployments.c.status != DeploymentStatus.SUPERSEDED,
+            is_earlier,
         )
         .values(status=DeploymentStatus.SUPERSEDED, updated_at=now)
     )
 
 
-async def insert_observation(
-    tx: Tx,
-    scope: Scope,
-    *,
-    observation_id: str,
-    deployment: Deployment,
-    expected: str,
-    observed: str,
-    error: str,
-    observed_by: str,
-    now: datetime,
-) -> None:
-    """What was seen at a target, when, and by whom."""
-    await tx.execute(
-        sa.insert(observations).values(
-            tenant_id=scope.tenant_id,
-            id=observation_id,
-            deployment_id=deployment.id,
-            target_id=deployment.target_id,
-            expected_fingerprint=expected,
-            observed_fingerprint=observed,
-            error=error,
-            observed_by=observed_by,
-            observed_at=now,
-        )
-    )
+class Observation(Struct, frozen=True, kw_only=True):
+    """What was seen served where a deployment put its version; by whom: an agent's id, or a word for the server."""
+
+    id: str
+    deployment: Deployment
+    expected: str
+    observed: str
+    observed_by: str
+    error: str = ""
+
+
+async def insert_observations(tx: Tx, scope: Scope, seen: Sequence[Observation], now: datetime) -> None:
+    """Write what was seen just now."""
+    rows = [
+        {
+            "tenant_id": scope.tenant_id,
+            "id": one.id,
+            "deployment_id": one.deployment.id,
+            "target_id": one.deployment.target_id,
+            "expected_fingerprint": one.expected,
+            "observed_fingerprint": one.observed,
+            "error": one.error,
+            "observed_by": one.observed_by,
+            "observed_at": now,
+        }
+        for one in seen
+    ]
+    await arrays.insert(tx, observations, rows)

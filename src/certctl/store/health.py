@@ -16,6 +16,7 @@ from certctl.core.health import HealthCheck, HealthCounts, HealthEntry
 from certctl.core.scope import Scope
 from certctl.core.status import DeploymentStatus, VersionStatus
 from certctl.store import catalogue
+from certctl.store.among import any_of
 from certctl.store.schema import deployments, health_checks, health_history, versions
 from certctl.store.tx import Tx, chosen_once
 
@@ -78,6 +79,13 @@ async def following(tx: Tx, scope: Scope, target_id: str) -> HealthCheck | None:
         HealthCheck,
         sa.select(health_checks).where(_C.tenant_id == scope.tenant_id, _C.follows == target_id).with_for_update(),
     )
+
+
+async def following_all(tx: Tx, scope: Scope, target_ids: Sequence[str]) -> dict[str, HealthCheck]:
+    """The checks that follow these targets, locked, by target."""
+    mine = sa.and_(_C.tenant_id == scope.tenant_id, any_of(_C.follows, target_ids))
+    rows = await tx.all(HealthCheck, sa.select(health_checks).where(mine).order_by(_C.id).with_for_update())
+    return {row.follows: row for row in rows if row.follows is not None}
 
 
 async def of_certificate(tx: Tx, scope: Scope, certificate_id: str) -> list[HealthCheck]:

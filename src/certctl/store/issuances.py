@@ -84,8 +84,13 @@ async def intend(tx: Tx, scope: Scope, made: Sequence[Intended]) -> None:
     await names.write(tx, [row for one in made for row in own_names(one.certificate)])
     await arrays.insert(tx, jobs, [structs.asdict(one.job) | {"live_key": one.live_key} for one in made])
     await arrays.insert(tx, steps, [structs.asdict(step) for one in made for step in one.steps])
-    drawn = [structs.asdict(one.order) | {"serial_number": one.order.serial_number or None} for one in made]
-    await arrays.insert(tx, orders, drawn)
+    await draw(tx, [one.order for one in made])
+
+
+async def draw(tx: Tx, made: Sequence[OrderRecord]) -> None:
+    """Write orders with their intents. Conflicts, such as that a job has one already, are told by `conflicts`."""
+    rows = [structs.asdict(one) | {"serial_number": one.serial_number or None} for one in made]
+    await arrays.insert(tx, orders, rows)
 
 
 async def held(tx: Tx, scope: Scope, leased: Sequence[tuple[str, Step]]) -> dict[str, Certificate]:

@@ -104,7 +104,14 @@ async def add_leased_step(
     tx: Tx, scope: Scope, job_id: str, kind: StepKind, now: datetime, *, owner: str, lease: timedelta
 ) -> Step:
     """Write the next step of a job as `claim` would leave it, leased to `owner`: nobody else is woken for it."""
-    step = Step(
+    step = leased_step(scope, job_id, kind, now, owner=owner, lease=lease)
+    await insert_steps(tx, scope, [step])
+    return step
+
+
+def leased_step(scope: Scope, job_id: str, kind: StepKind, now: datetime, *, owner: str, lease: timedelta) -> Step:
+    """The next step of a job, leased to `owner`; it is yet to be written."""
+    return Step(
         tenant_id=scope.tenant_id,
         id=new_id("step"),
         job_id=job_id,
@@ -121,8 +128,6 @@ async def add_leased_step(
         created_at=now,
         ended_at=None,
     )
-    await insert_steps(tx, scope, [step])
-    return step
 
 
 async def insert_steps(tx: Tx, scope: Scope, made: Sequence[Step]) -> None:

@@ -19,6 +19,7 @@ from certctl.store.jobs import SERVER_CHANNEL
 from certctl.store.schema import jobs, steps
 from certctl.store.tx import Tx
 from certctl.store.wake import agent_channel, job_channel
+from certctl.telemetry import metrics
 
 
 async def end_steps(tx: Tx, scope: Scope, held: Sequence[Step], now: datetime) -> None:
@@ -41,6 +42,55 @@ async def end_steps(tx: Tx, scope: Scope, held: Sequence[Step], now: datetime) -
     )
     if ended != len(held):
         raise StaleFence("one of these steps has passed to another worker, or has ended; its result is not taken")
+
+
+async def end_locked(tx: Tx, scope: Scope, held: Sequence[Step], now: datetime) -> None:
+    """`end_steps` for steps that the caller has locked and found leased: it waits for what else is written."""
+    over = {
+        "tenant_id": scope.tenant_id,
+        "status": StepStatus.DONE,
+        "ended_at": now,
+        "lease_owner": "",
+        "lease_until": None,
+        "error_kind": "",
+        "error": "",
+    }
+    await arrays.change(tx, steps, [over | {"id": step.id} for step in held])
+
+
+async def run_locked(tx: Tx, scope: Scope, going: Sequence[Job]) -> None:
+    """Write jobs that run from now on as they are, with their bodies; the caller has locked them."""
+    rows = [
+        {
+            "tenant_id": scope.tenant_id,
+            "id": job.id,
+            "status": JobStatus.RUNNING,
+            "started_at": job.started_at,
+            "body": job.body,
+            "last_error": job.last_error,
+        }
+        for job in going
+    ]
+    await arrays.change(tx, jobs, rows)
+    for job in going:
+        tx.wake(job_channel(job.id))
+
+
+async def complete_locked(tx: Tx, scope: Scope, changed: Mapping[str, Mapping[str, Any]], now: datetime) -> None:
+    """End jobs (by id, with what else is written of them) as completed, which the caller has locked and found running;
+    the same columns of each.
+    """
+    over = {
+        "tenant_id": scope.tenant_id,
+        "status": JobStatus.COMPLETED,
+        "completed_at": now,
+        "live_key": None,
+        "last_error": "",
+    }
+    await arrays.change(tx, jobs, [over | {"id": job_id} | dict(columns) for job_id, columns in changed.items()])
+    tx.count(scope.tenant_id, metrics.JOB_COMPLETED, len(changed))
+    for job_id in changed:
+        tx.wake(job_channel(job_id))
 
 
 async def move_live(

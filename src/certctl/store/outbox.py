@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from certctl.core.notification import RESOLVE, Channel, Notification, NotificationStatus
 from certctl.core.scope import Scope
 from certctl.store import schema
+from certctl.store.among import any_of
 from certctl.store.schema import notifications
 from certctl.store.tx import Tx, chosen_once
 
@@ -136,6 +137,16 @@ async def open_incidents(tx: Tx, scope: Scope, certificate_id: str) -> set[str]:
         for (name, action), last in told.items()
         if action != RESOLVE and ((name, RESOLVE) not in told or told[name, RESOLVE] < last)
     }
+
+
+async def told_about(tx: Tx, scope: Scope, certificate_ids: Sequence[str]) -> set[str]:
+    """Those of these certificates of which somebody was told that something has begun, whether it is over or not."""
+    found = await tx.execute(
+        sa.select(_C.certificate_id)
+        .where(_C.tenant_id == scope.tenant_id, any_of(_C.certificate_id, certificate_ids), _C.incident != "")
+        .distinct()
+    )
+    return set(found.scalars())
 
 
 async def withdraw(tx: Tx, scope: Scope, notification_id: str, reason: str) -> bool:

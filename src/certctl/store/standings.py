@@ -18,6 +18,7 @@ from certctl.core.scope import Scope
 from certctl.core.status import LIVE_JOB, JobType, VersionStatus
 from certctl.core.target import TargetRecord
 from certctl.store import arrays, schema
+from certctl.store.among import any_of
 from certctl.store.certificates import in_scope
 from certctl.store.schema import certificate_targets, certificates, jobs, versions
 from certctl.store.tx import Tx
@@ -40,7 +41,7 @@ async def locked(tx: Tx, scope: Scope, ids: Sequence[str]) -> dict[str, Certific
     if not ids:
         return {}
     c = certificates.c
-    found = sa.select(certificates).where(in_scope(scope), c.id.in_(tuple(ids))).order_by(c.id).with_for_update()
+    found = sa.select(certificates).where(in_scope(scope), any_of(c.id, ids)).order_by(c.id).with_for_update()
     return {row.id: row for row in await tx.all(Certificate, found)}
 
 
@@ -48,7 +49,7 @@ async def current_versions(tx: Tx, scope: Scope, ids: Sequence[str]) -> dict[str
     """The current version of each key holder of each certificate: certificate id -> holder id -> version."""
     found: dict[str, dict[str, VersionFacts]] = {each: {} for each in ids}
     v = versions.c
-    mine = (v.tenant_id == scope.tenant_id, v.certificate_id.in_(tuple(ids)), v.status == VersionStatus.CURRENT)
+    mine = (v.tenant_id == scope.tenant_id, any_of(v.certificate_id, ids), v.status == VersionStatus.CURRENT)
     for row in await tx.all(VersionFacts, sa.select(*_FACTS).where(*mine)):
         found[row.certificate_id][row.holder_id] = row
     return found
@@ -63,7 +64,7 @@ async def targets(tx: Tx, scope: Scope, ids: Sequence[str]) -> dict[str, list[Ta
         .join(schema.targets, sa.and_(mapping.tenant_id == t.tenant_id, mapping.target_id == t.id))
         .where(
             mapping.tenant_id == scope.tenant_id,
-            mapping.certificate_id.in_(tuple(ids)),
+            any_of(mapping.certificate_id, ids),
             t.enabled.is_(True),
             t.retired_at.is_(None),
         )
@@ -79,7 +80,7 @@ async def live_jobs(tx: Tx, scope: Scope, ids: Sequence[str], types: Sequence[Jo
     """The jobs of these types of each certificate that have not ended, by its id."""
     found: dict[str, list[Job]] = {each: [] for each in ids}
     j = jobs.c
-    mine = (j.tenant_id == scope.tenant_id, j.certificate_id.in_(tuple(ids)))
+    mine = (j.tenant_id == scope.tenant_id, any_of(j.certificate_id, ids))
     under_way = (j.type.in_(tuple(types)), j.status.in_(tuple(LIVE_JOB)))
     for job in await tx.all(Job, sa.select(jobs).where(*mine, *under_way)):
         found[job.certificate_id].append(job)
@@ -93,7 +94,7 @@ async def attempts(tx: Tx, scope: Scope, ids: Sequence[str], prefix: str) -> dic
     """
     j = jobs.c
     stem = sa.func.rtrim(j.idempotency_key, "0123456789").label("stem")
-    mine = (j.tenant_id == scope.tenant_id, j.certificate_id.in_(tuple(ids)))
+    mine = (j.tenant_id == scope.tenant_id, any_of(j.certificate_id, ids))
     kept = j.idempotency_key.startswith(prefix, autoescape=True)
     counted = sa.select(stem, sa.func.count().label("number")).where(*mine, kept).group_by(sa.text("stem"))
     return {row.stem: row.number for row in await tx.execute(counted)}

@@ -83,9 +83,8 @@ async def test_who_goes_away_takes_nobody_along():
 
 async def test_a_queue_is_refused_with_a_moment_of_ones_own(monkeypatch):
     monkeypatch.setattr(together, "MOST_WAITING", 3)
-    monkeypatch.setattr(together, "MOST_AT_ONCE", 2)
     shelf = Shelf()
-    door = Together("test", shelf.ask)
+    door = Together("test", shelf.ask, most_at_once=2)
     door.refuse_a_queue()
     asking = [asyncio.create_task(door.find(str(number))) for number in range(5)]
     await turns()

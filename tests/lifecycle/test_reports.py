@@ -3,6 +3,7 @@ and looks by one each."""
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
@@ -10,6 +11,7 @@ from certctl.core.actor import Actor, ActorType
 from certctl.core.errors import Temporary
 from certctl.core.names import parse_names
 from certctl.core.status import DeploymentStatus, JobStatus, JobType, StepKind, StepStatus, VersionStatus
+from certctl.core.target import AgentRecord
 from certctl.lifecycle import csrs, deploy, flow, prepare, renew, request, verify
 from certctl.lifecycle.reports import Report
 from certctl.pki.algorithms import KeyAlgorithm
@@ -17,7 +19,7 @@ from certctl.pki.csr import build_csr, csr_pem
 from certctl.pki.fingerprints import sha256_hex
 from certctl.pki.keys import generate_private_key
 from certctl.pki.pem import read_certificates
-from certctl.store import audit, reported
+from certctl.store import audit, catalogue, reported
 from certctl.store.schema import observations, orders, steps
 from certctl.telemetry import points
 from certctl.wire.agent import CsrReport, StatusReport, VerifyReport, WorkItem
@@ -378,3 +380,41 @@ async def test_a_group_costs_a_few_statements_however_many_are_in_it(town: World
     assert many[0] - few[0] <= 12, "of each member nothing is asked but its CA"
     assert few[1] <= 3, numbers
     assert few[2] <= 22, numbers
+
+
+async def test_agents_that_ask_at_the_same_time_each_get_their_own_steps(town: World):
+    """By one commit, no more than their share each; a second poll, a new run and a retired agent ask alone."""
+    hosts, _ = await hosts_of(town, 4)
+    for host in hosts:
+        await flow.work_for(town.ctx, host.record, "boot-1", 0)
+        host.record = msgspec.structs.replace(host.record, boot_id="boot-1")
+    for number in range(2):
+        target = await town.target(hosts[0], f"more{number}")
+        await town.request(target, name=f"more{number}.example")
+    while claimed := await flow.claim(town.ctx, 20):
+        await flow.run_claimed(town.ctx, claimed)
+    gone = msgspec.structs.replace(hosts[3].record, retired_at=town.clock.moment)
+    async with town.ctx.database.begin("test") as tx:
+        await catalogue.change(tx, town.ctx.scope, AgentRecord, gone.id, retired_at=gone.retired_at)
+    first, second, again, other_run, left = polls = [
+        flow.Poll(hosts[0].record, "boot-1"),
+        flow.Poll(hosts[1].record, "boot-1"),
+        flow.Poll(hosts[0].record, "boot-1"),
+        flow.Poll(hosts[2].record, "boot-2"),
+        flow.Poll(hosts[3].record, "boot-1"),
+    ]
+    found = await flow.work_for_all(town.ctx, 2, polls)
+    assert set(found) == {first, second}
+    assert [len(found[poll]) for poll in (first, second)] == [2, 1]
+    for poll, items in found.items():
+        for item in items:
+            assert item.certificate_id
+            rows = await rows_of(town, steps, "agent_id", "lease_owner", "status", "fence", "attempts", id=item.step_id)
+            agent_id = poll.agent.id
+            assert rows == [(agent_id, f"agent:{agent_id}:boot-1", "leased", item.fence, item.attempt)]
+    assert not {again, other_run, left} & set(found)
+    (rest,) = await flow.work_for(town.ctx, hosts[0].record, "boot-1", 10)
+    assert rest.step_id not in {item.step_id for item in found[first]}
+    assert await flow.work_for_all(town.ctx, 2, [first, second]) == {first: [], second: []}
+    members = await csrs.intend(town.ctx, [hosts[0].csr(found[first][0]), hosts[1].csr(found[second][0])])
+    assert all(members), "what was claimed together is held under its fence"

@@ -234,8 +234,10 @@ async def _wait_for_work(call: Call, agent: AgentRecord, boot_id: str, seconds: 
         async with call.until_gone(watch) as gone:
             items: list[WorkItem] = []
             # a run that is new is written down, and frees what the last one held, whether there is work or not
-            if agent.boot_id != boot_id or await call.due.find(agent.id):
+            if agent.boot_id != boot_id:
                 items = await flow.work_for(ctx, agent, boot_id, _MOST_ITEMS, just_read=True)
+            elif await call.due.find(agent.id):
+                items = await _claimed(call, agent, boot_id)
             await enrolment.seen(ctx, call.beats, agent, boot_id)
             # earlier boots have given their leases back by now
             agent = msgspec.structs.replace(agent, boot_id=boot_id)
@@ -245,8 +247,14 @@ async def _wait_for_work(call: Call, agent: AgentRecord, boot_id: str, seconds: 
                     told = await watch.wait(left)
                     if not told or gone.is_set() or call.state.draining.is_set():
                         break
-                    items = await flow.work_for(ctx, agent, boot_id, _MOST_ITEMS)
+                    items = await _claimed(call, agent, boot_id)
     return items
+
+
+async def _claimed(call: Call, agent: AgentRecord, boot_id: str) -> list[WorkItem]:
+    """What there is for an agent, claimed together with all that ask at the same time."""
+    found = await call.door.claims.find(flow.Poll(agent, boot_id))
+    return await flow.work_for(call.state.ctx, agent, boot_id, _MOST_ITEMS) if found is None else found
 
 
 async def _csr(call: Call) -> Answer:
@@ -366,6 +374,9 @@ class AgentProtocol:
         self.lookout = Lookout(state.ctx, state.wakeups)
         self.due = Together("agents-with-work", self._with_work)
         self.beats = Beats(state.ctx, state.draining)
+        self.claims: Together[flow.Poll, list[WorkItem]] = Together(
+            "claims", partial(flow.work_for_all, state.ctx, _MOST_ITEMS), most_at_once=MOST_AT_ONCE
+        )
         self.receipts: Together[Report[StatusReport], bool] = Together(
             "receipts", partial(deploy.report_all, state.ctx), most_at_once=MOST_AT_ONCE
         )

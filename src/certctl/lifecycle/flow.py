@@ -11,14 +11,14 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 
 import structlog
 from msgspec import Struct
 
-from certctl.core.errors import CertctlError, StaleFence
+from certctl.core.errors import CertctlError, StaleFence, Temporary
 from certctl.core.job import Job, Step
 from certctl.core.status import StepKind
 from certctl.core.target import AgentRecord
@@ -38,7 +38,7 @@ from certctl.lifecycle import (
     verify,
 )
 from certctl.lifecycle.context import Context
-from certctl.store import agents, catalogue, jobs
+from certctl.store import agents, catalogue, jobs, many_jobs
 from certctl.store.tx import Tx
 from certctl.telemetry import tracing
 from certctl.wire.agent import ReferenceWorkItem, WorkItem
@@ -356,7 +356,7 @@ async def work_for(
         return []
     if not due and not is_new_boot:
         return []
-    owner = f"agent:{agent.id}:{boot_id}"
+    owner = _owner(agent.id, boot_id)
     async with ctx.database.begin("work") as tx:
         if is_new_boot:
             await catalogue.change(tx, ctx.scope, AgentRecord, agent.id, boot_id=boot_id)
@@ -369,12 +369,56 @@ async def work_for(
     return [item for item in made if item is not None]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Poll:
+    """An agent that asks for work in a run that is known of it, as its caller last saw it. Two are never the same."""
+
+    agent: AgentRecord
+    boot_id: str
+
+
+async def work_for_all(ctx: Context, limit: int, polls: Sequence[Poll]) -> dict[Poll, list[WorkItem]]:
+    """`work_for` for agents that ask at the same time, by one commit; who is left out (a new run, a second poll) is to
+    ask alone.
+    """
+    async with ctx.database.read() as tx:
+        known = await catalogue.many(tx, ctx.scope, AgentRecord, tuple({poll.agent.id for poll in polls}))
+    asking: dict[str, Poll] = {}
+    for poll in polls:
+        now_known = known.get(poll.agent.id)
+        is_well = now_known is not None and now_known.retired_at is None and now_known.boot_id == poll.boot_id
+        if is_well and poll.agent.boot_id == poll.boot_id:
+            asking.setdefault(poll.agent.id, poll)
+    owners = {agent_id: _owner(agent_id, poll.boot_id) for agent_id, poll in asking.items()}
+    try:
+        async with ctx.database.begin("work") as tx:
+            claimed = await many_jobs.claim_for_agents(
+                tx, ctx.scope, owners, lease=ctx.patience.lease, now=ctx.now(), limit=limit
+            )
+            of_jobs = await jobs.jobs_by_id(tx, ctx.scope, [step.job_id for step in claimed])
+            made = await _items(tx, ctx, claimed, of_jobs)
+    except Temporary:
+        raise
+    except CertctlError as error:  # one of them is in the way of all
+        log.info("polls_not_together", polls=len(asking), error=error)
+        return {}
+    found: dict[Poll, list[WorkItem]] = {poll: [] for poll in asking.values()}
+    for step, item in zip(claimed, made, strict=True):
+        if item is not None:
+            found[asking[step.agent_id]].append(item)
+    return found
+
+
+def _owner(agent_id: str, boot_id: str) -> str:
+    return f"agent:{agent_id}:{boot_id}"
+
+
 async def work_for_key(ctx: Context, agent: AgentRecord, boot_id: str, limit: int) -> list[ReferenceWorkItem]:
     """Lease due steps to an agent that calls with an API key and names no lease: `boot_id` stands for that key.
 
     It works one thing after another and polls in between: what it still holds when it asks is handed to it again.
     """
-    owner = f"agent:{agent.id}:{boot_id}"
+    owner = _owner(agent.id, boot_id)
     async with ctx.database.begin("work.key") as tx:
         if agent.boot_id != boot_id:
             await catalogue.change(tx, ctx.scope, AgentRecord, agent.id, boot_id=boot_id)

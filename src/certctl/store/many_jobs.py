@@ -6,7 +6,7 @@ All of them change or none: one that has passed on, or has ended, is told by the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from certctl.core.errors import Conflict, StaleFence
@@ -15,9 +15,9 @@ from certctl.core.job import Job, Step
 from certctl.core.scope import Scope
 from certctl.core.status import JOB, LIVE_JOB, JobStatus, StepKind, StepStatus, before
 from certctl.store import arrays
-from certctl.store.jobs import SERVER_CHANNEL
+from certctl.store.jobs import SERVER_CHANNEL, claim
 from certctl.store.schema import jobs, steps
-from certctl.store.tx import Tx
+from certctl.store.tx import Tx, as_struct
 from certctl.store.wake import agent_channel, job_channel
 from certctl.telemetry import metrics
 
@@ -140,6 +140,40 @@ async def run_all(tx: Tx, scope: Scope, taken: Sequence[Job], now: datetime) -> 
     for job in taken:
         tx.wake(job_channel(job.id))
     return changed
+
+
+_CLAIM = f"""
+WITH chosen AS MATERIALIZED (
+  SELECT due.id, asking.owner FROM unnest($2::text[], $3::text[]) AS asking(agent_id, owner)
+  CROSS JOIN LATERAL (
+    SELECT s.id FROM {steps.name} s
+    WHERE s.tenant_id = $1 AND s.status = '{StepStatus.READY}' AND s.agent_id = asking.agent_id AND s.run_at <= $4
+    ORDER BY s.run_at, s.id LIMIT $6 FOR UPDATE SKIP LOCKED
+  ) due
+)
+UPDATE {steps.name} s
+SET status = '{StepStatus.LEASED}', lease_owner = chosen.owner, lease_until = $5, fence = s.fence + 1,
+  attempts = s.attempts + 1
+FROM chosen WHERE s.tenant_id = $1 AND s.id = chosen.id AND s.status = '{StepStatus.READY}'
+RETURNING {", ".join(f"s.{name}" for name in Step.__struct_fields__)}
+"""
+
+
+async def claim_for_agents(
+    tx: Tx, scope: Scope, owners: Mapping[str, str], *, lease: timedelta, now: datetime, limit: int
+) -> list[Step]:
+    """`claim` for agents, each with the owner of its leases; `limit` steps of each at most."""
+    if not owners:
+        return []
+    if tx.dialect != "postgresql":
+        each = [
+            await claim(tx, scope, owner=owner, lease=lease, now=now, limit=limit, agent_id=agent_id)
+            for agent_id, owner in owners.items()
+        ]
+        return [step for some in each for step in some]
+    values = (scope.tenant_id, list(owners), list(owners.values()), now, now + lease, limit)
+    rows = (await tx.ask(_CLAIM, values)).mappings()
+    return sorted((as_struct(Step, row) for row in rows), key=lambda step: (step.run_at, step.id))
 
 
 async def begin_steps(tx: Tx, scope: Scope, of: Sequence[Job], kind: StepKind, now: datetime) -> None:

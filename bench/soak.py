@@ -122,6 +122,8 @@ class Soak:
         self.issued: deque[str] = deque()
         self.names: list[str] = []
         self.issued_ever: list[str] = []
+        # whose revocation was asked for: before the first word of it leaves
+        self.given_up: set[str] = set()
         self.revoked: set[str] = set()
         self.watched: list[Watched] = []
         self.by_name: dict[str, Watched] = {}
@@ -174,6 +176,7 @@ class Soak:
             await asyncio.sleep(0.05)
             return False
         name = self.issued.popleft()
+        self.given_up.add(name)
         watched = self.by_name.get(name)
         if watched is not None:
             watched.asked_at = time.monotonic()
@@ -237,8 +240,9 @@ class Soak:
             name, seen = self.issued_ever[seen], seen + 1
             answer = await self._call(line, "versions", self._head("GET", f"/api/v1/certificates/{name}/versions"))
             found = json.loads(answer)["data"] if answer else []
-            if found and name not in self.revoked:
-                made = Watched(name, await self._request(line, found[0]))
+            request = await self._request(line, found[0]) if found else b""
+            if request and name not in self.given_up:
+                made = Watched(name, request)
                 self.by_name[name] = made
                 self.watched.append(made)
                 for old in self.watched[:-WATCHED]:

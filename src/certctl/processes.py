@@ -148,8 +148,7 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
             group.create_task(_first_ended(serving, stop), name="watcher"),
             group.create_task(warm(state), name="warm-pages"),
         ]
-        # what is there by now stays: the collector of garbage need not walk over all of it time and again
-        gc.freeze()
+        _collect_rarely()
         _announce(settings, tls_socket, pki_socket)
         await stop.wait()
         log.info("draining")
@@ -161,6 +160,15 @@ async def _run(house: House, tls_socket: socket.socket, pki_socket: socket.socke
         for task in cancelled:
             task.cancel()
     log.info("stopped")
+
+
+def _collect_rarely() -> None:
+    """What is there by now stays: the collector of garbage need not walk over it. Nor often over all that comes later:
+    with the connections of thousands of agents that stops the process for half a second, to find a hundred objects.
+    Most garbage has no cycles and needs no collector; what has dies young, in the first two generations.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 100)
 
 
 def _public(house: House, revocations: RevocationWatch, tally: Tally) -> Any:

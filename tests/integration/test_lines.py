@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from certctl.core.errors import Temporary
-from certctl.store import migrate
+from certctl.store import lines, migrate
 from certctl.store.schema import api_keys, ticks
 from certctl.store.statements import Statement, begins, put
 from certctl.store.tx import Database
@@ -292,3 +292,34 @@ async def test_a_line_that_was_long_idle_is_asked_first_and_goes_on(database, se
             pids.add(await tx.scalar(sa.text("SELECT pg_backend_pid()")))
     assert len(pids) == 1
     assert sent == ["SELECT"] * 6, "one look each"
+
+
+async def test_a_line_that_only_a_crowd_needed_is_closed_once_nobody_uses_it(database, monkeypatch):
+    if database.lines is None:
+        return  # SQLite has no server that keeps anything
+    both = asyncio.Barrier(2)
+
+    async def look() -> int:
+        async with database.read() as tx:
+            await both.wait()
+            return await tx.scalar(sa.text("SELECT pg_backend_pid()"))
+
+    async def alone() -> int:
+        async with database.read() as tx:
+            return await tx.scalar(sa.text("SELECT pg_backend_pid()"))
+
+    pids = set(await asyncio.gather(look(), look()))
+    assert len(pids) == 2
+    used = await alone()
+    monkeypatch.setattr(lines, "_UNUSED_SECONDS", 0.0)
+    assert await alone() == used  # it gives its line back, and finds the other unused since
+    monkeypatch.setattr(lines, "_UNUSED_SECONDS", 60.0)
+    async with asyncio.timeout(10):
+        while set(await backends(database)) & pids != {used}:
+            await asyncio.sleep(0.02)
+
+
+async def backends(database) -> list[int]:
+    async with database.read() as tx:
+        rows = await tx.rows("SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
+    return [row[0] for row in rows]

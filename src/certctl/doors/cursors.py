@@ -15,7 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from certctl.core.errors import Malformed, Violation
-from certctl.store.lists import Asked, Listing, Position
+from certctl.store.lists import Asked, Listing
+from certctl.store.orders import Position
 
 _TAG_BYTES = 16
 # a sorted value is a text of at most 255 characters: nothing longer was ever given out

@@ -36,6 +36,11 @@ def _certificates_found(scope: Scope, q: str) -> sa.ColumnElement[bool]:
     return _C.id.in_(names.found_by(scope, q))
 
 
+def _from(values: Sequence[str]) -> sa.ColumnElement[bool]:
+    """As the index says it, which leaves out those that were simply asked for: no value given here is empty."""
+    return sa.and_(_C.source.in_(values), _C.source != sa.literal_column("''"))
+
+
 def _deployed_by(values: Sequence[str]) -> sa.ColumnElement[bool]:
     mapping, targets = schema.certificate_targets, schema.targets
     mapped = (
@@ -71,9 +76,9 @@ CERTIFICATES: Listing[Certificate] = Listing(
         "issuer_id": equals(_C.issuer_id),
         "profile_id": equals(_C.certificate_profile_id),
         "renewal_policy_id": equals(_C.renewal_policy_id),
-        "agent_id": Filter(kind=FilterKind.TEXT, condition=_deployed_by, several=True),
-        "target_id": Filter(kind=FilterKind.TEXT, condition=_deployed_on, several=True),
-        "source": equals(_C.source),
+        "agent_id": Filter(kind=FilterKind.TEXT, condition=_deployed_by, several=True, finds_few=True),
+        "target_id": Filter(kind=FilterKind.TEXT, condition=_deployed_on, several=True, finds_few=True),
+        "source": msgspec.structs.replace(equals(_C.source), condition=_from),
         "expires_before": before(_C.expires_at),
         "expires_after": after(_C.expires_at),
         "created_before": before(_C.created_at),
@@ -91,6 +96,7 @@ CERTIFICATES: Listing[Certificate] = Listing(
         "environment": _C.environment,
     },
     default="createdAt",
+    then={"status": _C.created_at, "environment": _C.created_at},
     q=_certificates_found,
     q_description=Q_CERTIFICATES,
     finds_by_names=True,
@@ -133,6 +139,7 @@ JOBS: Listing[Job] = Listing(
         "type": _J.type,
     },
     default="-createdAt",
+    then={"status": _J.created_at, "type": _J.created_at},
     q=_jobs_found,
     q_description=f"a job's or certificate's id, or of its certificate: {Q_CERTIFICATES}",
     # a job's body holds its CSR

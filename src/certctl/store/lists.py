@@ -1,7 +1,8 @@
 """How every list is read: filters, search, order, pages by number or by keyset, and an honest total.
 
 A `Listing` declares one list as data (see `store.listings`); `read_list` runs it. Keysets compare whole rows
-(`(column, id) > (value, id)`), so that rows inserted meanwhile are neither skipped nor shown twice.
+(`(column, id) > (value, id)`), so that rows inserted meanwhile are neither skipped nor shown twice. Which ranges of
+indexes a page is read from: `store.orders`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import msgspec
 import sqlalchemy as sa
 
 from certctl.core.scope import Scope
-from certctl.store import names, searches
+from certctl.store import names, orders, searches
+from certctl.store.orders import Order, Position
 from certctl.store.tx import Tx
 
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
@@ -51,7 +53,8 @@ class FilterKind(StrEnum):
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """One way to narrow a list. `condition` takes the values asked for (one, unless `several`).
 
-    `otherwise` stands where nothing is asked: violations that were cured are shown to who asks for them.
+    `otherwise` stands where nothing is asked: violations that were cured are shown to who asks for them. `column` is
+    the one that holds just the value asked for. `finds_few`: what it finds is gathered, whatever the list's order.
     """
 
     kind: FilterKind
@@ -60,14 +63,16 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     several: bool = False
     description: str = ""
     otherwise: tuple[Any, ...] = ()
+    column: sa.Column[Any] | None = None
+    finds_few: bool = False
 
 
 class Listing(msgspec.Struct, Generic[RecordT], frozen=True, kw_only=True):
     """One list as data. `kind` names the columns that are read, but for `blank`, which it gets as they stand there.
 
-    `sorts` are names of columns for callers; `default` is one of them, with `-` in front when it descends. `q` tells
-    where a search looks. `always` is what every row of this list fulfils. `key` names the column that tells its rows
-    apart.
+    `sorts` are names of columns for callers; `default` is one of them, with `-` in front when it descends. Rows alike
+    there are ordered by the column that `then` names, if it names one, and by `key`, which tells all rows apart. `q`
+    tells where a search looks. `always` is what every row of this list fulfils.
     """
 
     name: str
@@ -77,6 +82,7 @@ class Listing(msgspec.Struct, Generic[RecordT], frozen=True, kw_only=True):
     filters: Mapping[str, Filter]
     sorts: Mapping[str, sa.Column[Any]]
     default: str
+    then: Mapping[str, sa.Column[Any]] = {}
     q: Callable[[Scope, str], sa.ColumnElement[bool]] | None = None
     q_description: str = ""
     # rows are certificates, and `q` finds them by their names: see `store.searches`
@@ -90,15 +96,6 @@ class Listing(msgspec.Struct, Generic[RecordT], frozen=True, kw_only=True):
     def __deepcopy__(self, _memo: dict[int, Any]) -> Listing[RecordT]:
         """Itself: a copied table would be another table to SQLAlchemy, and the web framework copies what routes say."""
         return self
-
-
-class Position(msgspec.Struct, frozen=True):
-    """The last row that was shown: its value in the sorted column, its id, and the total told with the first page."""
-
-    value: Any
-    id: str | int
-    total: int
-    estimated: bool
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,7 +151,6 @@ async def read_list(
     tx: Tx, scope: Scope, listing: Listing[RecordT], asked: Asked, totals: Remembers | None = None
 ) -> Found[RecordT]:
     """The rows asked for, in order, and what follows them. `totals` may remember what a long list has in all."""
-    column = listing.sorts[asked.sort]
     rows = await _rows(tx, scope, listing, asked)
     shown = rows[: asked.limit]
     if len(rows) == len(shown) and not asked.offset and asked.after is None:
@@ -162,8 +158,7 @@ async def read_list(
     total = await _total(tx, scope, listing, asked, totals if listing.long else None)
     last = None
     if len(rows) > len(shown) and shown:
-        value, tie = (getattr(shown[-1], name) for name in (column.key, listing.key))
-        last = Position(value, tie, total.number, total.estimated)
+        last = _order(listing, asked).position(shown[-1], total.number, estimated=total.estimated)
     return Found(_records(listing, shown), total.number, total.estimated, last, total.as_of)
 
 
@@ -174,15 +169,14 @@ async def _rows(tx: Tx, scope: Scope, listing: Listing[Any], asked: Asked) -> Se
 
     def walk(most: int) -> searches.Walk:
         without = msgspec.structs.replace(asked, q="", limit=most - 1)
-        column, tie = listing.sorts[asked.sort], _tie(listing)
-        rows = rows_wanted(scope, listing, without, dict.fromkeys((tie, column))).subquery("walked")
-        order = _order(column, tie, descending=asked.descending, among=rows)
+        order, tie = _order(listing, asked), _tie(listing)
+        rows = rows_wanted(scope, listing, without, order.columns).subquery("walked")
 
         def whole(chosen: sa.Subquery) -> sa.Select[Any]:
             found = sa.select(*_columns(listing)).join_from(listing.table, chosen, tie == chosen.c[tie.key])
-            return found.where(listing.in_scope(scope)).order_by(*_order(column, tie, descending=asked.descending))
+            return found.where(listing.in_scope(scope)).order_by(*order.by())
 
-        return searches.Walk(rows, rows.c[listing.key], order, whole)
+        return searches.Walk(rows, rows.c[listing.key], order.by(rows), whole)
 
     return await searches.first(tx, scope, asked.q, walk, statement, asked.limit + 1)
 
@@ -199,12 +193,37 @@ def rows_wanted(
     """The one query of a page: its rows, and one more to tell whether there is another page; all columns of a record,
     unless some are named.
     """
-    column, tie = listing.sorts[asked.sort], _tie(listing)
-    statement = sa.select(*(columns or _columns(listing))).where(narrow(scope, listing, asked))
-    if asked.after is not None:
-        statement = statement.where(_beyond(column, tie, asked.after, descending=asked.descending))
-    statement = statement.order_by(*_order(column, tie, descending=asked.descending))
+    order, columns = _order(listing, asked), list(columns or _columns(listing))
+    split, is_ranged = _ranges(listing, asked, order)
+    left = {name: values for name, values in asked.filters.items() if name != split}
+    here = narrow(scope, listing, msgspec.structs.replace(asked, filters=left))
+    ranges = [sa.and_(here, each) for each in order.ranges(asked.after)]
+    if split:
+        condition = listing.filters[split].condition
+        ranges = [sa.and_(condition((value,)), each) for value in asked.filters[split] for each in ranges]
+    if is_ranged:
+        parts = [sa.select(*columns).where(each) for each in ranges]
+        return orders.merged(parts, order, asked.limit + 1, asked.offset, columns)
+    beyond = sa.true() if asked.after is None else sa.or_(*order.ranges(asked.after))
+    statement = sa.select(*columns).where(here, beyond).order_by(*order.by())
     return statement.limit(asked.limit + 1).offset(asked.offset or None)
+
+
+def _ranges(listing: Listing[Any], asked: Asked, order: Order) -> tuple[str, bool]:
+    """The filter whose values are ranges of an index each, if there is one, and whether the page is read by ranges."""
+    if asked.q or any(listing.filters[name].finds_few for name in asked.filters):
+        return "", False
+    first, of_each = order.columns[0], 2 if order.has_nulls else 1
+    ways: list[tuple[sa.Column[Any], ...]] = [(first,)]
+    for name, values in asked.filters.items():
+        column = listing.filters[name].column
+        if column is None:
+            continue
+        if len(values) == 1:
+            ways.append((column, first))
+        elif len(values) * of_each <= orders.MOST and orders.is_led(column, first):
+            return name, True
+    return "", order.has_nulls and any(orders.is_led(*columns) for columns in ways)
 
 
 def narrow(scope: Scope, listing: Listing[Any], asked: Asked) -> sa.ColumnElement[bool]:
@@ -233,47 +252,10 @@ def _names(listing: Listing[Any]) -> list[str]:
     return [name for name in listing.kind.__struct_fields__ if name not in listing.blank]
 
 
-def _order(
-    column: sa.Column[Any],
-    tie: sa.Column[Any],
-    *,
-    descending: bool,
-    among: sa.Subquery | None = None,
-) -> list[sa.ColumnElement[Any]]:
-    """Both columns turn the same way, so that one index serves both directions. NULL is the greatest value. `among`:
-    a subquery with columns of the same names, to order by those.
-    """
-    by, then = (column, tie) if among is None else (among.c[column.key], among.c[tie.key])
-    if column.key == tie.key:
-        return [then.desc() if descending else then.asc()]
-    first = by.desc() if descending else by.asc()
-    if _may_be_null(column):
-        first = first.nulls_first() if descending else first.nulls_last()
-    return [first, then.desc() if descending else then.asc()]
-
-
-def _may_be_null(column: sa.Column[Any]) -> bool:
-    """What a statement computes (the place of a built-in role) is no column of a table, and always has a value."""
-    return bool(getattr(column, "nullable", False))
-
-
-def _beyond(
-    column: sa.Column[Any], tie: sa.Column[Any], after: Position, *, descending: bool
-) -> sa.ColumnElement[bool]:
-    further = tie < after.id if descending else tie > after.id
-    if column.key == tie.key:
-        return further
-    if not _may_be_null(column):
-        here = sa.tuple_(column, tie)
-        there = sa.tuple_(sa.literal(after.value, column.type), sa.literal(after.id, tie.type))
-        return here < there if descending else here > there
-    if after.value is None:
-        same = sa.and_(column.is_(None), further)
-        return sa.or_(same, column.is_not(None)) if descending else same
-    same = sa.and_(column == after.value, further)
-    if descending:
-        return sa.or_(column < after.value, same)
-    return sa.or_(column > after.value, same, column.is_(None))
+def _order(listing: Listing[Any], asked: Asked) -> Order:
+    then = listing.then.get(asked.sort)
+    columns = [listing.sorts[asked.sort], *(() if then is None else (then,)), _tie(listing)]
+    return Order(tuple(dict.fromkeys(columns)), asked.descending)
 
 
 async def _total(tx: Tx, scope: Scope, listing: Listing[Any], asked: Asked, totals: Remembers | None) -> Total:
@@ -312,18 +294,22 @@ async def _count_found(tx: Tx, scope: Scope, listing: Listing[Any], asked: Asked
 
 def equals(column: sa.Column[Any], description: str = "") -> Filter:
     """Rows whose column is this text, or one of several."""
-    return Filter(kind=FilterKind.TEXT, condition=column.in_, several=True, description=description)
+    return Filter(kind=FilterKind.TEXT, condition=column.in_, several=True, description=description, column=column)
 
 
 def is_text(column: sa.Column[Any], description: str = "") -> Filter:
     """Rows whose column is this text, commas and all."""
-    return Filter(kind=FilterKind.TEXT, condition=lambda values: column == values[0], description=description)
+    return Filter(
+        kind=FilterKind.TEXT, condition=lambda values: column == values[0], description=description, column=column
+    )
 
 
 def one_of(column: sa.Column[Any], words: type[StrEnum], description: str = "") -> Filter:
     """Rows whose column is one of these words, asked for in any case."""
     known = tuple(str(word) for word in words)
-    return Filter(kind=FilterKind.WORD, condition=column.in_, words=known, several=True, description=description)
+    return Filter(
+        kind=FilterKind.WORD, condition=column.in_, words=known, several=True, description=description, column=column
+    )
 
 
 def before(column: sa.Column[datetime]) -> Filter:

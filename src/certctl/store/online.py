@@ -29,11 +29,14 @@ WHERE c.relname = $1 AND c.relnamespace = current_schema()::regnamespace
 
 
 class OnlineIndex(NamedTuple):
-    """A plain index of columns. Names are those of our own migrations, and quoted."""
+    """An index of columns, of all rows or of those `where` something holds. Names are those of our own migrations, and
+    quoted.
+    """
 
     name: str
     table: str
     columns: tuple[str, ...]
+    where: str = ""
 
 
 async def build(connector: Connector, indexes: Iterable[OnlineIndex]) -> None:
@@ -62,6 +65,7 @@ async def _build(connection: Any, index: OnlineIndex) -> None:
         # whoever built it was interrupted: it has the rows of nobody and costs every writer
         await connection.execute(f'DROP INDEX CONCURRENTLY "{index.name}"')
     columns = ", ".join(f'"{column}"' for column in index.columns)
+    part = f" WHERE {index.where}" if index.where else ""
     log.info("index_built", index=index.name, table=index.table, state="begun")
-    await connection.execute(f'CREATE INDEX CONCURRENTLY "{index.name}" ON "{index.table}" ({columns})')
+    await connection.execute(f'CREATE INDEX CONCURRENTLY "{index.name}" ON "{index.table}" ({columns}){part}')
     log.info("index_built", index=index.name, table=index.table, state="done")

@@ -14,7 +14,8 @@ from certctl.doors.cursors import Cursors, binding
 from certctl.doors.idempotency import read_key
 from certctl.doors.paging import check_names, query_names, read_list_query, read_query
 from certctl.store.listings import AGENTS, CERTIFICATES, JOBS, TEAMS
-from certctl.store.lists import Asked, Position
+from certctl.store.lists import Asked
+from certctl.store.orders import Position
 
 CURSORS = Cursors(b"k" * 32)
 FIELDS = ("id", "name", "status")

@@ -49,8 +49,9 @@ certificates = c.table(
     UniqueConstraint("tenant_id", "name"),
     Index(None, "tenant_id", "status", "created_at", "id"),
     Index(None, "tenant_id", "created_at", "id"),
+    Index(None, "tenant_id", "status", "updated_at", "id"),
     # the summary counts from these alone
-    Index(None, "tenant_id", "status", "expires_at"),
+    Index(None, "tenant_id", "status", "expires_at", "id"),
     Index(None, "tenant_id", "team_id", "status", "expires_at"),
     Index(None, "tenant_id", "next_check_at"),
     Index(None, "tenant_id", "common_name"),
@@ -63,6 +64,16 @@ certificates = c.table(
     Index("ix_certificates_by_issuer", "tenant_id", "issuer_id", "created_at", "id", "status"),
     Index("ix_certificates_by_profile", "tenant_id", "certificate_profile_id", "created_at", "id", "status"),
     Index("ix_certificates_by_renewal_policy", "tenant_id", "renewal_policy_id", "created_at", "id", "status"),
+    Index(
+        "ix_certificates_by_source",
+        "tenant_id",
+        "source",
+        "created_at",
+        "id",
+        "status",
+        sqlite_where=text("source <> ''"),
+        postgresql_where=text("source <> ''"),
+    ),
     c.one_of("status", status.CertificateStatus),
 )
 

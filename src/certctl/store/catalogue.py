@@ -21,6 +21,7 @@ from certctl.core.revision import Expected, changed_meanwhile
 from certctl.core.scope import Scope
 from certctl.core.target import AgentRecord, TargetRecord
 from certctl.store import certificates, schema, together
+from certctl.store.among import any_given, any_of
 from certctl.store.statements import Statement
 from certctl.store.tx import Tx
 
@@ -141,15 +142,15 @@ async def see(tx: Tx, scope: Scope, wanted: Sequence[tuple[type[msgspec.Struct],
     if len(missing) <= 1 or not scope.is_whole:
         return
     kinds = tuple(kind for kind, _ in missing)
-    ids = {f"id_{number}": record_id for number, (_, record_id) in enumerate(missing)}
-    row = (await tx.execute(_seen_together(kinds), [ids | {"tenant": scope.tenant_id}])).one()
+    ids: dict[str, Any] = {f"id_{number}": record_id for number, (_, record_id) in enumerate(missing)}
+    row = (await tx.execute(_seen_together(kinds), tenant=scope.tenant_id, **ids)).one()
     for (kind, record_id), found in zip(missing, together.taken_apart(row, *kinds), strict=True):
         if found is not None:
             tx.first_seen[scope, kind, record_id] = found
 
 
 @lru_cache(maxsize=64)
-def _seen_together(kinds: tuple[type[msgspec.Struct], ...]) -> sa.Select[Any]:
+def _seen_together(kinds: tuple[type[msgspec.Struct], ...]) -> Statement:
     one = sa.select(sa.literal(1).label("one")).subquery("one")
     source: sa.FromClause = one
     columns: list[sa.Label[Any]] = []
@@ -158,7 +159,7 @@ def _seen_together(kinds: tuple[type[msgspec.Struct], ...]) -> sa.Select[Any]:
         columns += together.columns(kind, table, f"r{number}")
         mine = sa.and_(table.c.tenant_id == sa.bindparam("tenant"), table.c.id == sa.bindparam(f"id_{number}"))
         source = source.outerjoin(table, mine)
-    return sa.select(*columns).select_from(source)
+    return Statement(sa.select(*columns).select_from(source))
 
 
 def saw(tx: Tx, scope: Scope, record: msgspec.Struct, record_id: str) -> None:
@@ -177,9 +178,19 @@ async def many(tx: Tx, scope: Scope, kind: type[RecordT], ids: tuple[str, ...]) 
     """Many records at once, by id."""
     if not ids:
         return {}
-    table, _ = TABLES[kind]
-    rows = await tx.all(kind, sa.select(table).where(in_scope(kind, scope), table.c.id.in_(ids)))
+    if scope.is_whole:
+        rows = await tx.all(kind, _by_ids(kind), tenant=scope.tenant_id, ids=ids)
+    else:
+        table, _ = TABLES[kind]
+        rows = await tx.all(kind, sa.select(table).where(in_scope(kind, scope), any_of(table.c.id, ids)))
     return {getattr(row, "id"): row for row in rows}  # noqa: B009 - the bound type has no id for mypy
+
+
+@cache
+def _by_ids(kind: type[msgspec.Struct]) -> Statement:
+    """All of a kind with one of these ids, for who sees everything."""
+    table, _ = TABLES[kind]
+    return Statement(sa.select(table).where(table.c.tenant_id == sa.bindparam("tenant"), any_given(table.c.id, "ids")))
 
 
 async def insert(tx: Tx, scope: Scope, record: msgspec.Struct) -> None:

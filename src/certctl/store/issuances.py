@@ -20,11 +20,12 @@ from certctl.core.job import Job, Step
 from certctl.core.scope import Scope
 from certctl.core.status import LIVE_JOB, JobStatus, JobType, OrderStatus, StepStatus, VersionStatus
 from certctl.store import arrays, names, schema
-from certctl.store.among import any_of
+from certctl.store.among import any_given
 from certctl.store.certificates import own_names
 from certctl.store.schema import certificate_targets, certificates, jobs, orders, steps, versions
+from certctl.store.statements import Statement, struct_reader
 from certctl.store.statuses import is_one_of
-from certctl.store.tx import Tx, as_struct
+from certctl.store.tx import Tx
 from certctl.store.wake import job_channel
 from certctl.telemetry import metrics
 
@@ -62,16 +63,25 @@ def conflicts() -> Iterator[None]:
         raise Conflict("something of this stands already", detail=str(error.orig)) from error
 
 
+_TENANT: sa.BindParameter[str] = sa.bindparam("tenant")
+_CERTIFICATES, _MINE = certificates.c, certificates.c.tenant_id == _TENANT
+
+_TAKEN = Statement(
+    sa.union_all(
+        *(
+            sa.select(sa.literal_column(f"'{what}'").label("what"), column.label("value")).where(
+                _MINE, any_given(column, f"{what}s")
+            )
+            for what, column in (("id", _CERTIFICATES.id), ("name", _CERTIFICATES.name))
+        )
+    )
+)
+
+
 async def taken(tx: Tx, scope: Scope, wanted: Sequence[Certificate]) -> tuple[set[str], set[str]]:
     """Which of the ids, and which of the names, certificates have already."""
-    c = certificates.c
     ids, labels = [one.id for one in wanted], [one.name for one in wanted]
-    mine = c.tenant_id == scope.tenant_id
-    found = sa.union_all(
-        sa.select(sa.literal("id").label("what"), c.id.label("value")).where(mine, any_of(c.id, ids)),
-        sa.select(sa.literal("name").label("what"), c.name.label("value")).where(mine, any_of(c.name, labels)),
-    )
-    rows = (await tx.execute(found)).all()
+    rows = (await tx.execute(_TAKEN, tenant=scope.tenant_id, ids=ids, names=labels)).all()
     return {row.value for row in rows if row.what == "id"}, {row.value for row in rows if row.what == "name"}
 
 
@@ -93,55 +103,69 @@ async def draw(tx: Tx, made: Sequence[OrderRecord]) -> None:
     await arrays.insert(tx, orders, rows)
 
 
+_HELD = Statement(
+    sa.select(certificates, steps.c.id.label("held_step"), steps.c.fence.label("held_fence"))
+    .join(jobs, sa.and_(jobs.c.tenant_id == _CERTIFICATES.tenant_id, jobs.c.certificate_id == _CERTIFICATES.id))
+    .join(steps, sa.and_(steps.c.tenant_id == jobs.c.tenant_id, steps.c.job_id == jobs.c.id))
+    .where(
+        _MINE,
+        any_given(_CERTIFICATES.id, "certificate_ids"),
+        any_given(jobs.c.id, "job_ids"),
+        any_given(steps.c.id, "step_ids"),
+        is_one_of(steps.c.status, (StepStatus.LEASED,)),
+        is_one_of(jobs.c.status, (JobStatus.RUNNING,)),
+    )
+    .with_for_update()
+)
+
+
 async def held(tx: Tx, scope: Scope, leased: Sequence[tuple[str, Step]]) -> dict[str, Certificate]:
     """The certificates of these steps (each with the id of its certificate), by step id, where the step is still
     leased under its fence and its job runs. All three are locked; each is looked up by its own key.
     """
-    c, fences = certificates.c, {step.id: step.fence for _, step in leased}
-    statement = (
-        sa.select(certificates, steps.c.id.label("held_step"), steps.c.fence.label("held_fence"))
-        .join(jobs, sa.and_(jobs.c.tenant_id == c.tenant_id, jobs.c.certificate_id == c.id))
-        .join(steps, sa.and_(steps.c.tenant_id == jobs.c.tenant_id, steps.c.job_id == jobs.c.id))
-        .where(
-            c.tenant_id == scope.tenant_id,
-            any_of(c.id, [certificate_id for certificate_id, _ in leased]),
-            any_of(jobs.c.id, [step.job_id for _, step in leased]),
-            any_of(steps.c.id, list(fences)),
-            steps.c.status == StepStatus.LEASED,
-            jobs.c.status == JobStatus.RUNNING,
-        )
-        .with_for_update()
+    fences = {step.id: step.fence for _, step in leased}
+    found = await tx.execute(
+        _HELD,
+        tenant=scope.tenant_id,
+        certificate_ids=[certificate_id for certificate_id, _ in leased],
+        job_ids=[step.job_id for _, step in leased],
+        step_ids=list(fences),
     )
-    rows = (await tx.execute(statement)).mappings().all()
-    return {
-        row["held_step"]: as_struct(Certificate, row) for row in rows if row["held_fence"] == fences[row["held_step"]]
-    }
+    read = struct_reader(Certificate, tuple(found.keys()))
+    return {row.held_step: read(row) for row in found if row.held_fence == fences[row.held_step]}
+
+
+def _beside() -> Iterator[sa.ColumnElement[bool]]:
+    """What may stand beside a certificate's own row, each as the question whether there is any."""
+    told = schema.notifications
+    beside: tuple[tuple[sa.Table, Sequence[sa.ColumnElement[bool]]], ...] = (
+        (versions, [is_one_of(versions.c.status, (VersionStatus.CURRENT,))]),
+        (certificate_targets, []),
+        (told, [told.c.incident != sa.literal_column("''")]),
+        (
+            jobs,
+            [
+                is_one_of(jobs.c.type, (JobType.ISSUANCE, JobType.RENEWAL)),
+                is_one_of(jobs.c.status, LIVE_JOB),
+                sa.not_(any_given(jobs.c.id, "job_ids")),
+            ],
+        ),
+    )
+    for table, more in beside:
+        yield sa.exists().where(table.c.tenant_id == _TENANT, table.c.certificate_id == _CERTIFICATES.id, *more)
+
+
+_NOT_BARE = Statement(
+    sa.select(_CERTIFICATES.id).where(_MINE, any_given(_CERTIFICATES.id, "certificate_ids"), sa.or_(*_beside()))
+)
 
 
 async def not_bare(tx: Tx, scope: Scope, certificate_ids: Sequence[str], job_ids: Sequence[str]) -> set[str]:
     """Those of these certificates that have a current version, a target, a told incident, or a live issuing job other
     than `job_ids`: asked behind their locks.
     """
-    told, c = schema.notifications, certificates.c
-    beside: tuple[tuple[sa.Table, Sequence[sa.ColumnElement[bool]]], ...] = (
-        (versions, [versions.c.status == VersionStatus.CURRENT]),
-        (certificate_targets, []),
-        (told, [told.c.incident != ""]),
-        (
-            jobs,
-            [
-                is_one_of(jobs.c.type, (JobType.ISSUANCE, JobType.RENEWAL)),
-                is_one_of(jobs.c.status, LIVE_JOB),
-                sa.not_(any_of(jobs.c.id, job_ids)),
-            ],
-        ),
-    )
-    looks = [
-        sa.exists().where(table.c.tenant_id == scope.tenant_id, table.c.certificate_id == c.id, *more)
-        for table, more in beside
-    ]
-    found = sa.select(c.id).where(c.tenant_id == scope.tenant_id, any_of(c.id, certificate_ids), sa.or_(*looks))
-    return set((await tx.execute(found)).scalars())
+    found = await tx.execute(_NOT_BARE, tenant=scope.tenant_id, certificate_ids=certificate_ids, job_ids=job_ids)
+    return set(found.scalars())
 
 
 async def issued(tx: Tx, scope: Scope, now: datetime, made: Sequence[Issued]) -> None:

@@ -84,7 +84,7 @@ async def test_what_fails_leaves_nothing_whether_alone_or_not(database):
 
 
 async def test_many_go_by_copy_in_order_and_all_or_none(database):
-    many = [str(number) for number in range(150)]
+    many = [str(number) for number in range(300)]
     async with database.begin("test") as tx:
         await ledger.append(tx, SCOPE, NOW, event("first"))
         await ledger.append(tx, SCOPE, NOW, *map(event, many))
@@ -99,7 +99,7 @@ async def test_many_go_by_copy_in_order_and_all_or_none(database):
             await ledger.append(tx, SCOPE, NOW, *map(event, many))
             raise LookupError
     async with database.read() as tx:
-        assert len(await audit.events_after(tx, SCOPE, (0, 0), 1000)) == 152
+        assert len(await audit.events_after(tx, SCOPE, (0, 0), 1000)) == 302
 
 
 async def test_what_comes_after_it_sees_it_and_is_one_commit_with_it(database, begun):

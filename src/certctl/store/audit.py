@@ -45,8 +45,8 @@ class EventRow(Struct, frozen=True, kw_only=True):
 # its transaction's id, by which followers know what may still be overtaken
 _COMPUTED = (("transaction_id", "pg_current_xact_id()::text::bigint"),)
 _TRANSACTION_ID = Statement(sa.select(sa.literal_column(_COMPUTED[0][1])))
-# what tells of so much is more than one statement anyway (`Tx.write`): COPY costs half
-_MANY = 100
+# what tells of more than a bulk revocation is several statements anyway (`Tx.write`): COPY costs less then
+_MANY = 250
 
 
 async def append_events(tx: Tx, scope: Scope, told: Sequence[dict[str, Any]]) -> None:

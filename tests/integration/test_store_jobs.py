@@ -126,6 +126,20 @@ async def test_only_the_owner_keeps_a_lease(database):
         assert await jobs.release_lapsed(tx, SCOPE, NOW + LEASE) == 0
 
 
+async def test_of_many_leases_those_that_are_held_are_kept(database):
+    """By their fences: one that has passed on, ended or was never there is left out."""
+    await steps(database, 4)
+    claimed = await claim(database, "mine", limit=4)
+    first, second, third, fourth = ((step.id, step.fence) for step in claimed)
+    later = NOW + timedelta(minutes=5)
+    async with database.begin("test") as tx:
+        await jobs.end_step(tx, SCOPE, claimed[3], StepStatus.DONE, NOW)
+        asked = [first, (second[0], second[1] + 1), (third[0], third[1] - 1), third, fourth, ("step-none", 1)]
+        assert await jobs.extend_leases(tx, SCOPE, asked, "mine", later) == {first[0], third[0]}
+    async with database.begin("test") as tx:
+        assert await jobs.release_lapsed(tx, SCOPE, NOW + LEASE) == 1, "the one that was not kept"
+
+
 async def test_a_new_boot_frees_what_the_last_one_held(database):
     await steps(database, 2, agent_id="agent-1")
     await claim(database, "agent:agent-1:boot-1", agent_id="agent-1")

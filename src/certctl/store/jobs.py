@@ -19,6 +19,7 @@ from certctl.core.job import Job, Step
 from certctl.core.scope import Scope
 from certctl.core.status import JOB, LIVE_JOB, JobStatus, JobType, StepKind, StepStatus, before
 from certctl.store import arrays
+from certctl.store.among import any_of
 from certctl.store.listings import jobs_in_scope
 from certctl.store.schema import jobs, steps
 from certctl.store.statuses import is_one_of
@@ -175,14 +176,22 @@ async def claim(
 async def extend_leases(
     tx: Tx, scope: Scope, leases: Iterable[tuple[str, int]], owner: str, until: datetime
 ) -> set[str]:
-    """Push the end of leases still held; returns the step ids that are."""
-    held: set[str] = set()
-    for step_id, fence in leases:
-        extended = await tx.execute(
-            sa.update(steps).where(_held(scope, step_id, fence), steps.c.lease_owner == owner).values(lease_until=until)
+    """Push the end of leases (step id, fence) still held; returns the step ids that are."""
+    asked = set(leases)
+    statement = (
+        sa.select(steps.c.id, steps.c.fence)
+        .where(
+            _of(steps, scope),
+            any_of(steps.c.id, sorted({step_id for step_id, _ in asked})),
+            steps.c.status == StepStatus.LEASED,
+            steps.c.lease_owner == owner,
         )
-        if extended.rowcount == 1:
-            held.add(step_id)
+        .order_by(steps.c.id)
+        .with_for_update()
+    )
+    held = {row.id for row in await tx.execute(statement) if (row.id, row.fence) in asked}
+    pushed = [{"tenant_id": scope.tenant_id, "id": step_id, "lease_until": until} for step_id in sorted(held)]
+    await arrays.change(tx, steps, pushed)
     return held
 
 

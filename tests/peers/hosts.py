@@ -1,7 +1,7 @@
 """Simulated hosts by the thousand that do an agent's work: keys and CSRs made here, deployments with receipts, looks at
 what is served.
 
-Each is one kept TLS connection, which beats, polls, and answers each step in the protocol of `certctl.wire.agent`. Its
+Each is two kept TLS connections, one that beats and one that polls and answers steps, as `certctl.wire.agent` says. Its
 "web servers" are a dictionary: what a deployment put there is what a look sees. A key is made here and stays; what is
 deployed must be the certificate of such a key. A result that was lost with its connection is sent again, as
 `certctl.agent.outbox` does; one that is refused for good is dropped.
@@ -13,9 +13,8 @@ import asyncio
 import hashlib
 import json
 import ssl
-import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -36,7 +35,9 @@ from peers.crowd import CONNECT_SECONDS, Line
 BOOT = "boot-of-the-hosts"
 _FINAL = range(400, 500)
 _AGAIN = (408, 425, 429)
-_BEAT_SECONDS = 8.0
+# a third of a lease, as `certctl.agent.hand` reckons while something is in hand
+_BEAT_SECONDS = 10.0
+_IDLE_SECONDS = 30.0
 
 
 @dataclass
@@ -70,23 +71,22 @@ class Hosts:
                 group.create_task(self._agent(number))
 
     async def _agent(self, number: int) -> None:
-        backoff, outbox = Backoff(), {}
+        """Its work on one connection, its signs of life on another: what it holds is kept however long an answer takes."""
+        outbox: dict[str, _Result] = {}
         await asyncio.sleep(self.arrive_seconds * (number - self.first) / self.count)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._again_and_again(number, lambda line: self._beat_on(line, number, outbox)))
+            group.create_task(self._again_and_again(number, lambda line: self._work_on(line, number, outbox)))
+
+    async def _again_and_again(self, number: int, turn: Callable[[Line], Awaitable[None]]) -> None:
+        """`turn` after turn on one kept connection, until cancelled."""
+        backoff = Backoff()
         while True:
             line = None
             try:
                 line = await self._connect()
-                beaten = 0.0
                 while True:
-                    if time.monotonic() - beaten >= _BEAT_SECONDS or outbox:
-                        await self._beat(line, number, outbox)
-                        beaten = time.monotonic()
-                    self.there.add(number)
-                    for step_id in list(outbox):
-                        await self._send(line, number, outbox, step_id)
-                    for item in await self._poll(line, number):
-                        outbox[item["step_id"]] = self._work(number, item)
-                        await self._send(line, number, outbox, item["step_id"])
+                    await turn(line)
                     backoff.succeeded()
             except _Waits as asked:
                 self.calls["told to wait"] += 1
@@ -98,6 +98,20 @@ class Hosts:
             finally:
                 if line is not None:
                     line.transport.abort()
+
+    async def _beat_on(self, line: Line, number: int, outbox: dict[str, _Result]) -> None:
+        await self._beat(line, number, outbox)
+        self.there.add(number)
+        waited = 0.0
+        while waited < (_BEAT_SECONDS if outbox else _IDLE_SECONDS):
+            await asyncio.sleep(1)
+            waited += 1
+
+    async def _work_on(self, line: Line, number: int, outbox: dict[str, _Result]) -> None:
+        for step_id in list(outbox):
+            await self._send(line, number, outbox, step_id)
+        for item in await self._poll(line, number):
+            outbox[item["step_id"]] = self._work(number, item)
 
     async def _beat(self, line: Line, number: int, outbox: dict[str, _Result]) -> None:
         leases = [{"step_id": step_id, "fence": result.body["fence"]} for step_id, result in outbox.items()]

@@ -20,6 +20,7 @@ from certctl.authority.signer import IssuingCA, PkiAddresses
 from certctl.core.errors import Malformed, Misconfigured, Rejected, TrustError
 from certctl.pki.algorithms import KeyAlgorithm, SignatureAlgorithm
 from certctl.pki.certs import extension_of, load_certificate
+from certctl.pki.chain import verify_issued
 from certctl.pki.der import SEQUENCE, Reader, assemble_certificate
 from certctl.pki.keys import PrivateKey, PublicKey, generate_private_key, subject_key_identifier
 
@@ -122,7 +123,7 @@ def join(tbs_der: bytes, algorithm: SignatureAlgorithm, signature: bytes, issuer
     certificate_der = assemble_certificate(tbs_der, algorithm, signature)
     try:
         certificate = load_certificate(certificate_der)
-        certificate.verify_directly_issued_by(issuer if issuer is not None else certificate)
+        verify_issued(certificate, issuer if issuer is not None else certificate)
     except (Malformed, ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
         raise TrustError("the signed certificate does not verify with its issuer's key", detail=repr(error)) from error
     return certificate_der

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -17,7 +18,7 @@ from cryptography.x509.oid import ExtensionOID
 from certctl.core.errors import Malformed, TrustError
 from certctl.pki.certs import extension_of, load_certificate
 from certctl.pki.constraints import check_name_constraints
-from certctl.pki.keys import describe_key
+from certctl.pki.keys import KeyFacts, describe_key
 
 MAX_CHAIN = 10
 _JUDGED = {
@@ -66,7 +67,7 @@ def _climb(
 
 def _issued(subject: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
-        subject.verify_directly_issued_by(issuer)
+        verify_issued(subject, issuer)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
@@ -122,8 +123,21 @@ def _check_signature(subject: x509.Certificate, issuer: x509.Certificate) -> Non
         raise TrustError(f"{_who(subject)} names another issuer key than {_who(issuer)} has")
     if _hash_name(subject) in {"md5", "sha1"}:
         raise TrustError(f"{_who(subject)} is signed with {_hash_name(subject)}, which can be forged")
-    _run(lambda: describe_key(issuer.public_key()), f"{_who(issuer)} has a key that is not accepted")
-    _run(lambda: subject.verify_directly_issued_by(issuer), f"{_who(subject)} is not signed by {_who(issuer)}")
+    _run(lambda: _key_of(issuer), f"{_who(issuer)} has a key that is not accepted")
+    _run(lambda: verify_issued(subject, issuer), f"{_who(subject)} is not signed by {_who(issuer)}")
+
+
+@lru_cache(maxsize=512)  # a fact of their bytes alone: who has just signed asks it, and who judges the answer
+def verify_issued(subject: x509.Certificate, issuer: x509.Certificate) -> None:
+    """Verify that the issuer's key has signed, and its name is the one given. Raises ValueError, TypeError,
+    InvalidSignature or UnsupportedAlgorithm.
+    """
+    subject.verify_directly_issued_by(issuer)
+
+
+@lru_cache(maxsize=64)
+def _key_of(issuer: x509.Certificate) -> KeyFacts:
+    return describe_key(issuer.public_key())
 
 
 def _hash_name(certificate: x509.Certificate) -> str:

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.xdist_group("database"), pytest.mark.timeout(400)]
 
 # what is half done there: an intent is stored and nothing signed yet; signed and not recorded; a revocation told to nobody
 RESTARTS = (
-    Point("request", "server", "commit.issue.intent.after"),
+    Point("request", "server", "commit.prepare.after"),
     Point("renew", "server", "commit.record.before"),
     Point("revoke", "server", "commit.revoke.before"),
 )
@@ -42,7 +42,7 @@ def test_it_crashes_and_comes_back(tmp_path, nursery):
 
 def test_it_is_lost_and_a_standby_takes_its_place(tmp_path, nursery):
     """The primary is killed with -9 while a server stands between signing and recording; what it has answered, the standby has."""
-    name = "commit.issue.answer.before"
+    name = "commit.record.before"
     with pair() as both, _playing_on(both, tmp_path, "renew", nursery) as play:
         play.add_replica()
         assert play.strike(Point("renew", "server", name), "postgres"), f"{name} was not passed"

@@ -221,7 +221,7 @@ def _ranges(listing: Listing[Any], asked: Asked, order: Order) -> tuple[str, boo
             continue
         if len(values) == 1:
             ways.append((column, first))
-        elif len(values) * of_each <= orders.MOST and orders.is_led(column, first):
+        elif 0 < len(values) * of_each <= orders.MOST and orders.is_led(column, first):
             return name, True
     return "", order.has_nulls and any(orders.is_led(*columns) for columns in ways)
 

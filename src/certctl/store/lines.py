@@ -287,7 +287,7 @@ class Lines:
 async def _hang_up(raw: Any) -> None:
     try:
         await raw.close(timeout=_CLOSE_SECONDS)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
         raw.terminate()
 
 

@@ -183,6 +183,10 @@ async def listening(database: Database, wakeups: Wakeups) -> AsyncIterator[None]
                 await task
 
 
+# the last is what the driver says of a connection that was cut off in the middle of an answer
+_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
 async def _listen(connector: Connector, wakeups: Wakeups, telling: Telling) -> None:
     while not telling.is_stopping:
         try:
@@ -193,7 +197,7 @@ async def _listen(connector: Connector, wakeups: Wakeups, telling: Telling) -> N
                 await _tell_others(connection, telling)
             finally:
                 await connection.close(timeout=2)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, CertctlError) as error:
+        except (OSError, TimeoutError, *_DRIVER, CertctlError) as error:
             log.warning("wake_ups_lost", error=str(error))
             await asyncio.sleep(_RECONNECT_SECONDS)
 

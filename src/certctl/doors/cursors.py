@@ -75,6 +75,9 @@ def binding(listing: Listing[Any], tenant_id: str, asked: Asked) -> str:
     filters = sorted((name, [str(value) for value in values]) for name, values in asked.filters.items())
     fixed = sorted(asked.fixed.items())
     said = [listing.name, tenant_id, filters, fixed, asked.q, asked.sort, asked.descending]
+    # what else rows stand by is part of the order: a cursor of a release that did not say so holds one value too few
+    if asked.sort in listing.then:
+        said.append(str(listing.then[asked.sort].key))
     return hashlib.sha256(msgspec.json.encode(said)).hexdigest()[:24]
 
 

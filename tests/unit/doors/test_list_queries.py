@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,6 +55,18 @@ def test_a_cursor_that_was_changed_is_none(data):
 def test_no_text_is_a_cursor(text):
     with pytest.raises(Malformed):
         CURSORS.read(text, "list")
+
+
+def test_a_cursor_of_a_release_that_ordered_alike_rows_by_id_alone_is_refused():
+    before = msgspec.structs.replace(CERTIFICATES, then={})
+    for sort in CERTIFICATES.sorts:
+        asked = Asked(sort=sort)
+        text = CURSORS.write(Position("Active", "cert-1", 7, False), binding(before, "t", asked))
+        if sort in CERTIFICATES.then:
+            with pytest.raises(Malformed, match="another list"):
+                CURSORS.read(text, binding(CERTIFICATES, "t", asked))
+        else:
+            assert CURSORS.read(text, binding(CERTIFICATES, "t", asked)).id == "cert-1"
 
 
 def test_a_binding_tells_lists_filters_and_orders_apart():

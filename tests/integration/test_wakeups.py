@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 
@@ -129,6 +130,23 @@ async def test_a_cut_connection_costs_time_alone(two):
         await first.wake("a", f"b{number}")
     await first.wake("last")
     await until(lambda: "last" in second.heard, "told once there is a connection again")
+
+
+async def test_whatever_the_driver_says_of_a_connection_it_costs_time_alone(two, monkeypatch):
+    """Cut off in the middle of an answer, its state is one that the driver does not know."""
+    first, second = two
+    fetch, failed = asyncpg.Connection.fetch, []
+
+    async def once_lost(self, query, *values, **options):
+        if "pg_notify" in query and not failed:
+            failed.append(query)
+            raise asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress")
+        return await fetch(self, query, *values, **options)
+
+    monkeypatch.setattr(asyncpg.Connection, "fetch", once_lost)
+    await first.wake("last")
+    await until(lambda: "last" in second.heard, "told once there is a connection again")
+    assert failed
 
 
 async def test_what_was_told_last_leaves_before_the_end(postgres_server):

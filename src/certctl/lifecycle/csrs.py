@@ -22,7 +22,18 @@ from certctl.core.events import Event, Notice
 from certctl.core.job import Job, Step
 from certctl.core.status import JOB, JobStatus, StepKind, before
 from certctl.ledger import append, notify_all
-from certctl.lifecycle import counts, facts, flow, handoff, incidents, issue, prepare, record, standing, together
+from certctl.lifecycle import (
+    counts,
+    facts,
+    flow,
+    incidents,
+    issue,
+    prepare,
+    record,
+    rollout,
+    standing,
+    together,
+)
 from certctl.lifecycle.context import Context, Known
 from certctl.lifecycle.reports import Report, take
 from certctl.pki.csr import CsrFacts, csr_pem, read_csr
@@ -33,24 +44,14 @@ from certctl.wire.agent import CsrReport
 _MAY_RUN = frozenset({*before(JOB, JobStatus.RUNNING), JobStatus.RUNNING})
 
 
-class Member(Struct):
-    """A CSR that is taken with others: its step and job as they were found, the job as it goes on, and its order."""
+class Member(together.OnItsWay):
+    """A CSR that is taken with others: its step and job as they were found, and the job as it goes on."""
 
     report: Report[CsrReport]
     step: Step
     found: Job
     csr: CsrFacts
     known: Known
-    asked: issue.Asked | None = None
-    # what it came to; None while it is under way, or where it is settled by whoever has its step
-    version: Version | None = None
-
-    @property
-    def order(self) -> issue.Asked:
-        """Its order, which it has before it is written."""
-        if self.asked is None:
-            raise AssertionError("a member has its order before it is written")
-        return self.asked
 
 
 async def intend(ctx: Context, reports: Sequence[Report[CsrReport]]) -> list[Member | None]:
@@ -201,7 +202,7 @@ async def _still_right(tx: Tx, ctx: Context, signed: Sequence[tuple[issue.Asked,
 
 
 async def _write_versions(tx: Tx, ctx: Context, right: Sequence[_Right]) -> None:
-    now, ended, deploying = ctx.now(), list[issuances.Issued](), list[handoff.Deploying]()
+    now, ended, deploying = ctx.now(), list[issuances.Issued](), list[rollout.ToDeploy]()
     events, notices = list[Event](), list[Notice]()
     await certificates.make_way(tx, ctx.scope, [one.version for one in right])
     for one in right:
@@ -214,7 +215,7 @@ async def _write_versions(tx: Tx, ctx: Context, right: Sequence[_Right]) -> None
             )
         )
         deploying.append(
-            handoff.Deploying(
+            rollout.ToDeploy(
                 certificate=one.renewed.certificate,
                 version=one.version,
                 targets=[target for target in targets if target.agent_id == job.holder_id],
@@ -229,7 +230,7 @@ async def _write_versions(tx: Tx, ctx: Context, right: Sequence[_Right]) -> None
         await counts.answered(tx, ctx, job, now - order.created_at)
         await counts.issued(tx, ctx, job)
     await issuances.issued(tx, ctx.scope, now, ended)
-    await handoff.deploy_all(tx, ctx, deploying, actor=ctx.actor)
+    await rollout.deploy_all(tx, ctx, deploying, actor=ctx.actor)
     await notify_all(tx, ctx.scope, now, notices)
     await _tell_over(tx, ctx, right)
     await append(tx, ctx.scope, now, *events)

@@ -34,7 +34,7 @@ from certctl.core.scope import Scope
 from certctl.core.status import DEPLOYMENT, DeploymentStatus, JobStatus, StepKind, StepStatus, VersionStatus, before
 from certctl.core.target import AgentRecord, Deployment
 from certctl.ledger import append
-from certctl.lifecycle import counts, handoff, material, reference, settle
+from certctl.lifecycle import counts, material, reference, rollout, settle
 from certctl.lifecycle.context import Context
 from certctl.lifecycle.reports import Report, take
 from certctl.store import catalogue, certificates, deployments, jobs, many_jobs, reported
@@ -54,7 +54,7 @@ async def trigger(
         certificate = await certificates.certificate(tx, scope, certificate_id, lock=True)
         written: list[Job] = []
         for target, version in await material.pairs(tx, ctx, certificate, target_id=target_id, version_id=version_id):
-            written += await handoff.deploy_to(
+            written += await rollout.deploy_to(
                 tx, ctx, certificate, version, [target], actor=actor, attempt=new_id("ask")
             )
     return written
@@ -73,7 +73,7 @@ async def rollback(ctx: Context, scope: Scope, actor: Actor, certificate_id: str
         written: list[Job] = []
         for target, version in pairs:
             attempt = new_id("back")
-            written += await handoff.deploy_to(tx, ctx, certificate, version, [target], actor=actor, attempt=attempt)
+            written += await rollout.deploy_to(tx, ctx, certificate, version, [target], actor=actor, attempt=attempt)
         details = {"version_id": version_id, "jobs": [job.id for job in written]}
         event = Event(
             type=EventType.ROLLBACK_TRIGGERED,

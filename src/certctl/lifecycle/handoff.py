@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -12,27 +11,25 @@ import msgspec
 
 from certctl.core.actor import Actor, ActorType
 from certctl.core.catalogue import IssuerRecord, Profile
-from certctl.core.certificate import CLIENT_HOLDER, OWN_TLS_SOURCE, Certificate, RequestBody, Version, VersionFacts
+from certctl.core.certificate import CLIENT_HOLDER, OWN_TLS_SOURCE, Certificate, RequestBody, VersionFacts
 from certctl.core.errors import Conflict, Malformed, PolicyDenied, Violation
 from certctl.core.events import Event, EventType
 from certctl.core.ids import new_id
 from certctl.core.job import Job
 from certctl.core.names import parse_names
 from certctl.core.status import DeploymentStatus, JobStatus, JobType, StepKind, VersionStatus
-from certctl.core.target import Deployment, TargetRecord
+from certctl.core.target import TargetRecord
 from certctl.ledger import append
 from certctl.lifecycle import compliance, facts, straight
 from certctl.lifecycle.context import Context
 from certctl.pki.csr import read_csr
 from certctl.policy.issuance import choose_key_algorithm, judge_request
-from certctl.store import catalogue, certificates, deployments, jobs, many_jobs, standings
+from certctl.store import catalogue, certificates, deployments, jobs
 from certctl.store.tx import Tx
 from certctl.telemetry import tracing
 
 _DEFAULT_VALIDITY = 90 * 86400
 REVOKE_REPLACED = "revoke_replaced"
-_DEPLOY_ATTEMPTS = 12
-_PLAN_ATTEMPTS = 3
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +147,7 @@ async def draft(tx: Tx, ctx: Context, certificate: Certificate, ask: Ask) -> Dra
     now = ctx.now()
     with tracing.span("request", certificate_id=certificate.id, job_type=str(ask.type)) as span:
         body = await request_body(tx, ctx, certificate, ask)
-        job = _job(
+        job = new_job(
             ctx,
             now,
             type=ask.type,
@@ -230,138 +227,6 @@ async def next_steps(tx: Tx, ctx: Context, job_ids: Sequence[str], kind: StepKin
         tx.after_commit(partial(handed.append, step))
 
 
-class Deploying(msgspec.Struct, frozen=True, kw_only=True):
-    """One version that goes to these targets of its certificate; with the trace of `traceparent`, or else with the one
-    that is open here.
-    """
-
-    certificate: Certificate
-    version: VersionFacts
-    targets: Sequence[TargetRecord]
-    parent_id: str = ""
-    attempt: str = ""
-    traceparent: str = ""
-
-
-async def deploy_to(
-    tx: Tx,
-    ctx: Context,
-    certificate: Certificate,
-    version: VersionFacts,
-    targets: Sequence[TargetRecord],
-    *,
-    actor: Actor,
-    parent_id: str = "",
-    attempt: str = "",
-    traceparent: str = "",
-) -> list[Job]:
-    """Write one deployment job a target, each bound to this version, and its deploy step for the target's agent."""
-    one = Deploying(
-        certificate=certificate,
-        version=version,
-        targets=targets,
-        parent_id=parent_id,
-        attempt=attempt,
-        traceparent=traceparent,
-    )
-    return await deploy_all(tx, ctx, [one], actor=actor)
-
-
-async def deploy_all(tx: Tx, ctx: Context, wanted: Sequence[Deploying], *, actor: Actor) -> list[Job]:
-    """`deploy_to` for many certificates, each kind of row by one statement; the jobs that stand, in order."""
-    now = ctx.now()
-    pairs = [(one, target) for one in wanted for target in one.targets]
-    if not pairs:
-        return []
-    await _stop_older_deployments(tx, ctx, {(one.certificate.id, target.id) for one, target in pairs})
-    made = [_deployment_job(ctx, now, one, target, actor) for one, target in pairs]
-    keys = [f"deploy/{job.certificate_id}/{job.target_id}" for job in made]
-    stand = await jobs.create_jobs(tx, ctx.scope, list(zip(made, keys, strict=True)))
-    written = [job for job in stand if job is not None]
-    if len(written) != len(made):
-        raise Conflict(jobs.UNDER_WAY)
-    fresh = [job for job, stands in zip(made, written, strict=True) if stands.id == job.id]
-    await deployments.insert_deployments(tx, ctx.scope, [_deployment(job, now) for job in fresh])
-    await many_jobs.begin_steps(tx, ctx.scope, fresh, StepKind.DEPLOY, now)
-    of_one: dict[str, list[str]] = {}
-    for (one, _), job in zip(pairs, written, strict=True):
-        of_one.setdefault(one.version.id, []).append(job.id)
-    events = [
-        Event(
-            type=EventType.DEPLOYMENT_CREATED,
-            subject_type="certificate",
-            subject_id=one.certificate.id,
-            actor=actor,
-            details={"version_id": one.version.id, "jobs": of_one[one.version.id]},
-        )
-        for one in wanted
-        if one.targets
-    ]
-    await append(tx, ctx.scope, now, *events)
-    return written
-
-
-def _deployment_job(ctx: Context, now: datetime, one: Deploying, target: TargetRecord, actor: Actor) -> Job:
-    return _job(
-        ctx,
-        now,
-        type=JobType.DEPLOYMENT,
-        certificate_id=one.certificate.id,
-        holder_id=one.version.holder_id,
-        agent_id=target.agent_id,
-        version_id=one.version.id,
-        target_id=target.id,
-        parent_id=one.parent_id,
-        idempotency_key=f"deploy/{one.version.id}/{target.id}/{one.attempt or one.parent_id}",
-        body={"version_job_id": one.version.job_id},
-        requested_by=actor.id,
-        max_attempts=_DEPLOY_ATTEMPTS,
-        traceparent=one.traceparent or tracing.traceparent(),
-    )
-
-
-async def plan_on(
-    tx: Tx, ctx: Context, certificate: Certificate, version: Version, target: TargetRecord, actor: Actor
-) -> Job:
-    """Write the job of a dry run and its plan step for the target's agent; no deployment is written or stopped."""
-    now = ctx.now()
-    job = _job(
-        ctx,
-        now,
-        type=JobType.VALIDATION,
-        certificate_id=certificate.id,
-        holder_id=version.holder_id,
-        agent_id=target.agent_id,
-        version_id=version.id,
-        target_id=target.id,
-        idempotency_key=f"plan/{version.id}/{target.id}/{new_id('ask')}",
-        body={"version_job_id": version.job_id},
-        requested_by=actor.id,
-        max_attempts=_PLAN_ATTEMPTS,
-    )
-    await jobs.create_job(tx, ctx.scope, job, live_key=None)
-    await jobs.add_step(tx, ctx.scope, job.id, StepKind.PLAN, now, agent_id=target.agent_id)
-    return job
-
-
-async def _stop_older_deployments(tx: Tx, ctx: Context, where: AbstractSet[tuple[str, str]]) -> None:
-    """A newer deployment of the same certificate to the same target replaces one that has not ended; `where`: the ids
-    of both.
-    """
-    now, reason = ctx.now(), "replaced by a newer deployment"
-    ids = sorted({certificate_id for certificate_id, _ in where})
-    live = await standings.live_jobs(tx, ctx.scope, ids, (JobType.DEPLOYMENT,))
-    for old in (job for certificate_id in ids for job in live[certificate_id]):
-        if (old.certificate_id, old.target_id) in where:
-            await jobs.cancel_steps(tx, ctx.scope, old.id, now)
-            await jobs.move_job(tx, ctx.scope, old.id, JobStatus.CANCELLED, now, last_error=reason)
-            found = (await deployments.deployments_of_jobs(tx, ctx.scope, [old.id])).get(old.id)
-            if found is not None:
-                await deployments.move_deployment(
-                    tx, ctx.scope, found.id, DeploymentStatus.SUPERSEDED, now, error=reason
-                )
-
-
 async def revoke_replaced(tx: Tx, ctx: Context, version: VersionFacts) -> None:
     """Where a reissue asked for it: once all targets of the holder serve the new version, the old one is to go.
 
@@ -378,7 +243,7 @@ async def revoke_replaced(tx: Tx, ctx: Context, version: VersionFacts) -> None:
     if any(target.id not in seen for target in targets):
         return
     now = ctx.now()
-    job = _job(
+    job = new_job(
         ctx,
         now,
         type=JobType.REVOCATION,
@@ -407,7 +272,7 @@ async def revoke_all_replaced(tx: Tx, ctx: Context, versions: Sequence[VersionFa
 async def revocation(tx: Tx, ctx: Context, certificate: Certificate, *, actor: Actor, reason: str) -> Job:
     """Write the job that tells the CA and publishes the CRL; the facts themselves are already written."""
     now = ctx.now()
-    job = _job(
+    job = new_job(
         ctx,
         now,
         type=JobType.REVOCATION,
@@ -430,7 +295,7 @@ async def revoked(
     """
     now = ctx.now()
     made = {
-        certificate_id: _job(
+        certificate_id: new_job(
             ctx,
             now,
             type=JobType.REVOCATION,
@@ -463,28 +328,8 @@ def require_known_holder(holder_id: str) -> None:
         raise Malformed(message, violations=(Violation("no_key_holder", message, "target_ids"),))
 
 
-def _deployment(job: Job, now: datetime) -> Deployment:
-    return Deployment(
-        tenant_id=job.tenant_id,
-        id=new_id("dep"),
-        certificate_id=job.certificate_id,
-        version_id=job.version_id,
-        target_id=job.target_id,
-        agent_id=job.agent_id,
-        job_id=job.id,
-        status=DeploymentStatus.PENDING,
-        error="",
-        receipt=None,
-        served_before="",
-        observed_fingerprint="",
-        applied_at=None,
-        verified_at=None,
-        created_at=now,
-        updated_at=now,
-    )
-
-
-def _job(ctx: Context, now: datetime, **facts_of_job: object) -> Job:
+def new_job(ctx: Context, now: datetime, **facts_of_job: object) -> Job:
+    """A job that is yet to be written, with the trace that is open here."""
     blank: dict[str, object] = {
         "tenant_id": ctx.scope.tenant_id,
         "id": new_id("job"),

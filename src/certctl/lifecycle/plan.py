@@ -21,7 +21,7 @@ from certctl.core.scope import Scope
 from certctl.core.status import JobStatus, StepKind, StepStatus
 from certctl.core.target import AgentRecord, TargetRecord
 from certctl.ledger import append
-from certctl.lifecycle import handoff, material
+from certctl.lifecycle import material, rollout
 from certctl.lifecycle.context import Context
 from certctl.store import catalogue, certificates, jobs
 from certctl.store.tx import Tx
@@ -38,7 +38,7 @@ async def trigger(
         certificate = await certificates.certificate(tx, scope, certificate_id)
         pairs = await material.pairs(tx, ctx, certificate, target_id=target_id, version_id=version_id)
         await _refuse_who_cannot(tx, ctx, pairs)
-        return [await handoff.plan_on(tx, ctx, certificate, version, target, actor) for target, version in pairs]
+        return [await rollout.plan_on(tx, ctx, certificate, version, target, actor) for target, version in pairs]
 
 
 async def _refuse_who_cannot(tx: Tx, ctx: Context, pairs: Sequence[tuple[TargetRecord, Version]]) -> None:

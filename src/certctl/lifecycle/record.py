@@ -21,7 +21,7 @@ from certctl.core.job import Job, Step
 from certctl.core.names import parse_names
 from certctl.core.status import JobStatus, JobType, OrderStatus, StepKind, StepStatus, VersionStatus
 from certctl.ledger import append, notify
-from certctl.lifecycle import counts, handoff, incidents, settle, standing
+from certctl.lifecycle import counts, incidents, rollout, settle, standing
 from certctl.lifecycle.context import Context
 from certctl.pki.certs import CertificateFacts, read_certificate
 from certctl.pki.chain import verify_chain
@@ -96,7 +96,7 @@ async def _record(
     await jobs.move_job(tx, ctx.scope, job.id, JobStatus.COMPLETED, now, version_id=version.id, last_error="")
     refreshed = await standing.renewed(tx, ctx, job, version)
     targets = [target for target in refreshed.targets if target.agent_id == job.holder_id]
-    await handoff.deploy_to(
+    await rollout.deploy_to(
         tx,
         ctx,
         refreshed.certificate,

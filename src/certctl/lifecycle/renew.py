@@ -25,7 +25,7 @@ from certctl.core.notification import incident
 from certctl.core.scope import Scope
 from certctl.core.status import LIVE_JOB, CertificateStatus, JobStatus, JobType
 from certctl.ledger import append, notify_all
-from certctl.lifecycle import handoff, standing, verdicts
+from certctl.lifecycle import handoff, rollout, standing, verdicts
 from certctl.lifecycle.context import Context
 from certctl.policy.revocation import parse_reason
 from certctl.store import certificates, jobs, standings
@@ -137,7 +137,7 @@ async def _deploy_again(
     again = [one.certificate for one, of_it in zip(stands, due, strict=True) if of_it.deploy]
     for one, of_it in zip(stands, due, strict=True):
         for unserved in of_it.deploy:
-            await handoff.deploy_to(
+            await rollout.deploy_to(
                 tx,
                 ctx,
                 one.certificate,

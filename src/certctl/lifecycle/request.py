@@ -24,7 +24,7 @@ from certctl.core.scope import Scope
 from certctl.core.status import CertificateStatus, DeploymentStatus, JobStatus, JobType
 from certctl.core.target import TargetRecord
 from certctl.ledger import append
-from certctl.lifecycle import compliance, endpoints, handoff, references, standing
+from certctl.lifecycle import compliance, endpoints, handoff, references, rollout, standing
 from certctl.lifecycle.context import Context
 from certctl.pki.csr import read_csr
 from certctl.store import certificates, deployments, jobs
@@ -351,7 +351,7 @@ async def _serve_new_targets(
     for target in targets:
         version = current.get(target.agent_id)
         if target.id not in known and version is not None:
-            await handoff.deploy_to(tx, ctx, certificate, version, [target], actor=actor, attempt=new_id("map"))
+            await rollout.deploy_to(tx, ctx, certificate, version, [target], actor=actor, attempt=new_id("map"))
     missing = [target for target in targets if target.agent_id and target.agent_id not in current]
     busy = {job.holder_id for job in await jobs.live_jobs(tx, ctx.scope, certificate.id, standing.ISSUING)}
     await _ask_holders(tx, ctx, certificate, [target for target in missing if target.agent_id not in busy], actor, "")

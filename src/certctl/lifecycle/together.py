@@ -77,15 +77,11 @@ class Wish(Struct, frozen=True, kw_only=True):
     beside: Beside | None = None
 
 
-class Member(Struct):
-    """A wish that is written with others: its row as it stands, its job, and its order on the way to the CA."""
+class OnItsWay(Struct, kw_only=True):
+    """One of a group: its order on the way to the CA, and the version that it came to."""
 
-    wish: Wish
-    certificate: Certificate
-    made: handoff.Draft
-    steps: Sequence[Step] = ()
     asked: issue.Asked | None = None
-    # what it came to; None while it is under way, or where it is settled by whoever has its step
+    # None while it is under way, or where it is settled by whoever has its step
     version: Version | None = None
 
     @property
@@ -94,6 +90,15 @@ class Member(Struct):
         if self.asked is None:
             raise AssertionError("a member has its order before it is written")
         return self.asked
+
+
+class Member(OnItsWay):
+    """A wish that is written with others: its row as it stands, its job and the steps of that."""
+
+    wish: Wish
+    certificate: Certificate
+    made: handoff.Draft
+    steps: Sequence[Step] = ()
 
 
 # in the order of the wishes: a member that is written, what refuses it, or None for one that has to go alone

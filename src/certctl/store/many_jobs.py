@@ -30,14 +30,7 @@ async def end_steps(tx: Tx, scope: Scope, held: Sequence[Step], now: datetime) -
         steps,
         rows,
         match={"row_id": steps.c.id.name, "its_fence": steps.c.fence.name},
-        alike={
-            "status": StepStatus.DONE,
-            "ended_at": now,
-            "lease_owner": "",
-            "lease_until": None,
-            "error_kind": "",
-            "error": "",
-        },
+        alike=_done(now),
         where={"tenant_id": scope.tenant_id, "status": StepStatus.LEASED},
     )
     if ended != len(held):
@@ -46,8 +39,13 @@ async def end_steps(tx: Tx, scope: Scope, held: Sequence[Step], now: datetime) -
 
 async def end_locked(tx: Tx, scope: Scope, held: Sequence[Step], now: datetime) -> None:
     """`end_steps` for steps that the caller has locked and found leased: it waits for what else is written."""
-    over = {
-        "tenant_id": scope.tenant_id,
+    over = _done(now) | {"tenant_id": scope.tenant_id}
+    await arrays.change(tx, steps, [over | {"id": step.id} for step in held])
+
+
+def _done(now: datetime) -> dict[str, Any]:
+    """What a step says that has ended as it was to."""
+    return {
         "status": StepStatus.DONE,
         "ended_at": now,
         "lease_owner": "",
@@ -55,7 +53,6 @@ async def end_locked(tx: Tx, scope: Scope, held: Sequence[Step], now: datetime) 
         "error_kind": "",
         "error": "",
     }
-    await arrays.change(tx, steps, [over | {"id": step.id} for step in held])
 
 
 async def run_locked(tx: Tx, scope: Scope, going: Sequence[Job]) -> None:
